@@ -1,0 +1,240 @@
+"""One function owns precedence: flags > detector YAML > host's train/test_config.yaml > defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from effort_finetune.config.coerce import Mismatch, coerce
+from effort_finetune.config.schema import HOST_ONLY_KEYS, Settings
+from effort_finetune.errors import UserError, UserErrors, did_you_mean
+
+_OPTIMIZERS = ("adam", "adamw", "sgd")
+# Written at the top level in the guide's table; the YAML has them under `optimizer`.
+_TOP_LEVEL_ALIASES = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}
+_NULL_WORDS = frozenset({"null", "none", "~", ""})
+
+
+def load_yaml(path: Path | str) -> dict[str, Any]:
+    """Reads a YAML file whose top level is a mapping.
+
+    Raises:
+        UserError: If it is missing, not YAML, or not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("settings file not found", got=path, next_step="check --detector_config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read", got=error, expected="a YAML text file") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not a YAML file", got=error, expected="YAML") from error
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(
+            f"{path} is not a settings file", got=type(tree).__name__, expected="keys with values"
+        )
+    return tree
+
+
+def resolve(
+    *,
+    flags: Mapping[str, Any],
+    yaml_path: Path | str | None,
+    host_defaults: Mapping[str, Any],
+    host_root: Path | None = None,
+) -> Settings:
+    """Resolves all sources into one :class:`Settings`, reporting every error at once.
+
+    Args:
+        flags: Dotted or plain keys with values, only those that were given.
+        yaml_path: The detector's YAML file, or ``None``.
+        host_defaults: The host's ``train_config.yaml`` or ``test_config.yaml`` as a mapping.
+        host_root: Relative paths in files are relative to it; in flags to the working directory.
+
+    Raises:
+        UserError: If something is unknown, of the wrong type, out of bounds or contradictory.
+    """
+    layers: list[tuple[str, Mapping[str, Any]]] = [("the host's settings", host_defaults)]
+    if yaml_path is not None:
+        layers.append((str(yaml_path), load_yaml(yaml_path)))
+    layers.append(("the command line", flags))
+    merged, errors = _merge(layers, host_root)
+    return _build(merged, errors, unknown_is_error=True)
+
+
+def settings_from_config(config: Mapping[str, Any]) -> Settings:
+    """Types the one dictionary that a host's ``train.py`` or ``test.py`` hands to a detector or trainer.
+
+    Keys nobody knows are kept in ``host_only``: the dictionary is the host's, made for all its detectors.
+
+    Raises:
+        UserError: If a key of ours has a value of the wrong type or out of bounds.
+    """
+    if isinstance(config, Settings):
+        return config
+    merged, errors = _merge([("the host's configuration", config)], None)
+    return _build(merged, errors, unknown_is_error=False)
+
+
+def known_keys() -> dict[str, tuple[Any, Mapping[str, Any]]]:
+    """Returns every dotted key of the schema with its type and metadata (help, check, path)."""
+    return dict(_leaves(Settings))
+
+
+def _leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Mapping[str, Any]]]]:
+    hints = get_type_hints(cls)
+    for f in fields(cls):
+        name = f"{prefix}{f.name}"
+        if is_dataclass(hints[f.name]):
+            yield from _leaves(hints[f.name], f"{name}.")
+        elif name != "host_only":
+            yield name, (hints[f.name], f.metadata)
+
+
+def _groups() -> set[str]:
+    return {key.rpartition(".")[0] for key in known_keys() if "." in key}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    groups = _groups() | {f"optimizer.{name}" for name in _OPTIMIZERS}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name in groups and isinstance(value, Mapping):
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _merge(
+    layers: list[tuple[str, Mapping[str, Any]]], host_root: Path | None
+) -> tuple[dict[str, tuple[str, Any]], list[UserError]]:
+    """Lays the layers over each other: dotted key -> (source, value)."""
+    errors: list[UserError] = []
+    optimizer = _optimizer_type(layers)
+    known = known_keys()
+    merged: dict[str, tuple[str, Any]] = {}
+    for index, (source, tree) in enumerate(layers):
+        is_flags = index == len(layers) - 1 and len(layers) > 1
+        seen: dict[str, tuple[str, Any]] = {}
+        for written, raw in _flatten(tree):
+            key, value = _canonical(written, optimizer), raw
+            if key is None:
+                continue
+            if known.get(key, (None, {"path": False}))[1]["path"] and isinstance(value, str):
+                value = _absolute(key, value, Path.cwd() if is_flags else host_root)
+            if key in seen and seen[key][1] != value:
+                errors.append(
+                    UserError(
+                        f"{seen[key][0]} and {written} are two names of one setting and differ in {source}",
+                        got=f"{seen[key][1]} and {value}",
+                        expected="one value",
+                    )
+                )
+            seen[key] = (written, value)
+            if key == "label_dict" and isinstance(value, Mapping) and key in merged:
+                value = {**merged[key][1], **value}
+            merged[key] = (source, value)
+    return merged, errors
+
+
+def _optimizer_type(layers: list[tuple[str, Mapping[str, Any]]]) -> str:
+    for _, tree in reversed(layers):
+        for key, value in _flatten(tree):
+            if key == "optimizer.type" and isinstance(value, str):
+                return value
+    return Settings().optimizer.type
+
+
+def _canonical(key: str, optimizer: str) -> str | None:
+    """Maps a written key to the schema's; ``None`` for another optimiser's values, which do not apply."""
+    if key in _TOP_LEVEL_ALIASES:
+        return _TOP_LEVEL_ALIASES[key]
+    for name in _OPTIMIZERS:
+        if key == f"optimizer.{name}" or key.startswith(f"optimizer.{name}."):
+            return f"optimizer.{key.rpartition('.')[2]}" if name == optimizer else None
+    return key
+
+
+def _absolute(key: str, value: str, root: Path | None) -> str:
+    # save_to stays as written: it may still hold "{train_dataset}", and is relative to the cwd anyway.
+    if root is None or key == "save_to" or value.lower() in _NULL_WORDS:
+        return value
+    path = root / os.path.expanduser(value)
+    # A hub id ("openai/clip-...") looks like a relative path; only what is there or says "." is one.
+    if key == "clip_path" and not (value.startswith((".", "/", "~")) or path.exists()):
+        return value
+    return os.path.normpath(path)
+
+
+def _build(
+    merged: Mapping[str, tuple[str, Any]], errors: list[UserError], *, unknown_is_error: bool
+) -> Settings:
+    known = known_keys()
+    values: dict[str, Any] = {}
+    host_only: dict[str, Any] = {}
+    for key, (source, value) in merged.items():
+        if key in known:
+            annotation, metadata = known[key]
+            try:
+                values[key] = coerce(value, annotation)
+            except Mismatch as mismatch:
+                errors.append(UserError(f"{key} in {source}", got=repr(value), expected=str(mismatch)))
+                continue
+            complaint = (
+                metadata["check"](values[key]) if metadata["check"] and values[key] is not None else None
+            )
+            if complaint:
+                errors.append(UserError(f"{key} in {source}", got=repr(value), expected=complaint))
+        elif key in HOST_ONLY_KEYS or not unknown_is_error:
+            host_only[key] = value
+        else:
+            hint = did_you_mean(key, [*known, *HOST_ONLY_KEYS])
+            errors.append(
+                UserError(
+                    f"unknown setting in {source}", got=repr(key), next_step=hint or "see docs/settings.md"
+                )
+            )
+    settings = None if errors else _construct(Settings, values, host_only=host_only)
+    if settings is not None:
+        errors = list(_contradictions(settings))
+    if errors:
+        raise errors[0] if len(errors) == 1 else UserErrors(errors)
+    assert settings is not None
+    return settings
+
+
+def _construct(cls: type, values: Mapping[str, Any], prefix: str = "", **extra: Any) -> Any:
+    hints = get_type_hints(cls)
+    arguments: dict[str, Any] = dict(extra)
+    for f in fields(cls):
+        name = f"{prefix}{f.name}"
+        if is_dataclass(hints[f.name]):
+            arguments[f.name] = _construct(hints[f.name], values, f"{name}.")
+        elif name in values:
+            arguments[f.name] = values[name]
+    return cls(**arguments)
+
+
+def _contradictions(settings: Settings) -> Iterator[UserError]:
+    aug = settings.data_aug
+    if aug.quality_lower > aug.quality_upper:
+        yield UserError(
+            "data_aug.quality_lower",
+            got=aug.quality_lower,
+            expected=f"<= data_aug.quality_upper ({aug.quality_upper})",
+        )
+    if settings.resume and settings.pretrained_weights:
+        yield UserError(
+            "resume and pretrained_weights",
+            got="both",
+            expected="one of them",
+            next_step="drop --pretrained_weights: the resumed file holds all weights",
+        )

@@ -1,0 +1,30 @@
+"""Progress bars with rate and time left on a terminal, silence everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def track(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
+    """Wraps an iterable in a progress bar when stderr is a terminal.
+
+    Args:
+        iterable: What is iterated.
+        desc: The words before the bar.
+        total: Number of items; ``len(iterable)`` when it has one.
+        unit: The word behind the rate.
+    """
+    return bar(iterable, desc=desc, total=total, unit=unit)
+
+
+def bar(iterable: Iterable[T] | None = None, **options: Any) -> tqdm:
+    """Returns a :class:`tqdm.tqdm` that draws only on a terminal; takes tqdm's own options."""
+    options.setdefault("leave", False)
+    options.setdefault("dynamic_ncols", True)
+    return tqdm(iterable, disable=not sys.stderr.isatty(), file=sys.stderr, **options)
