@@ -36,14 +36,21 @@ def coerce(value: Any, annotation: Any) -> Any:
     return _scalar(value, annotation)
 
 
-def from_flag(text: str) -> Any:
-    """Reads one command-line word as YAML reads it; what is no YAML stays a string."""
+def from_flag(text: str, annotation: Any) -> Any:
+    """Reads one command-line word as YAML would, but leaves text alone where text is wanted.
+
+    A dataset named ``007`` or ``2024-01-01`` is a name, not a number or a date; ``null`` is null
+    only where the setting can be null.
+    """
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    if text.lower() == "null" and type(None) in members:
+        return None
+    if any(m is str or (get_origin(m) is tuple and get_args(m)[0] is str) for m in members):
+        return text
     try:
-        value = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    # A dataset named 2024-01-01 or a folder named "1_000" is a name, not a date or a number.
-    return value if isinstance(value, (bool, int, float, str, list, dict)) or value is None else text
 
 
 def _union(value: Any, members: tuple[Any, ...]) -> Any:

@@ -1,0 +1,98 @@
+"""``effort-finetune <command>``: finds the command, runs it, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from effort_finetune import __version__
+from effort_finetune.cli.context import Context
+from effort_finetune.errors import EXIT_RUN_FAILURE, EXIT_USER_ERROR, RunFailure, UserError, did_you_mean
+
+# Name -> module, imported only when chosen: `install` or `--help` should not wait for torch.
+COMMANDS = {
+    "finetune": ("finetune", "fine-tune an Effort checkpoint, or plain CLIP, on a dataset of the host"),
+    "evaluate": ("evaluate", "measure a checkpoint on test datasets, as JSON and a table"),
+    "compare": ("compare", "put the results of several runs side by side"),
+    "report": ("report", "make an HTML report of results"),
+    "inspect": ("inspect", "show what a checkpoint file holds"),
+    "export": ("export", "write a checkpoint in another layout"),
+    "install": ("install", "add the plugin to a DeepfakeBench checkout"),
+    "uninstall": ("uninstall", "take it out again"),
+    "status": ("status", "show what is installed in a checkout"),
+    "doctor": ("doctor", "check the machine, the host, the data and the weights"),
+    "check-data": ("check_data", "check datasets: frames, videos, splits, labels"),
+    "prepare": ("prepare", "crop faces, build the JSON index and the LMDB"),
+    "demo": ("demo", "the whole job on generated data, in minutes"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{self.prog}: {message}", next_step=f"{self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Command and arguments; ``sys.argv[1:]`` when left out.
+        script: ``__file__`` of a host's script that calls, so that its host is found.
+
+    Returns:
+        The exit code: 0, 1 (a run failed after saving what there was) or 2 (user error).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        return _dispatch(arguments, script, debug)
+    except (UserError, RunFailure) as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
+    except BrokenPipeError:
+        # The reader (`| head`) left; Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_RUN_FAILURE
+
+
+def _dispatch(arguments: list[str], script: str | None, debug: bool) -> int:
+    if arguments[:1] == ["--version"]:
+        print(f"effort-finetune {__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else EXIT_USER_ERROR
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        raise UserError(
+            "unknown command",
+            got=repr(name),
+            next_step=did_you_mean(name, COMMANDS) or "effort-finetune --help",
+        )
+    command: ModuleType = importlib.import_module(f"effort_finetune.cli.{COMMANDS[name][0]}")
+    program = f"effort-finetune {name}" if script is None else Path(script).name
+    parser = _Parser(prog=program, description=command.HELP, allow_abbrev=False)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.add_arguments(parser)
+    context = Context(Path(script).resolve() if script else None, (program, *rest), debug)
+    args, unknown = parser.parse_known_args(rest)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        near = did_you_mean(unknown[0], flags) or f"{program} --help"
+        raise UserError(f"{program}: unknown argument", got=repr(unknown[0]), next_step=near)
+    return command.run(args, context)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: effort-finetune <command> [options]", "", *lines, "", "Each has --help."])
