@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": ("doctor", "check the machine, the host, the data and the weights"),
     "check-data": ("check_data", "check datasets: frames, videos, splits, labels"),
     "prepare": ("prepare", "crop faces, build the JSON index and the LMDB"),
+    "settings": ("settings", "list every settings key with its default and meaning"),
     "demo": ("demo", "the whole job on generated data, in minutes"),
 }
 
