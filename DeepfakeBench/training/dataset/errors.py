@@ -1,0 +1,9 @@
+"""Errors of the dataset. Each takes one message, because loader workers rebuild exceptions from a string."""
+
+
+class DatasetError(Exception):
+    """The data on disk or the settings that name it are not usable; the message is one line."""
+
+
+class MissingFrameError(DatasetError):
+    """A frame, landmark or mask named by the index is absent or unreadable."""

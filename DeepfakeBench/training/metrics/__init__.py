@@ -1,0 +1,1 @@
+"""Registries, test metrics and running averages."""
