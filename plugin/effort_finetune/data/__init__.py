@@ -1,0 +1,1 @@
+"""Frames of DeepfakeBench datasets: read, sample, augment, batch, build and check."""

@@ -1,0 +1,161 @@
+"""The host's training augmentation from the ``data_aug`` keys, the same under albumentations 1.x and 2.x.
+
+Passing the host's own arguments to albumentations 2 turns the JPEG compression off with no more than a
+warning, fills rotated corners with black instead of a reflection, and blurs with even kernels, which shift
+the image.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from effort_finetune.errors import UserError
+from effort_finetune.seeding import derive
+
+if TYPE_CHECKING:
+    from effort_finetune.config import DataAug
+
+JPEG_PROB = 0.5  # fixed in the host, training/dataset/abstract_dataset.py
+
+
+class Augmentation:
+    """A pipeline over ``uint8[H, W, 3]`` RGB images whose draws depend on the given seed alone.
+
+    Args:
+        data_aug: The settings' ``data_aug`` block.
+
+    Raises:
+        UserError: Limits that no image can be made with.
+    """
+
+    def __init__(self, data_aug: DataAug) -> None:
+        self._data_aug = data_aug
+        self._pipeline: Any = None
+        _check(data_aug)
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        """Augments one image.
+
+        Args:
+            image: ``uint8[H, W, 3]``, RGB.
+            seed: Any integer; one seed always gives one result, in whatever process.
+
+        Returns:
+            ``uint8[H, W, 3]``, RGB.
+        """
+        if self._pipeline is None:
+            self._pipeline = _compose(self._data_aug)
+        if hasattr(self._pipeline, "set_random_seed"):
+            self._pipeline.set_random_seed(seed % 2**32)
+            return self._pipeline(image=image)["image"]
+        with _global_seed(seed):
+            return self._pipeline(image=image)["image"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_data_aug": self._data_aug, "_pipeline": None}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The steps in order, with probability and limits, for the results' protocol block."""
+        aug = self._data_aug
+        return [
+            {"step": "horizontal flip", "p": aug.flip_prob},
+            {
+                "step": "rotation",
+                "p": aug.rotate_prob,
+                "degrees": list(aug.rotate_limit),
+                "border": "reflect",
+            },
+            {"step": "Gaussian blur", "p": aug.blur_prob, "kernel": list(aug.blur_limit)},
+            {
+                "step": "one of brightness and contrast, colour PCA, hue and saturation",
+                "p": aug.brightness_prob,
+                "brightness": list(aug.brightness_limit),
+                "contrast": list(aug.contrast_limit),
+            },
+            {"step": "JPEG", "p": JPEG_PROB, "quality": [aug.quality_lower, aug.quality_upper]},
+        ]
+
+
+def item_seed(seed: int, epoch: int, index: int) -> int:
+    """Seed of one item in one epoch, the same however many workers load it."""
+    return derive(seed, "augment", epoch, index)
+
+
+def _check(aug: DataAug) -> None:
+    if aug.quality_lower > aug.quality_upper:
+        raise UserError(
+            "data_aug.quality_lower",
+            got=f"{aug.quality_lower}, above quality_upper {aug.quality_upper}",
+            expected="a JPEG quality not above data_aug.quality_upper",
+            next_step="swap the two in the YAML",
+        )
+    if not _blur_sizes(aug):
+        raise UserError(
+            "data_aug.blur_limit",
+            got=list(aug.blur_limit),
+            expected="a range that holds an odd kernel size",
+            next_step="write for example blur_limit: [3, 7]",
+        )
+
+
+def _blur_sizes(aug: DataAug) -> Counter[int]:
+    """Odd kernel sizes and their weights: as in albumentations 1, an even draw counts for the next odd
+    size."""
+    low, high = aug.blur_limit
+    return Counter(size | 1 for size in range(max(1, low), high + 1) if size | 1 <= high)
+
+
+def _compose(aug: DataAug) -> Any:
+    import albumentations as A  # here, because it takes a second and evaluation never augments
+
+    sizes = _blur_sizes(aug)
+    # Sigma is what OpenCV derives from a kernel size, and what albumentations 1 leaves to it.
+    blurs = [
+        A.GaussianBlur(blur_limit=(size, size), sigma_limit=(sigma, sigma), p=weight / sizes.total())
+        for size, weight in sizes.items()
+        for sigma in [0.3 * ((size - 1) * 0.5 - 1) + 0.8]
+    ]
+    if "quality_range" in inspect.signature(A.ImageCompression.__init__).parameters:
+        quality: dict[str, Any] = {"quality_range": (aug.quality_lower, aug.quality_upper)}
+    else:
+        quality = {"quality_lower": aug.quality_lower, "quality_upper": aug.quality_upper}
+    # The host's isotropic resize is left out: it gets square images that have the target size already.
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=aug.flip_prob),
+            A.Rotate(limit=tuple(aug.rotate_limit), border_mode=cv2.BORDER_REFLECT_101, p=aug.rotate_prob),
+            A.OneOf(blurs, p=aug.blur_prob),
+            A.OneOf(
+                [
+                    A.RandomBrightnessContrast(
+                        brightness_limit=tuple(aug.brightness_limit), contrast_limit=tuple(aug.contrast_limit)
+                    ),
+                    A.FancyPCA(),
+                    A.HueSaturationValue(),
+                ],
+                p=aug.brightness_prob,
+            ),
+            A.ImageCompression(**quality, p=JPEG_PROB),
+        ]
+    )
+
+
+@contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Seeds Python's and numpy's global generators, which albumentations 1 draws from, and puts them back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,217 @@
+"""The dataset that training and evaluation read: the host's rows and pixels without what corrupts results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from effort_finetune.data.augment import Augmentation, item_seed
+from effort_finetune.data.collect import FrameRow, collect_rows
+from effort_finetune.data.index import SPLITS, load_index
+from effort_finetune.data.overlap import split_overlap
+from effort_finetune.data.sources import FrameSource, open_source
+from effort_finetune.errors import UserError
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+FIXES = (
+    "frames are sampled over the whole video and in order of time, not as the first ones",
+    "rows keep the index's order, no shuffle from the global generator",
+    "an unreadable frame is reported as missing, never replaced by another one",
+    "a video is dataset, label group, compression and name, not its folder's name",
+    "LMDB environments are opened per process at the first read and shared by path",
+    "every training set reads its own LMDB",
+    "frame paths are read with slashes or backslashes, with or without ./datasets",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Takes the place of a frame that is not there or does not decode.
+
+    Attributes:
+        index: Row of the dataset.
+        reason: ``absent`` or ``undecodable``.
+    """
+
+    index: int
+    reason: str
+
+
+class FrameDataset(Dataset[Any]):
+    """Frames of one split of one or several datasets.
+
+    An item is ``{'image': FloatTensor[3, H, W], 'label': int, 'index': int}``, or :class:`Missing`. Pixels
+    are the host's: BGR decoding, RGB, bicubic resizing to ``resolution``, division by 255, ``mean`` and
+    ``std``.
+
+    Attributes:
+        rows: One row per frame, in the order of datasets, videos and time.
+        protocol: What was asked for and done, for the results' protocol block; JSON types only.
+        frames_asked: Frames asked for per video.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[FrameRow],
+        sources: Mapping[str, FrameSource],
+        *,
+        resolution: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        frames_asked: int,
+        protocol: Mapping[str, Any],
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.rows = list(rows)
+        self.protocol = dict(protocol)
+        self.frames_asked = frames_asked
+        self.resolution = resolution
+        self.augmentation = augmentation
+        self._sources = dict(sources)
+        self._table = _normalisation_table(mean, std)
+        # In shared memory, so that workers which outlive an epoch see the next one's number.
+        self._epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | Missing:
+        row = self.rows[index]
+        data = self._sources[row.dataset].read(row.path)
+        if data is None:
+            return Missing(index, "absent")
+        image = decode_rgb(data, self.resolution)
+        if image is None:
+            return Missing(index, "undecodable")
+        if self.augmentation is not None:
+            seed, epoch = self._epoch.tolist()
+            image = self.augmentation(image, item_seed(seed, epoch, index))
+        return {"image": self._normalise(image), "label": row.label, "index": index}
+
+    def set_epoch(self, seed: int, epoch: int) -> None:
+        """Makes the augmentation draw for this epoch of the run with this seed, in all workers."""
+        self._epoch.copy_(torch.tensor([seed, epoch]))
+
+    def load_rgb(self, index: int) -> np.ndarray | None:
+        """The resized frame before augmentation and normalisation.
+
+        Returns:
+            ``uint8[H, W, 3]``, RGB; None where the frame is missing.
+        """
+        row = self.rows[index]
+        data = self._sources[row.dataset].read(row.path)
+        return None if data is None else decode_rgb(data, self.resolution)
+
+    def _normalise(self, image: np.ndarray) -> torch.Tensor:
+        """``uint8[H, W, 3]`` to the normalised ``float32[3, H, W]``, by a table of the 256 values a channel
+        takes."""
+        planes = [self._table[channel][image[:, :, channel]] for channel in range(3)]
+        return torch.from_numpy(np.stack(planes))
+
+
+def _normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """``float32[3, 256]``: (value / 255 - mean) / std, rounded as torch's own operations round it."""
+    values = torch.arange(256, dtype=torch.float32).div(255).repeat(3, 1)
+    offset = torch.tensor(list(mean), dtype=torch.float32)[:, None]
+    scale = torch.tensor(list(std), dtype=torch.float32)[:, None]
+    return values.sub(offset).div(scale).numpy()
+
+
+def decode_rgb(data: bytes, resolution: int) -> np.ndarray | None:
+    """Decodes an image and resizes it as the host does (INTER_CUBIC, also when shrinking).
+
+    Returns:
+        ``uint8[resolution, resolution, 3]``, RGB; None where the bytes are no image.
+    """
+    if not data:
+        return None
+    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        return None
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
+
+
+def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[str]) -> FrameDataset:
+    """Opens one split of one or several datasets.
+
+    ``train`` and ``val`` take ``frame_num.train`` frames per video, ``test`` takes ``frame_num.test``;
+    ``train`` augments them where ``use_data_augmentation`` says so.
+
+    Args:
+        host: Host that owns the index, the LMDBs and the dataset class.
+        settings: Resolved settings.
+        split: ``train``, ``val`` or ``test``, as the index names it; which one to use where ``val`` is
+            absent is the caller's choice (``index.available_splits``).
+        names: Datasets, without repetition.
+
+    Raises:
+        UserError: Unknown dataset, unreadable index, missing or wrong LMDB, unknown label, empty split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: got {split!r}, expected one of {SPLITS}")
+    if not names or len(set(names)) != len(names):
+        raise UserError(
+            f"datasets of the {split} split",
+            got=", ".join(names) or "none",
+            expected="one or more names, each once",
+            next_step=f"set {'test' if split == 'test' else 'train'}_dataset",
+        )
+    asked = settings.frame_num.test if split == "test" else settings.frame_num.train
+    rows: list[FrameRow] = []
+    sources: dict[str, FrameSource] = {}
+    datasets: dict[str, Any] = {}
+    for name in names:
+        index = load_index(host, settings, name)
+        part = collect_rows(host, settings, index, split=split, asked=asked, sampling=settings.frame_sampling)
+        sources[name] = open_source(host, settings, name, [row.path for row in part.rows])
+        rows += part.rows
+        datasets[name] = {
+            "videos": part.videos,
+            "frames_listed": part.frames_listed,
+            "frames_used": len(part.rows),
+            "frames_used_per_video": len(part.rows) / part.videos,
+            "videos_shorter_than_asked": part.shorter_than_asked,
+            "path_rule": sources[name].rule,
+            "also_in": split_overlap(index, split),
+        }
+    augmentation = None
+    if split == "train" and settings.use_data_augmentation:
+        augmentation = Augmentation(settings.data_aug)
+    protocol = {
+        "split": split,
+        "frames_asked": asked,
+        "sampling": settings.frame_sampling,
+        "source": "lmdb" if settings.lmdb else "files",
+        "compression": settings.compression,
+        "interpolation": "INTER_CUBIC",
+        "resolution": settings.resolution,
+        "mean": list(settings.mean),
+        "std": list(settings.std),
+        "label_map": {
+            row.label_name: {"label_dict": row.class_id, "class": row.label}
+            for row in {row.label_name: row for row in rows}.values()
+        },
+        "augmentation": augmentation.describe() if augmentation is not None else None,
+        "datasets": datasets,
+        "fixes": list(FIXES[1:] if settings.frame_sampling == "first" else FIXES),
+    }
+    return FrameDataset(
+        rows,
+        sources,
+        resolution=settings.resolution,
+        mean=settings.mean,
+        std=settings.std,
+        frames_asked=asked,
+        protocol=protocol,
+        augmentation=augmentation,
+    )

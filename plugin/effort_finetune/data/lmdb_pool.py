@@ -1,0 +1,85 @@
+"""One read-only LMDB environment per path and process, opened at the first read.
+
+Two versions of the library force this. From 1.7 an environment that is open when the process forks crashes
+or hangs the child; from 2.0 a process may not open one path twice (train set == test set, any two
+FaceForensics++ subsets).
+So an environment is shared by path, never pickled, and closed just before any fork: both sides reopen on
+demand.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import lmdb
+
+_lock = threading.RLock()
+_environments: dict[str, lmdb.Environment] = {}
+
+
+def read_value(path: str, key: bytes) -> bytes | None:
+    """The value stored under a key, None where the key is absent.
+
+    Args:
+        path: Folder of the LMDB, with symbolic links resolved.
+        key: The key's bytes.
+    """
+    with _lock, _environment(path).begin(write=False) as transaction:
+        return transaction.get(key)
+
+
+def keys_present(path: str, keys: Iterable[bytes]) -> list[bool]:
+    """Tells for each key whether the LMDB has it, without copying the values."""
+    with _lock, _environment(path).begin(write=False, buffers=True) as transaction:
+        return [transaction.get(key) is not None for key in keys]
+
+
+def first_keys(path: str, count: int) -> list[bytes]:
+    """The first keys in the LMDB's own order."""
+    found: list[bytes] = []
+    with _lock, _environment(path).begin(write=False) as transaction, transaction.cursor() as cursor:
+        for key in cursor.iternext(keys=True, values=False):
+            if len(found) == count:
+                break
+            found.append(key)
+    return found
+
+
+def close_all() -> None:
+    """Closes every environment of this process; the next read opens what it needs again."""
+    with _lock:
+        while _environments:
+            _environments.popitem()[1].close()
+
+
+def is_lmdb(path: Path) -> bool:
+    """True where the folder has LMDB's data file."""
+    return (path / "data.mdb").is_file()
+
+
+def _environment(path: str) -> lmdb.Environment:
+    environment = _environments.get(path)
+    if environment is None:
+        # Random access over a file larger than memory: read-ahead only evicts pages that are needed.
+        environment = lmdb.open(path, create=False, subdir=True, readonly=True, lock=False, readahead=False)
+        _environments[path] = environment
+    return environment
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    close_all()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # the inherited one is owned by a thread that does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=lambda: _lock.release(), after_in_child=_after_fork_in_child
+    )

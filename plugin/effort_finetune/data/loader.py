@@ -1,0 +1,127 @@
+"""Batches: a seeded order that does not depend on the number of workers, missing frames listed and not
+replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from effort_finetune.data.frames import FrameDataset, Missing
+from effort_finetune.seeding import generator, worker_init
+
+Batch = dict[str, Any]
+
+
+class EpochSampler(Sampler[int]):
+    """The order of one epoch, drawn from the seed and the epoch's number.
+
+    Each pass is one epoch further; :meth:`set_epoch` goes to any of them, which is all that resuming a run
+    needs.
+
+    Args:
+        dataset: Told the epoch's number, so that its augmentation draws anew.
+        seed: The run's seed.
+        order: ``sequential``, ``shuffle``, or ``oversample``: both classes are drawn with the same
+            probability, with replacement, as many rows as the dataset has.
+    """
+
+    def __init__(
+        self, dataset: FrameDataset, *, seed: int, order: Literal["sequential", "shuffle", "oversample"]
+    ) -> None:
+        self.dataset, self.seed, self.order = dataset, seed, order
+        self.epoch = 0
+        self._weights = _class_weights(dataset) if order == "oversample" else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next pass the one of this epoch (from 0)."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        self.dataset.set_epoch(self.seed, epoch)
+        draws = generator(self.seed, "order", epoch)
+        if self._weights is not None:
+            order = torch.multinomial(self._weights, len(self), replacement=True, generator=draws)
+        elif self.order == "shuffle":
+            order = torch.randperm(len(self), generator=draws)
+        else:
+            order = torch.arange(len(self))
+        yield from order.tolist()
+
+
+def _class_weights(dataset: FrameDataset) -> torch.Tensor:
+    labels = torch.tensor([row.label for row in dataset.rows])
+    counts = torch.bincount(labels, minlength=2)
+    return (1.0 / counts.clamp(min=1).double())[labels]
+
+
+def collate(items: Sequence[dict[str, Any] | Missing]) -> Batch:
+    """Stacks the readable frames and lists the others.
+
+    Returns:
+        ``image`` float32 ``[B, 3, H, W]``, ``label`` and ``index`` int64 ``[B]``, ``landmark`` and ``mask``
+        None (a host's loops read the keys), ``missing`` int64 ``[M]``: rows that could not be read. B + M
+        is the number of items; B may be 0, then ``image`` is ``[0, 3, 0, 0]``.
+    """
+    present = [item for item in items if not isinstance(item, Missing)]
+    images = [item["image"] for item in present]
+    return {
+        "image": torch.stack(images) if images else torch.empty(0, 3, 0, 0),
+        "label": torch.tensor([item["label"] for item in present], dtype=torch.int64),
+        "index": torch.tensor([item["index"] for item in present], dtype=torch.int64),
+        "landmark": None,
+        "mask": None,
+        "missing": torch.tensor([i.index for i in items if isinstance(i, Missing)], dtype=torch.int64),
+    }
+
+
+def make_loader(
+    dataset: FrameDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    drop_last: bool = False,
+    sampler: Sampler[int] | Literal["oversample"] | None = None,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """A loader over the frames; see :func:`collate` for the batch.
+
+    Without a sampler of one's own, order and augmentation are a function of seed and epoch alone: the same
+    with 0 or 8 workers. ``loader.sampler.set_epoch(n)`` chooses the epoch; every pass goes one further by
+    itself.
+
+    Args:
+        dataset: Frames of a split.
+        batch_size: Frames in a batch.
+        workers: Loader processes; 0 loads in this one.
+        shuffle: A new order each epoch.
+        seed: The run's seed.
+        drop_last: Leave out an incomplete last batch; refused by scoring, which has to see every frame.
+        sampler: ``oversample`` to draw both classes equally often, or any sampler, e.g. a distributed one.
+        pin_memory: Page-locked batches, worth it on CUDA alone.
+    """
+    if sampler == "oversample":
+        sampler = EpochSampler(dataset, seed=seed, order="oversample")
+    elif sampler is None:
+        sampler = EpochSampler(dataset, seed=seed, order="shuffle" if shuffle else "sequential")
+    parallel: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        drop_last=drop_last,
+        worker_init_fn=worker_init,
+        generator=generator(seed, "workers"),
+        **parallel,
+    )

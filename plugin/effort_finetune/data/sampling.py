@@ -1,0 +1,49 @@
+"""Which frames of a video are used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+SAMPLINGS = ("uniform", "first")
+
+
+def frame_order(path: str) -> tuple[int, int, str]:
+    """Sort key of a frame path: its stem as a number, whatever the separator; other stems after, as text."""
+    stem = re.split(r"[\\/]", path)[-1].rsplit(".", 1)[0]
+    return (0, int(stem), path) if stem.isdecimal() else (1, 0, path)
+
+
+def choose_frames(total: int, asked: int, sampling: str) -> list[int]:
+    """Positions of the frames to use of a video whose frames are in order of time.
+
+    ``uniform`` takes the first frame of each of ``asked`` equal stretches, so the whole video is seen;
+    ``first`` takes the first frames, which is what DeepfakeBench does under the name of even spacing (its
+    step is always 1).
+
+    Args:
+        total: Frames the video has.
+        asked: Frames wanted; a shorter video gives all it has.
+        sampling: ``uniform`` or ``first``.
+
+    Returns:
+        ``min(total, asked)`` positions, increasing, without repetition.
+
+    Raises:
+        ValueError: Unknown sampling, or fewer than one frame asked for.
+    """
+    if asked < 1:
+        raise ValueError(f"frames per video: got {asked}, expected 1 or more")
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"frame sampling: got {sampling!r}, expected one of {SAMPLINGS}")
+    if asked >= total:
+        return list(range(total))
+    if sampling == "first":
+        return list(range(asked))
+    return [position * total // asked for position in range(asked)]
+
+
+def take_frames(paths: Sequence[str], asked: int, sampling: str) -> list[str]:
+    """The sampled paths of one video, in order of time."""
+    ordered = sorted(paths, key=frame_order)
+    return [ordered[position] for position in choose_frames(len(ordered), asked, sampling)]
