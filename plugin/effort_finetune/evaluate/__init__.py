@@ -1,0 +1,1 @@
+"""Measuring a detector: scores, metrics, intervals, results files and reports."""

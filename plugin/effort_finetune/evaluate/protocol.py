@@ -1,0 +1,83 @@
+"""How the numbers came about, in the words a paper's evaluation section needs, and what taints them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from effort_finetune.evaluate.metrics import ECE_BINS
+from effort_finetune.evaluate.statistics import LEVEL
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.data.frames import FrameDataset
+
+
+def protocol(
+    settings: Settings, *, split: str, autocast: torch.dtype | None, bootstrap_samples: int
+) -> dict[str, Any]:
+    """Returns the rules that hold for all data sets of a run.
+
+    Args:
+        settings: The run's settings.
+        split: The split that was scored.
+        autocast: Precision of the forward pass.
+        bootstrap_samples: Resamples of the confidence intervals.
+    """
+    return {
+        "split": split,
+        "frames_asked": settings.frame_num.train if split == "train" else settings.frame_num.test,
+        "frame_sampling": settings.frame_sampling,
+        "compression": settings.compression,
+        "resolution": settings.resolution,
+        "interpolation": "INTER_CUBIC",
+        "crops": "the face crops of the data set, as the host's index lists them; no crop is made here",
+        "label_map": dict(settings.label_dict),
+        "probability": "softmax of the two logits, float64 from float32 logits",
+        "forward_precision": "float32" if autocast is None else str(autocast).removeprefix("torch."),
+        "video_score": "mean of the probabilities of its scored frames",
+        "video_grouping": "data set, label group, compression and video name of the index",
+        "threshold": settings.threshold,
+        "threshold_rule": "fake if probability > threshold; fixed before scoring, not fitted",
+        "eer": "FPR = 1 - TPR on the piecewise linear ROC",
+        "tpr_at_fpr": "linear between ROC points; null with fewer than 1/FPR real samples",
+        "ece": f"{ECE_BINS} equal-width bins of P(fake), weighted by their size",
+        "confidence_intervals": {
+            "level": LEVEL,
+            "method": "percentile bootstrap",
+            "unit": "video",
+            "stratified_by": "label",
+            "samples": bootstrap_samples,
+            "seed": settings.manualSeed,
+        },
+        "missing_frames": "left out, counted and listed; never replaced",
+        "max_missing_rate": settings.max_missing_rate,
+        "checkpoint_selected_on": settings.select_on,
+        "loss_terms": {
+            "orth_weight": settings.loss.orth_weight,
+            "ksv_weight": settings.loss.ksv_weight,
+            "label_smoothing": settings.loss.label_smoothing,
+        },
+    }
+
+
+def leakage_warnings(name: str, dataset: FrameDataset, split: str) -> list[str]:
+    """Returns a sentence for every other split that shares videos or frames with the one scored.
+
+    Upstream's scripts write UADFV with all videos in all splits and Celeb-DF with val equal to test;
+    a number on either must say so.
+
+    Args:
+        name: Data set.
+        dataset: Its opened split; its protocol names the overlap.
+        split: The split that is scored.
+    """
+    part = dataset.protocol["datasets"][name]
+    effect = {"train": "the numbers hold training data", "val": "selection on val has seen these videos"}
+    return [
+        f"{shared['videos']} of {part['videos']} {split} videos of {name} are in its {other} split too: "
+        + effect.get(other, "the splits are not disjoint")
+        for other, shared in part["also_in"].items()
+        if shared["videos"]
+    ]
