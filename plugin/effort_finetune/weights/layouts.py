@@ -1,0 +1,225 @@
+"""Every known checkpoint layout and its way to canonical keys.
+
+Canonical names are those of DeepfakeBench's Effort detector: ``backbone.<CLIP vision tower>`` and ``head.*``,
+with ``weight_main, S_residual, U_residual, V_residual, bias`` in a decomposed module.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from effort_finetune.errors import UserError
+
+RESIDUAL_LEAVES = ("S_residual", "U_residual", "V_residual")
+_LINEAR = r"(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
+_TOWER_KEY = re.compile(
+    r"embeddings\.(?:class_embedding|patch_embedding\.weight|position_embedding\.weight)"
+    r"|(?:pre_layrnorm|post_layernorm)\.(?:weight|bias)"
+    r"|encoder\.layers\.\d+\.layer_norm[12]\.(?:weight|bias)"
+    rf"|encoder\.layers\.\d+\.{_LINEAR}\.(?:weight|bias|weight_main|S_residual|U_residual|V_residual)"
+)
+_FORK_LEAF = re.compile(r"(?P<module>.+)\.(?P<part>[SUV])_r")
+
+_TEXT = "the text tower and the projections are not used by the detector"
+# Ignored by name, whatever the layout, after the tower's prefix is cut.
+_TOWER_IGNORED = {
+    re.compile(r"embeddings\.position_ids"): "a counter stored by transformers before 4.31",
+}
+_CLIP_IGNORED = {
+    re.compile(r"(?:text_model\..+|visual_projection\.weight|text_projection\.weight|logit_scale)"): _TEXT,
+}
+_OPEN_CLIP_IGNORED = {
+    re.compile(
+        r"(?:transformer\..+|text\..+|token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias)"
+        r"|text_projection(?:\.weight)?|logit_scale|logit_bias|attn_mask|visual\.proj)"
+    ): _TEXT,
+    re.compile(r"(?:input_resolution|context_length|vocab_size)"): "a size, taken from the shapes instead",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of naming a CLIP vision tower and its head.
+
+    Attributes:
+        name: As reported.
+        tower: Prefix of the tower's keys.
+        head: Prefix of the head's keys, or ``None`` where there is no head.
+        ignored: Pattern of whole keys to the rule why they are not used.
+    """
+
+    name: str
+    tower: str
+    head: str | None = None
+    ignored: dict[re.Pattern[str], str] = field(default_factory=dict)
+
+
+UNIVERSALFAKEDETECT = Layout(
+    "universalfakedetect",
+    "model.vision_model.",
+    "fc.",
+    {re.compile(rf"model\.{pattern.pattern}"): rule for pattern, rule in _CLIP_IGNORED.items()},
+)
+DEEPFAKEBENCH = Layout("deepfakebench", "backbone.", "head.")
+DENSE_DETECTOR = Layout("deepfakebench-dense", "backbone.", "head.")
+EFFORT_FORK = Layout("effort-fork", "backbone.", "head.")
+CLIP_PREFIXED = Layout("clip-vision-model", "vision_model.", "head.", _CLIP_IGNORED)
+CLIP_BARE = Layout("clip-vision-model-5.6", "", "head.")
+OPEN_CLIP = Layout("open-clip", "", None, _OPEN_CLIP_IGNORED)
+KNOWN = (UNIVERSALFAKEDETECT, DEEPFAKEBENCH, EFFORT_FORK, DENSE_DETECTOR, CLIP_PREFIXED, CLIP_BARE, OPEN_CLIP)
+
+
+@dataclass
+class Canonical:
+    """A state dict under canonical keys; every key of the file is in exactly one of the four.
+
+    Attributes:
+        layout: Name of the layout the file was in.
+        tensors: Canonical key to tensor.
+        derived: Canonical key to the rule by which it was computed from the file.
+        ignored: Key in the file to the rule why it is not used.
+        unexpected: Keys in the file that the layout does not have.
+    """
+
+    layout: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    derived: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+
+
+def detect(tensors: dict[str, Tensor]) -> Layout | None:
+    """Returns the layout a flat state dict is in, or ``None`` when it is none of :data:`KNOWN`."""
+
+    def any_key(start: str, end: str = "") -> bool:
+        return any(key.startswith(start) and key.endswith(end) for key in tensors)
+
+    if any_key("model.vision_model."):
+        return UNIVERSALFAKEDETECT
+    if any_key("backbone.encoder.", ".weight_main"):
+        return EFFORT_FORK if any(_FORK_LEAF.fullmatch(key) for key in tensors) else DEEPFAKEBENCH
+    if any_key("backbone.encoder.layers."):
+        return DENSE_DETECTOR
+    if any_key("visual.transformer.resblocks."):
+        return OPEN_CLIP
+    if any_key("vision_model.encoder.layers."):
+        return CLIP_PREFIXED
+    if any_key("encoder.layers."):
+        return CLIP_BARE
+    return None
+
+
+def canonicalise(tensors: dict[str, Tensor], what: str) -> Canonical:
+    """Brings a flat state dict under canonical keys.
+
+    Args:
+        tensors: Wrappers and common prefixes already removed.
+        what: How to name the file in an error.
+
+    Raises:
+        UserError: If no known layout matches, or a stacked tensor cannot be split as the layout demands.
+    """
+    layout = detect(tensors)
+    if layout is None:
+        names = ", ".join(list(tensors)[:3])
+        raise UserError(
+            what,
+            got=f"{len(tensors)} tensors, none of them in a known layout ({names}, …)",
+            expected=f"one of {', '.join(known.name for known in KNOWN)}",
+        )
+    result = Canonical(layout.name)
+    if layout is OPEN_CLIP:
+        tensors = _open_clip_to_transformers(tensors, result, what)
+    for key, tensor in tensors.items():
+        _place(key, tensor, layout, result)
+    _convert_one_logit_head(layout, result)
+    return result
+
+
+def _place(key: str, tensor: Tensor, layout: Layout, result: Canonical) -> None:
+    rule = _rule(key, layout.ignored)
+    inner = key.removeprefix(layout.tower)
+    in_tower = key.startswith(layout.tower)
+    if rule is None and in_tower:
+        rule = _rule(inner, _TOWER_IGNORED)
+    if rule is None and in_tower and _FORK_LEAF.fullmatch(inner):
+        rule = "derivable: weight_main = U_r diag(S_r) V_r"
+    if rule is not None:
+        result.ignored[key] = rule
+    elif in_tower and _TOWER_KEY.fullmatch(inner):
+        result.tensors[f"backbone.{inner}"] = tensor
+    elif layout.head and key in (f"{layout.head}weight", f"{layout.head}bias"):
+        result.tensors[f"head.{key.removeprefix(layout.head)}"] = tensor
+    else:
+        result.unexpected.append(key)
+
+
+def _rule(key: str, rules: dict[re.Pattern[str], str]) -> str | None:
+    return next((rule for pattern, rule in rules.items() if pattern.fullmatch(key)), None)
+
+
+def _convert_one_logit_head(layout: Layout, result: Canonical) -> None:
+    """Makes two logits of UniversalFakeDetect's one: (-z/2, +z/2): softmax[1] == sigmoid(z), exactly."""
+    weight = result.tensors.get("head.weight")
+    if layout is not UNIVERSALFAKEDETECT or weight is None or weight.shape[0] != 1:
+        return
+    for leaf in ("weight", "bias"):
+        tensor = result.tensors.get(f"head.{leaf}")
+        if tensor is not None:
+            half = tensor.to(torch.float32) / 2  # a power of two: exact
+            result.tensors[f"head.{leaf}"] = torch.cat([-half, half])
+            result.derived[f"head.{leaf}"] = "(-z/2, +z/2) of the one-logit fc"
+
+
+_OPEN_CLIP_NAMES = {
+    "visual.class_embedding": "embeddings.class_embedding",
+    "visual.conv1.weight": "embeddings.patch_embedding.weight",
+    "visual.positional_embedding": "embeddings.position_embedding.weight",
+    "visual.ln_pre.weight": "pre_layrnorm.weight",
+    "visual.ln_pre.bias": "pre_layrnorm.bias",
+    "visual.ln_post.weight": "post_layernorm.weight",
+    "visual.ln_post.bias": "post_layernorm.bias",
+}
+_OPEN_CLIP_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.(.+)")
+_OPEN_CLIP_BLOCK_NAMES = {
+    "ln_1.weight": "layer_norm1.weight",
+    "ln_1.bias": "layer_norm1.bias",
+    "ln_2.weight": "layer_norm2.weight",
+    "ln_2.bias": "layer_norm2.bias",
+    "attn.out_proj.weight": "self_attn.out_proj.weight",
+    "attn.out_proj.bias": "self_attn.out_proj.bias",
+    "mlp.c_fc.weight": "mlp.fc1.weight",
+    "mlp.c_fc.bias": "mlp.fc1.bias",
+    "mlp.c_proj.weight": "mlp.fc2.weight",
+    "mlp.c_proj.bias": "mlp.fc2.bias",
+}
+
+
+def _open_clip_to_transformers(tensors: dict[str, Tensor], result: Canonical, what: str) -> dict[str, Tensor]:
+    """Renames open_clip's tower and splits its stacked q, k, v; other keys stay for the layout's rules."""
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        block = _OPEN_CLIP_BLOCK.fullmatch(key)
+        if key in _OPEN_CLIP_NAMES:
+            renamed[_OPEN_CLIP_NAMES[key]] = tensor
+        elif block and block[2] in _OPEN_CLIP_BLOCK_NAMES:
+            renamed[f"encoder.layers.{block[1]}.{_OPEN_CLIP_BLOCK_NAMES[block[2]]}"] = tensor
+        elif block and block[2] in ("attn.in_proj_weight", "attn.in_proj_bias"):
+            if tensor.shape[0] % 3:
+                raise UserError(
+                    what,
+                    got=f"{key} of shape {list(tensor.shape)}",
+                    expected="q, k and v stacked on the first axis, three equal parts",
+                )
+            leaf = block[2].removeprefix("attn.in_proj_")
+            for name, part in zip("qkv", tensor.chunk(3), strict=True):
+                new = f"encoder.layers.{block[1]}.self_attn.{name}_proj.{leaf}"
+                renamed[new] = part
+                result.derived[f"backbone.{new}"] = f"rows of the stacked attn.in_proj_{leaf}"
+        else:
+            renamed[key] = tensor
+    return renamed

@@ -1,0 +1,117 @@
+"""What people wrap around a state dict: trainer dictionaries, ``module.`` and ``_orig_mod.`` prefixes."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from effort_finetune.errors import UserError
+
+WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
+PREFIXES = {"module.": "ddp", "_orig_mod.": "torch.compile"}
+MAX_DEPTH = 4
+
+# Names that trainers put beside the weights. Anything else that holds tensors is not guessed at.
+TRAINING_STATE = {
+    "*optim*": "optimizer state",
+    "*sched*": "scheduler state",
+    "*scaler*": "gradient scaler state",
+    "*rng*": "random number generator state",
+    "*random*": "random number generator state",
+    "*ema*": "averaged copy of the weights; the plain ones are read",
+    "swa*": "averaged copy of the weights; the plain ones are read",
+    "*loop*": "trainer state",
+    "*callback*": "trainer state",
+    "*metric*": "trainer state",
+    "*best*": "trainer state",
+}
+
+
+@dataclass
+class Unwrapped:
+    """A flat state dict and what surrounded it.
+
+    Attributes:
+        tensors: Key to tensor, prefixes common to all keys removed.
+        wrappers: Names of the wrappers and prefixes removed, outermost first.
+        ignored: Key to rule for what is not a weight.
+        unexpected: Keys that hold tensors and that nothing explains.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    wrappers: list[str] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+
+
+def unwrap(content: Any, what: str) -> Unwrapped:
+    """Digs the flat state dict out of a file's content.
+
+    Args:
+        content: What the file holds: a mapping, possibly nested under ``state_dict``, ``model_state_dict`` or
+            ``model``, or (read with ``allow_pickle``) a whole module.
+        what: How to name the file in an error.
+
+    Raises:
+        UserError: If there is no mapping of tensors inside.
+    """
+    result = Unwrapped({})
+    for _ in range(MAX_DEPTH):
+        if isinstance(content, torch.nn.Module):
+            result.wrappers.append("module object")
+            content = content.state_dict()
+        if not isinstance(content, Mapping):
+            raise UserError(
+                what, got=f"a {type(content).__name__}", expected="a checkpoint (a dict of tensors)"
+            )
+        inner = [key for key in WRAPPER_KEYS if isinstance(content.get(key), (Mapping, torch.nn.Module))]
+        if not inner:
+            break
+        chosen = inner[0]
+        result.wrappers.append(chosen)
+        for key, value in content.items():
+            if key != chosen:
+                _classify(str(key), value, result)
+        content = content[chosen]
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, torch.Tensor):
+            tensors[str(key)] = value
+        else:
+            _classify(str(key), value, result)
+    if not tensors:
+        keys = ", ".join(map(str, list(content)[:5])) or "an empty dict"
+        raise UserError(what, got=f"no tensors ({keys})", expected="a checkpoint (a dict of tensors)")
+    result.tensors = _strip_prefixes(tensors, result.wrappers)
+    return result
+
+
+def _strip_prefixes(tensors: dict[str, torch.Tensor], wrappers: list[str]) -> dict[str, torch.Tensor]:
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None):
+        wrappers.append(PREFIXES[prefix])
+        tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
+    return tensors
+
+
+def _classify(key: str, value: Any, result: Unwrapped) -> None:
+    rule = next((r for pattern, r in TRAINING_STATE.items() if fnmatch.fnmatch(key.lower(), pattern)), None)
+    if rule is None and not _holds_tensors(value):
+        rule = "beside the weights, holds no tensor"
+    if rule is None:
+        result.unexpected.append(key)
+    else:
+        result.ignored[key] = rule
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return True
+    if isinstance(value, torch.nn.Module):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(_holds_tensors, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_holds_tensors, value))
