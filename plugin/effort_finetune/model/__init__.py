@@ -1,0 +1,1 @@
+"""The Effort detector: decomposition, layers, injection, backbone, losses."""

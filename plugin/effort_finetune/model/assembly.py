@@ -1,0 +1,127 @@
+"""Puts tower and head together from a checkpoint, from plain CLIP or from a given tower."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+from transformers import CLIPVisionConfig
+
+from effort_finetune.config import Settings
+from effort_finetune.errors import UserError
+from effort_finetune.model import backbone as tower_room
+from effort_finetune.model.inject import inject, inject_from_shapes, inner_name
+from effort_finetune.model.layers import residual_layers
+from effort_finetune.model.svd_cache import cached_split
+from effort_finetune.seeding import derive
+from effort_finetune.weights.reader import Checkpoint, LoadReport, load_into, read_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A tower, decomposed, and its head; ``load_report`` is ``None`` for a given tower."""
+
+    backbone: nn.Module
+    head: nn.Linear
+    load_report: LoadReport | None
+
+
+class _Whole(nn.Module):
+    """Gives tower and head the canonical names ``backbone.*`` and ``head.*`` while they are loaded."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+
+def assemble(settings: Settings, tower: nn.Module | None = None) -> Assembled:
+    """Builds the model that the settings ask for.
+
+    Args:
+        settings: ``pretrained_weights``, ``clip_path`` and what shapes the residuals are read.
+        tower: A dense tower to decompose in place of reading a file.
+
+    Raises:
+        UserError: If the weights cannot be found, read or used as asked.
+    """
+    if tower is not None:
+        _require_resolution(settings, tower_room.input_size(tower))
+        _decompose(tower, settings, settings.targets)
+        return Assembled(tower, new_head(tower_room.hidden_size(tower), settings.manualSeed), None)
+    if settings.pretrained_weights is not None:
+        return _from_checkpoint(settings)
+    return _from_clip(settings)
+
+
+def new_head(hidden: int, seed: int) -> nn.Linear:
+    """Makes the head ``[2, hidden]`` with torch's default initialisation from a stream of the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "head"))
+        return nn.Linear(hidden, 2)
+
+
+def _from_checkpoint(settings: Settings) -> Assembled:
+    checkpoint = read_checkpoint(
+        str(settings.pretrained_weights), allow_pickle=settings.allow_pickle, head_width=settings.head_width
+    )
+    return _load(settings, checkpoint, tower_room.config_from_checkpoint(checkpoint))
+
+
+def _from_clip(settings: Settings) -> Assembled:
+    path, shape = tower_room.locate_clip(settings.clip_path)
+    checkpoint = read_checkpoint(path, allow_pickle=settings.allow_pickle, head_width=settings.head_width)
+    if shape is None:
+        config = tower_room.config_from_checkpoint(checkpoint)
+    else:
+        config = tower_room.vision_config(shape)
+    return _load(settings, checkpoint, config)
+
+
+def _load(settings: Settings, checkpoint: Checkpoint, config: CLIPVisionConfig) -> Assembled:
+    checkpoint.require_resolution(settings.resolution)
+    tower = tower_room.build_tower(config)
+    ranks = checkpoint.residual_ranks
+    inject_from_shapes(tower, ranks)
+    if checkpoint.head_outputs is None:
+        head = new_head(checkpoint.hidden_size, settings.manualSeed)
+    else:
+        head = nn.Linear(checkpoint.hidden_size, 2, device="meta")
+    report = load_into(checkpoint, _Whole(tower, head))
+    tower_room.fill_buffers(tower)
+    _decompose(tower, settings, _still_dense(tower, settings.targets))
+    for rank in sorted(set(ranks.values()) - {settings.residual_rank}):
+        logger.warning(
+            "residual_rank is %d, the checkpoint's residuals have rank %d: the checkpoint's is used",
+            settings.residual_rank,
+            rank,
+        )
+    return Assembled(tower, head, report)
+
+
+def _decompose(tower: nn.Module, settings: Settings, targets: Sequence[str]) -> None:
+    if targets:
+        inject(tower, targets, settings.residual_rank, settings.layer_range, decompose=cached_split)
+
+
+def _still_dense(tower: nn.Module, targets: Sequence[str]) -> tuple[str, ...]:
+    """Returns the patterns that match no decomposed layer yet.
+
+    A checkpoint decides about the layers it holds decomposed; a pattern beyond them (say
+    ``mlp.fc1`` over an Effort checkpoint) asks for further ones.
+    """
+    inner = {inner_name(name) for name in residual_layers(tower)}
+    return tuple(p for p in targets if not any(fnmatchcase(name, p) for name in inner if name))
+
+
+def _require_resolution(settings: Settings, resolution: int) -> None:
+    if settings.resolution != resolution:
+        raise UserError(
+            "resolution", got=f"{settings.resolution} in the settings, {resolution} in the tower",
+            expected="the same in both", next_step=f"set resolution: {resolution}",
+        )  # fmt: skip

@@ -1,0 +1,224 @@
+"""The CLIP vision tower: its shape, where plain CLIP weights come from, and how it is built empty.
+
+``CLIPModel(...).vision_model`` is the one construction whose inner parameter names are the same
+in transformers 4.44 to 5.x (``CLIPVisionModel`` moved its prefix in 5.6).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from torch import nn
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
+
+from effort_finetune.errors import UserError
+from effort_finetune.weights.reader import Checkpoint
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_SHAPE_KEYS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_channels",
+    "image_size",
+    "patch_size",
+    "hidden_act",
+    "layer_norm_eps",
+)
+
+
+def vision_config(shape: Mapping[str, Any]) -> CLIPVisionConfig:
+    """Makes a tower configuration from CLIP's own ``config.json`` keys.
+
+    Args:
+        shape: A ``CLIPConfig`` dictionary (its ``vision_config`` is taken) or a
+            ``CLIPVisionConfig`` one. Keys that do not shape the tower are left out; absent keys
+            have the class's defaults, as in files written by transformers.
+    """
+    inner = shape.get("vision_config") or shape
+    return CLIPVisionConfig(**{k: inner[k] for k in _SHAPE_KEYS if k in inner})
+
+
+def config_from_checkpoint(checkpoint: Checkpoint) -> CLIPVisionConfig:
+    """Reads the tower's shape from a checkpoint's tensors.
+
+    What no shape states is CLIP's: ``quick_gelu`` and a layer-norm epsilon of 1e-5; the number
+    of heads follows from the checkpoint's ``head_width``.
+
+    Raises:
+        UserError: If the tensors do not describe a tower, or its width is no multiple of
+            ``head_width``.
+    """
+    return vision_config(
+        {
+            "hidden_size": checkpoint.hidden_size,
+            "intermediate_size": checkpoint.intermediate_size,
+            "num_hidden_layers": checkpoint.layers,
+            "num_attention_heads": checkpoint.heads,
+            "image_size": checkpoint.resolution,
+            "patch_size": checkpoint.patch_size,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        }
+    )
+
+
+def build_tower(config: CLIPVisionConfig, *, device: str = "meta") -> nn.Module:
+    """Builds the vision tower.
+
+    Args:
+        config: From :func:`vision_config`.
+        device: ``"meta"`` for a tower whose weights come from a file (nothing is initialised
+            twice), ``"cpu"`` for one with transformers' own random initialisation.
+
+    Returns:
+        A module with ``embeddings``, ``pre_layrnorm``, ``encoder.layers.I`` and
+        ``post_layernorm``; called with ``[B, 3, H, W]`` it returns an object whose
+        ``pooler_output`` is ``[B, hidden_size]``.
+    """
+    vision = {k: getattr(config, k) for k in _SHAPE_KEYS}
+    # The text half is thrown away; the smallest one that CLIPModel accepts costs nothing.
+    text = {
+        "vocab_size": 4,
+        "hidden_size": 4,
+        "intermediate_size": 4,
+        "num_hidden_layers": 0,
+        "num_attention_heads": 1,
+        "max_position_embeddings": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    whole = CLIPConfig.from_dict(
+        {"text_config": text, "vision_config": vision, "projection_dim": 4}, attn_implementation="sdpa"
+    )
+    with torch.device(device):
+        tower = CLIPModel(whole).vision_model
+    return tower
+
+
+def input_size(tower: nn.Module) -> int:
+    """Returns a tower's input side in pixels."""
+    config: Any = tower.config
+    return int(config.image_size)
+
+
+def hidden_size(tower: nn.Module) -> int:
+    """Returns a tower's width."""
+    config: Any = tower.config
+    return int(config.hidden_size)
+
+
+def random_tower(shape: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+    """Builds a tower with random weights; for tests, benchmarks and training from scratch.
+
+    Args:
+        shape: As for :func:`vision_config`, e.g. ``{"hidden_size": 32, "image_size": 32, ...}``.
+        seed: Seed of the weights; the global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_tower(vision_config(shape), device="cpu")
+
+
+def fill_buffers(tower: nn.Module) -> None:
+    """Gives a tower built on the meta device the buffers that no checkpoint holds (``position_ids``).
+
+    Raises:
+        RuntimeError: If something else is still without a value.
+    """
+    for name, module in tower.named_modules():
+        for key, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta and key == "position_ids":
+                module.position_ids = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            elif buffer.is_meta:
+                raise RuntimeError(f"buffer {name}.{key} has no value")
+    empty = [name for name, p in tower.named_parameters() if p.is_meta]
+    if empty:
+        raise RuntimeError(f"parameters without a value: {', '.join(empty[:5])}")
+
+
+def locate_clip(clip_path: str | Path) -> tuple[Path, dict[str, Any] | None]:
+    """Finds the weights file of plain CLIP, and its ``config.json`` when there is one.
+
+    Args:
+        clip_path: A folder with ``config.json`` and ``model.safetensors`` or
+            ``pytorch_model.bin``; a weights file; or a hub id such as
+            ``openai/clip-vit-large-patch14``, looked up in the local cache first.
+
+    Returns:
+        The weights file and the parsed configuration; ``None`` for a file, whose shape is in
+        its tensors.
+
+    Raises:
+        UserError: If nothing is there, or the hub cannot be reached.
+    """
+    path = Path(clip_path).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if path.is_file():
+        return path, None
+    if _HUB_ID.fullmatch(str(clip_path)) and not path.suffix[1:].isalpha():
+        return _from_hub(str(clip_path))
+    raise UserError(
+        "clip_path", got=f"{clip_path} (no such file or folder)",
+        expected="a CLIP folder, a weights file or a hub id like openai/clip-vit-large-patch14",
+        next_step="set clip_path, or start from an Effort checkpoint with --pretrained_weights",
+    )  # fmt: skip
+
+
+def _in_folder(folder: Path) -> tuple[Path, dict[str, Any]]:
+    config = folder / "config.json"
+    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    missing = "config.json" if not config.is_file() else None if weights else " or ".join(WEIGHT_FILES)
+    if missing or weights is None:
+        raise UserError("clip_path", got=f"{folder} without {missing}", expected="a CLIP folder holding it")
+    return weights, _read_config(config)
+
+
+def _from_hub(hub_id: str) -> tuple[Path, dict[str, Any]]:
+    config = _hub_file(hub_id, "config.json")
+    weights = next((f for name in WEIGHT_FILES if (f := _hub_file(hub_id, name))), None)
+    if config is None or weights is None:
+        missing = "config.json" if config is None else " or ".join(WEIGHT_FILES)
+        raise UserError("clip_path", got=f"{hub_id} without {missing}", expected="a CLIP repository")
+    return weights, _read_config(config)
+
+
+def _hub_file(hub_id: str, name: str) -> Path | None:
+    """Returns a file of a hub repository, the local cache first; ``None`` when the repository has none."""
+    cached = try_to_load_from_cache(hub_id, name)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(hub_id, name))
+    except (OSError, HfHubHTTPError, EntryNotFoundError) as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            "clip_path",
+            got=f"{hub_id}: {name} is not in the local cache and cannot be fetched ({reason})",
+            expected="a CLIP folder, or a hub id that can be reached",
+            next_step="download the model elsewhere and set clip_path to its folder, "
+            "or start from an Effort checkpoint with --pretrained_weights",
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError("clip_path", got=f"{path} ({error})", expected="CLIP's config.json") from error
+    if not isinstance(found, dict):
+        raise UserError("clip_path", got=f"{path} holding no object", expected="CLIP's config.json")
+    return found

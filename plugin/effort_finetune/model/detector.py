@@ -1,0 +1,169 @@
+"""The Effort detector under DeepfakeBench's detector contract."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effort_finetune.config import Settings, settings_from_config
+from effort_finetune.errors import UserError
+from effort_finetune.model import assembly, losses
+from effort_finetune.model.backbone import input_size
+from effort_finetune.model.inject import Status, status_of
+from effort_finetune.model.layers import residual_layers
+from effort_finetune.model.metrics import batch_metrics
+from effort_finetune.model.trainable import TrainableStatus, configure_trainable
+from effort_finetune.weights.reader import LoadReport
+
+logger = logging.getLogger(__name__)
+
+
+class EffortFinetuneDetector(nn.Module):
+    """CLIP's vision tower with decomposed attention weights, and a linear head over real and fake.
+
+    Built from ``pretrained_weights`` when given (any layout; an Effort checkpoint needs neither
+    CLIP nor an SVD), else from plain CLIP at ``clip_path``, decomposed, with a new head.
+
+    Args:
+        config: The settings, or the dictionary a host's ``train.py``/``test.py`` builds.
+        tower: A dense tower to use in place of any file, e.g. a random one in tests.
+
+    Attributes:
+        backbone: The tower; ``backbone(image).pooler_output`` is ``[B, hidden]``.
+        head: ``nn.Linear(hidden, 2)``.
+        settings: The typed settings.
+        resolution: Input side in pixels.
+        load_report: What was loaded from which file; ``None`` for a given tower.
+        trainable: What is trained.
+
+    Raises:
+        UserError: If the weights cannot be used as the settings ask.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | Settings, *, tower: nn.Module | None = None) -> None:
+        super().__init__()
+        self.settings = config if isinstance(config, Settings) else settings_from_config(config)
+        self.config = config
+        built = assembly.assemble(self.settings, tower)
+        self.backbone, self.head = built.backbone, built.head
+        self.resolution = input_size(self.backbone)
+        self.load_report: LoadReport | None = built.load_report
+        self.class_counts: tuple[int, int] | None = None
+        self.trainable: TrainableStatus = configure_trainable(self, self.settings)
+        logger.info(self.status.line())
+        logger.info(self.trainable.line())
+
+    @property
+    def status(self) -> Status:
+        """What of the tower is decomposed, now."""
+        return status_of(self.backbone)
+
+    def build_backbone(self, config: Mapping[str, Any] | Settings) -> nn.Module:
+        """Builds a tower from a configuration (part of the host's contract)."""
+        settings = config if isinstance(config, Settings) else settings_from_config(config)
+        return assembly.assemble(settings).backbone
+
+    def build_loss(self, config: Mapping[str, Any] | Settings) -> nn.Module:
+        """Builds the plain classification loss (part of the host's contract); see :meth:`get_losses`."""
+        settings = config if isinstance(config, Settings) else settings_from_config(config)
+        return nn.CrossEntropyLoss(label_smoothing=settings.loss.label_smoothing)
+
+    def features(self, data_dict: Mapping[str, Any]) -> Tensor:
+        """Returns the pooled features ``[B, hidden]`` of ``data_dict["image"] [B, 3, H, W]``."""
+        image = data_dict["image"]
+        if tuple(image.shape[-2:]) != (self.resolution, self.resolution):
+            raise UserError(
+                "image size", got="x".join(map(str, image.shape[-2:])),
+                expected=f"{self.resolution}x{self.resolution}, the tower's input",
+                next_step=f"set resolution: {self.resolution}",
+            )  # fmt: skip
+        return self.backbone(image).pooler_output
+
+    def classifier(self, features: Tensor) -> Tensor:
+        """Returns logits ``[B, 2]`` (real, fake) of features ``[B, hidden]``."""
+        return self.head(features)
+
+    def forward(self, data_dict: Mapping[str, Any], inference: bool = False) -> dict[str, Tensor]:
+        """Scores a batch.
+
+        Args:
+            data_dict: ``image [B, 3, H, W]``, normalised with CLIP's mean and deviation.
+            inference: Part of the host's contract; scoring is the same either way.
+
+        Returns:
+            ``cls [B, 2]`` logits, ``prob [B]`` probability of fake, ``feat [B, hidden]``.
+        """
+        features = self.features(data_dict)
+        logits = self.classifier(features)
+        return {"cls": logits, "prob": torch.softmax(logits.float(), dim=1)[:, 1], "feat": features}
+
+    def set_class_counts(self, real: int, fake: int) -> None:
+        """Tells the class counts of the training set, which ``loss.class_weights: balanced`` needs."""
+        self.class_counts = (real, fake)
+
+    def get_losses(self, data_dict: Mapping[str, Any], pred_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the loss and its terms.
+
+        Args:
+            data_dict: ``label [B]``; 0 is real, anything else fake.
+            pred_dict: ``cls [B, 2]``.
+
+        Returns:
+            ``overall``, which carries the gradient in training, and for the log, detached:
+            ``cls``; ``orth`` and ``ksv`` where their weight is not 0; ``real`` and ``fake``
+            (plain cross-entropy), each where the batch holds the class. In evaluation mode
+            everything is detached, so that a host that keeps the values keeps no graph.
+        """
+        labels = (data_dict["label"] != 0).long()
+        logits = pred_dict["cls"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.training):
+            classification = losses.classification_loss(
+                logits if self.training else logits.detach(),
+                labels,
+                class_weights=self._class_weights(),
+                label_smoothing=self.settings.loss.label_smoothing,
+            )
+            orth, ksv = None, None
+            overall = losses.combine(classification, orth, ksv, self.settings.loss)
+        terms = {"cls": classification, "orth": orth, "ksv": ksv}
+        return {
+            "overall": overall,
+            **{name: term.detach() for name, term in terms.items() if term is not None},
+            **losses.per_class_losses(logits, labels),
+        }
+
+    def get_train_metrics(
+        self, data_dict: Mapping[str, Any], pred_dict: Mapping[str, Tensor]
+    ) -> dict[str, float | None]:
+        """Returns ``acc``, ``auc``, ``eer`` and ``ap`` of a batch; ``None`` where one class is absent."""
+        labels = (data_dict["label"] != 0).long()
+        return batch_metrics(labels, torch.softmax(pred_dict["cls"].detach().float(), dim=1)[:, 1])
+
+    def merge(self) -> None:
+        """Merges every residual for inference; see ``SVDResidualLinear.merge``."""
+        for layer in residual_layers(self.backbone).values():
+            layer.merge()
+
+    def unmerge(self) -> None:
+        """Undoes :meth:`merge`, to the bit."""
+        for layer in residual_layers(self.backbone).values():
+            layer.unmerge()
+
+    def _class_weights(self) -> Tensor | None:
+        weights = self.settings.loss.class_weights
+        if weights is None:
+            return None
+        if weights != "balanced":
+            return torch.tensor(weights)
+        if self.class_counts is None:
+            if not self.training:
+                return None  # an evaluated loss describes the test set, which has no training counts
+            raise UserError(
+                "loss.class_weights: balanced", got="no class counts", expected="a trainer that tells them",
+                next_step="use trainer effort_finetune, or write [weight of real, weight of fake]",
+            )  # fmt: skip
+        return losses.balanced_class_weights(*self.class_counts)

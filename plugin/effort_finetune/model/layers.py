@@ -1,0 +1,204 @@
+"""The linear layer of Effort: a frozen main weight plus a trainable low-rank residual.
+
+Parameter names on disk are upstream's: ``weight_main``, ``S_residual``, ``U_residual``,
+``V_residual``, ``bias``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from effort_finetune.errors import UserError
+from effort_finetune.model.svd import Split, split
+
+RESIDUAL_NAMES = ("S_residual", "U_residual", "V_residual")
+_LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+class SVDResidualLinear(nn.Module):
+    """``y = x (main + U diag(S) V)^T + b`` with ``main`` frozen (arXiv 2411.15633, eq. 3).
+
+    The residual stays factored in the forward and the backward pass: the dense weight and its
+    dense gradient are never built. :meth:`merge` builds the dense weight once for inference.
+
+    Shapes: ``weight_main [n, m]``, ``S_residual [k]``, ``U_residual [n, k]``,
+    ``V_residual [k, m]``, ``bias [n]`` or ``None``; input ``[..., m]``, output ``[..., n]``.
+
+    Args:
+        in_features: m.
+        out_features: n.
+        rank: k, from 1 to ``min(n, m)``.
+        bias: Whether there is a bias.
+        device: Where the (uninitialised) parameters are made, e.g. ``"meta"``.
+        dtype: Their dtype.
+
+    Raises:
+        UserError: If the rank is out of bounds.
+    """
+
+    weight_main: nn.Parameter
+    S_residual: nn.Parameter
+    U_residual: nn.Parameter
+    V_residual: nn.Parameter
+    bias: nn.Parameter | None
+    merged_weight: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= rank <= min(in_features, out_features):
+            raise UserError(
+                "residual_rank",
+                got=rank,
+                expected=f"1 to {min(in_features, out_features)} for a {out_features}x{in_features} weight",
+            )
+        self.in_features, self.out_features, self.rank = in_features, out_features, rank
+
+        def empty(*shape: int) -> Tensor:
+            return torch.empty(*shape, device=device, dtype=dtype)
+
+        self.weight_main = nn.Parameter(empty(out_features, in_features), requires_grad=False)
+        self.S_residual = nn.Parameter(empty(rank))
+        self.U_residual = nn.Parameter(empty(out_features, rank))
+        self.V_residual = nn.Parameter(empty(rank, in_features))
+        self.register_parameter(
+            "bias", nn.Parameter(empty(out_features), requires_grad=False) if bias else None
+        )
+        # Not persistent: a state dict saved while merged is the same as one saved unmerged.
+        self.register_buffer("merged_weight", None, persistent=False)
+        self._residual_on = True
+
+    @classmethod
+    def from_linear(
+        cls, linear: nn.Linear, rank: int, *, decompose: Callable[[Tensor, int], Split] = split
+    ) -> SVDResidualLinear:
+        """Decomposes a linear layer; dtype, device and training flag are kept.
+
+        Args:
+            linear: The layer to replace; not changed. On the meta device only shapes are made.
+            rank: k.
+            decompose: :func:`~effort_finetune.model.svd.split` or a cached form of it.
+        """
+        weight = linear.weight
+        layer = cls(
+            linear.in_features,
+            linear.out_features,
+            rank,
+            bias=linear.bias is not None,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        layer.train(linear.training)
+        if weight.is_meta:
+            return layer
+        parts = decompose(weight.detach(), rank)
+        with torch.no_grad():
+            layer.weight_main.copy_(parts.main)
+            layer.U_residual.copy_(parts.U)
+            layer.S_residual.copy_(parts.S)
+            layer.V_residual.copy_(parts.V)
+            if layer.bias is not None:
+                layer.bias.copy_(linear.bias)
+        return layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``[..., m]`` to ``[..., n]``."""
+        if not self._residual_on:
+            return F.linear(x, self.weight_main, self.bias)
+        # Rounded to bf16, a dense weight swallows a residual that lies under its rounding step;
+        # in low precision the two factors are therefore applied apart even when merged.
+        if self.merged_weight is not None and not _computes_in_low_precision(x):
+            return F.linear(x, self.merged_weight, self.bias)
+        code = F.linear(x, self.V_residual) * self.S_residual
+        return F.linear(x, self.weight_main, self.bias) + F.linear(code, self.U_residual)
+
+    def effective_weight(self) -> Tensor:
+        """Returns ``main + U diag(S) V`` as a new float32 (or float64) ``[n, m]`` tensor, without gradient.
+
+        Summed in float64 where the device has it, so that a fresh decomposition gives its weight back.
+        """
+        dtype = torch.float64 if self.weight_main.dtype == torch.float64 else torch.float32
+        precise = dtype if self.weight_main.device.type == "mps" else torch.float64
+        with torch.no_grad():
+            main, u, s, v = (
+                p.detach().to(precise)
+                for p in (self.weight_main, self.U_residual, self.S_residual, self.V_residual)
+            )
+            return torch.addmm(main, u * s, v).to(dtype)
+
+    @property
+    def merged(self) -> bool:
+        """Whether a dense weight stands ready for inference."""
+        return self.merged_weight is not None
+
+    def merge(self) -> None:
+        """Builds the dense weight that inference uses until :meth:`unmerge`, ``train()`` or a load.
+
+        The parameters stay as they are, so unmerging restores them to the bit. Where the forward
+        pass computes in bf16 or fp16 (dtype or autocast) it keeps the factors.
+        """
+        self.merged_weight = self.effective_weight().to(self.weight_main.dtype)
+
+    def unmerge(self) -> None:
+        """Drops the dense weight; does nothing when there is none."""
+        self.merged_weight = None
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Within the context the layer is its frozen main part alone."""
+        before, self._residual_on = self._residual_on, False
+        try:
+            yield
+        finally:
+            self._residual_on = before
+
+    def train(self, mode: bool = True) -> SVDResidualLinear:
+        """Sets training mode; a merged weight would go stale, so training drops it."""
+        if mode:
+            self.unmerge()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.unmerge()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Describes the layer in ``print(model)``."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"rank={self.rank}, bias={self.bias is not None}, merged={self.merged}"
+        )
+
+
+def residual_layers(module: nn.Module) -> dict[str, SVDResidualLinear]:
+    """Returns the decomposed layers of a module by their names in it."""
+    return {name: m for name, m in module.named_modules() if isinstance(m, SVDResidualLinear)}
+
+
+@contextmanager
+def residuals_disabled(module: nn.Module) -> Iterator[None]:
+    """Switches all residuals of a module off within the context (see :meth:`SVDResidualLinear.disabled`)."""
+    with ExitStack() as stack:
+        for layer in residual_layers(module).values():
+            stack.enter_context(layer.disabled())
+        yield
+
+
+def _computes_in_low_precision(x: Tensor) -> bool:
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type) in _LOW_PRECISION
+    return x.dtype in _LOW_PRECISION
