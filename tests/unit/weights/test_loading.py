@@ -1,0 +1,190 @@
+"""Strict loading: what fits is copied and reported, what does not is refused whole, with its list."""
+
+from __future__ import annotations
+
+import make_layouts as golden
+import pytest
+import torch
+from torch import nn
+
+from effort_finetune.errors import UserError
+from effort_finetune.weights.loading import CheckpointMismatch
+from effort_finetune.weights.reader import load_into, read_checkpoint
+
+
+def model_of(state, device="cpu"):
+    """A module tree whose state dict has exactly the keys and shapes of ``state``."""
+    root = nn.Module()
+    for key, value in state.items():
+        *path, leaf = key.split(".")
+        owner = root
+        for name in path:
+            if name not in owner._modules:
+                owner.add_module(name, nn.Module())
+            owner = owner._modules[name]
+        owner.register_parameter(leaf, nn.Parameter(torch.zeros_like(value, device=device)))
+    return root
+
+
+def write(tmp_path, state, name="checkpoint.pth"):
+    path = tmp_path / name
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_everything_is_loaded_and_reported(tmp_path, device):
+    state = golden.detector()
+    module = model_of(state, device)
+
+    report = load_into(read_checkpoint(write(tmp_path, state)), module)
+
+    for key, value in module.state_dict().items():
+        torch.testing.assert_close(value, state[key], rtol=0, atol=0)
+    assert set(report.loaded) == set(state)
+    assert report.counts() == {
+        "loaded": len(state), "derived": 0, "ignored": 0, "missing": 0, "unexpected": 0, "wrong_shape": 0
+    }  # fmt: skip
+    assert report.to_dict()["sha256"] == report.sha256
+    assert (report.rank, report.resolution, report.head_outputs) == (1, 32, 2)
+
+
+def test_loaded_tensors_do_not_depend_on_the_file(tmp_path):
+    state = golden.detector()
+    path = write(tmp_path, state)
+    module = model_of(state, "meta")
+    load_into(read_checkpoint(path), module)
+
+    path.write_bytes(bytes(path.stat().st_size))
+
+    torch.testing.assert_close(module.state_dict()["head.weight"], state["head.weight"], rtol=0, atol=0)
+
+
+def test_requires_grad_survives_a_meta_load(tmp_path):
+    state = golden.detector()
+    module = model_of(state, "meta")
+    module.head.weight.requires_grad_(False)
+
+    load_into(read_checkpoint(write(tmp_path, state)), module)
+
+    assert not module.head.weight.requires_grad
+    assert module.head.bias.requires_grad
+
+
+def test_plain_clip_leaves_the_new_head_alone_and_says_so(tmp_path):
+    dense = golden.prefixed(golden.dense_tower(), "backbone.")
+    module = model_of({**dense, **golden.prefixed(golden.head(), "head.")})
+    path = tmp_path / "clip.safetensors"
+    golden.DENSE["clip_model.safetensors"](path)
+
+    report = load_into(read_checkpoint(path), module)
+
+    assert set(report.derived) == {"head.weight", "head.bias"}
+    assert all(rule.startswith("new") for rule in report.derived.values())
+
+
+def test_keys_the_caller_computes_are_derived(tmp_path):
+    state = golden.detector()
+    module = model_of({**state, "main_norm": torch.zeros(3)})
+
+    report = load_into(
+        read_checkpoint(write(tmp_path, state)), module, computed={"main_norm": "from main and residual"}
+    )
+
+    assert report.derived == {"main_norm": "from main and residual"}
+
+
+def _untouched(module):
+    return all(not value.any() for value in module.state_dict().values())
+
+
+def test_missing_extra_and_misshapen_keys_are_listed_together_and_nothing_is_copied(tmp_path):
+    state = golden.detector()
+    module = model_of(state)
+    key = "backbone.encoder.layers.1.mlp.fc1.bias"
+    damaged = {k: v for k, v in state.items() if k != key}
+    damaged["backbone.encoder.layers.0.foo"] = torch.zeros(1)
+    damaged["head.bias"] = torch.zeros(5)
+
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_into(read_checkpoint(write(tmp_path, damaged)), module)
+
+    assert caught.value.missing == [key]
+    assert caught.value.unexpected == ["backbone.encoder.layers.0.foo"]
+    assert caught.value.wrong_shape == {"head.bias": "[5] for [2]"}
+    line = str(caught.value)
+    assert "\n" not in line
+    assert all(word in line for word in (key, "backbone.encoder.layers.0.foo", "head.bias [5] for [2]"))
+    assert _untouched(module)
+
+
+@pytest.mark.parametrize("name", golden.EFFORT)
+def test_a_key_taken_from_any_layout_is_missed(tmp_path, name):
+    path = tmp_path / name
+    golden.EFFORT[name](path)
+    module = model_of(golden.detector())
+    checkpoint = read_checkpoint(path)
+    del checkpoint.tensors["backbone.encoder.layers.0.self_attn.v_proj.U_residual"]
+
+    with pytest.raises(CheckpointMismatch, match=r"1 missing: .*v_proj\.U_residual"):
+        load_into(checkpoint, module)
+
+
+def test_a_missing_head_is_missing_in_an_effort_checkpoint(tmp_path):
+    state = golden.detector()
+    path = write(tmp_path, {k: v for k, v in state.items() if not k.startswith("head.")})
+
+    with pytest.raises(CheckpointMismatch) as caught:
+        load_into(read_checkpoint(path), model_of(state))
+
+    assert caught.value.missing == ["head.weight", "head.bias"]
+
+
+def test_long_lists_are_abbreviated_with_a_count(tmp_path):
+    state = golden.detector()
+    partial = {k: v for k, v in state.items() if ".mlp." not in k}
+
+    with pytest.raises(CheckpointMismatch, match=r"8 missing: .* and 4 more"):
+        load_into(read_checkpoint(write(tmp_path, partial)), model_of(state))
+
+
+def test_tensors_beside_the_state_dict_that_nothing_explains_are_refused(tmp_path):
+    state = golden.detector()
+    path = write(tmp_path, {"state_dict": state, "prototypes": torch.zeros(4)})
+
+    with pytest.raises(CheckpointMismatch, match="1 unexpected: prototypes"):
+        load_into(read_checkpoint(path), model_of(state))
+
+
+def test_a_resolution_that_disagrees_names_both(tmp_path):
+    checkpoint = read_checkpoint(write(tmp_path, golden.detector()))
+
+    checkpoint.require_resolution(32)
+    with pytest.raises(UserError, match=r"224 in the settings.*5 positions of 16 px patches, which is 32"):
+        checkpoint.require_resolution(224)
+
+
+def test_positions_that_form_no_square_are_refused(tmp_path):
+    state = golden.detector()
+    state["backbone.embeddings.position_embedding.weight"] = torch.zeros(7, golden.WIDTH)
+
+    with pytest.raises(UserError, match="7 positions"):
+        _ = read_checkpoint(write(tmp_path, state)).resolution
+
+
+def test_a_head_width_that_does_not_divide_is_refused(tmp_path):
+    checkpoint = read_checkpoint(write(tmp_path, golden.detector()), head_width=64)
+
+    with pytest.raises(UserError, match=r"head_width.*32 wide"):
+        _ = checkpoint.heads
+
+
+def test_incomplete_files_are_seen_without_a_model(tmp_path):
+    state = golden.detector()
+    state.pop("backbone.encoder.layers.0.self_attn.q_proj.S_residual")
+    state["backbone.surprise"] = torch.zeros(1)
+    checkpoint = read_checkpoint(write(tmp_path, state))
+
+    assert checkpoint.missing == ["backbone.encoder.layers.0.self_attn.q_proj.S_residual"]
+    with pytest.raises(UserError, match=r"1 missing: .*S_residual; 1 unexpected: backbone\.surprise"):
+        checkpoint.require_complete()
