@@ -114,8 +114,10 @@ class FrameDataset(Dataset[Any]):
     def _normalise(self, image: np.ndarray) -> torch.Tensor:
         """``uint8[H, W, 3]`` to the normalised ``float32[3, H, W]``, by a table of the 256 values a channel
         takes."""
-        planes = [self._table[channel][image[:, :, channel]] for channel in range(3)]
-        return torch.from_numpy(np.stack(planes))
+        planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
+        for plane, channel, table in zip(planes, cv2.split(image), self._table, strict=True):
+            cv2.LUT(channel, table, dst=plane)
+        return torch.from_numpy(planes)
 
 
 def _normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from effort_finetune.data.frames import Missing, open_frames
+from effort_finetune.data.index import Video
+
+from .conftest import Bench, video
+
+LISTED = {
+    "backslashes": "UADFV\\UADFV_Real\\frames\\test_0\\000.png",
+    "slashes": "UADFV/UADFV_Real/frames/test_0/000.png",
+    "dot_datasets_backslash": ".\\datasets\\UADFV\\UADFV_Real\\frames\\test_0\\000.png".replace(
+        ".\\", "./", 1
+    ),
+    "dot_datasets_slash": "./datasets/UADFV/UADFV_Real/frames/test_0/000.png",
+    "dot_datasets_rgb": "./datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
+    "datasets_rgb": "datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
+}
+STORED = {
+    "backslashes": LISTED["backslashes"],
+    "slashes": LISTED["slashes"],
+    "first_backslash": LISTED["slashes"].replace("/", "\\", 1),
+}
+
+
+def listed_as(form: str, frames: int = 4) -> Video:
+    paths = tuple(LISTED[form].replace("000", f"{number:03d}") for number in range(frames))
+    return Video("UADFV", "UADFV_Real", "UADFV_Real", None, "0", "test", paths)
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("form", LISTED)
+def test_lmdb_is_read_under_any_spelling(embedded: Bench, form: str, stored: str) -> None:
+    keys = dict(
+        zip(
+            listed_as(form).frames, (STORED[stored].replace("000", f"{n:03d}") for n in range(4)), strict=True
+        )
+    )
+    embedded.write([listed_as(form)], key=keys.__getitem__)
+    dataset = open_frames(embedded.host, embedded.settings(), split="test", names=["UADFV"])
+    assert not any(isinstance(dataset[index], Missing) for index in range(4))
+
+
+@pytest.mark.parametrize("form", LISTED)
+def test_files_are_read_under_any_spelling(embedded: Bench, form: str) -> None:
+    images = embedded.write([listed_as(form)])
+    embedded.write_files(dict(zip(listed_as("backslashes").frames, images.values(), strict=True)))
+    settings = embedded.settings(lmdb=False)
+    dataset = open_frames(embedded.host, settings, split="test", names=["UADFV"])
+    assert not any(isinstance(dataset[index], Missing) for index in range(4))
+    assert dataset.protocol["source"] == "files"
+
+
+def test_files_listed_by_absolute_paths(embedded: Bench, tmp_path: Path) -> None:
+    relative = video("UADFV_Real", "0", separator="/")
+    absolute = Video(
+        "UADFV",
+        "UADFV_Real",
+        "UADFV_Real",
+        None,
+        "0",
+        "test",
+        tuple(f"{tmp_path}/rgb/{p}" for p in relative.frames),
+    )
+    images = embedded.write([absolute])
+    embedded.write_files(dict(zip(relative.frames, images.values(), strict=True)))
+    dataset = open_frames(embedded.host, embedded.settings(lmdb=False), split="test", names=["UADFV"])
+    assert not isinstance(dataset[0], Missing)
+
+
+def test_lmdb_and_files_give_the_same_pixels(embedded: Bench) -> None:
+    images = embedded.write([video("UADFV_Real", "0")])
+    embedded.write_files(images)
+    first, second = (
+        open_frames(embedded.host, embedded.settings(lmdb=lmdb), split="test", names=["UADFV"])
+        for lmdb in (True, False)
+    )
+    for index in range(len(first)):
+        assert first[index]["image"].equal(second[index]["image"])
+
+
+def test_a_few_gaps_do_not_change_the_rule(embedded: Bench) -> None:
+    item = video("UADFV_Real", "0", frames=8)
+    embedded.write([item], leave_out=item.frames[:3])
+    settings = embedded.settings(frame_num={"train": 8, "test": 8})
+    dataset = open_frames(embedded.host, settings, split="test", names=["UADFV"])
+    assert dataset.protocol["datasets"]["UADFV"]["path_rule"] == "host"
+    assert sum(isinstance(dataset[index], Missing) for index in range(8)) == 3
