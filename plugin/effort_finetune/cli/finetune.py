@@ -1,0 +1,31 @@
+"""``effort-finetune finetune``: adapt a checkpoint to a dataset of the host."""
+
+from __future__ import annotations
+
+import argparse
+
+from effort_finetune.cli.context import Context
+from effort_finetune.cli.options import add_settings_arguments, open_run
+
+NAME = "finetune"
+HELP = "Fine-tune an Effort checkpoint, or plain CLIP, on datasets of the host, and test the result."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds one flag for every setting."""
+    add_settings_arguments(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Trains, selects, tests and says where everything is.
+
+    Raises:
+        UserError: If the run cannot start.
+        RunFailure: If it could not finish; what there is was saved.
+    """
+    from effort_finetune.train.run import finetune  # torch and transformers, not needed for --help
+
+    host, settings = open_run(args, context, mode="train")
+    outcome = finetune(settings, host, command=context.argv)
+    print(outcome.published_path or outcome.best_path)
+    return 0

@@ -1,0 +1,133 @@
+"""Checkpoints of a run: ``ckpt_last.pth`` to go on from, ``ckpt_best.pth`` to use.
+
+Both are written atomically, so a process killed at any moment leaves the last good file.
+``ckpt_last.pth`` holds tensors and plain containers only: it loads with ``weights_only=True``,
+and every reader of weights can open it as ``{'model': state dict, ...}``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from effort_finetune.errors import UserError
+from effort_finetune.files import atomic_write
+
+LAST_NAME = "ckpt_last.pth"
+BEST_NAME = "ckpt_best.pth"
+FORMAT = "effort_finetune.train/1"
+
+# Settings that may differ between a run and its continuation: they change where, how fast, how
+# long or on what is reported, not the steps that are taken.
+FREE_SETTINGS = frozenset(
+    {
+        *("resume", "output_dir", "log_dir", "save_to", "save_epoch", "rec_iter"),
+        *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "threshold"),
+        *("device", "workers", "early_stopping", "allow_pickle", "trainer"),
+        *("pretrained_weights", "clip_path", "lmdb_dir", "rgb_dir", "dataset_json_folder"),
+    }
+)
+
+
+def save_best(path: Path, model: nn.Module) -> Path:
+    """Writes the plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout."""
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return atomic_write(path, lambda temporary: torch.save(state, temporary))
+
+
+def save_last(path: Path, *, model: nn.Module, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
+    """Writes everything a run needs to go on exactly as if it had not stopped.
+
+    Args:
+        path: The file.
+        model: The model, saved under ``model``.
+        settings: ``Settings.to_dict()`` of the run, saved under ``settings``.
+        state: What else is to be saved: tensors and plain containers.
+    """
+    document = {
+        "format": FORMAT,
+        "model": model.state_dict(),
+        "settings": dict(settings),
+        "rng": rng_state(),
+        **state,
+    }
+    return atomic_write(path, lambda temporary: torch.save(document, temporary))
+
+
+def load_last(path: Path | str) -> dict[str, Any]:
+    """Reads a ``ckpt_last.pth``, or that of a run folder, onto the CPU.
+
+    Raises:
+        UserError: If there is no such file or it is not one of ours.
+    """
+    path = Path(path)
+    path = path / LAST_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise UserError("--resume", got=f"{path}, which does not exist", expected=f"a run's {LAST_NAME}")
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a file it cannot read
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            "--resume", got=f"{path}, which cannot be read ({reason})", expected=f"a run's {LAST_NAME}"
+        ) from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise UserError(
+            "--resume",
+            got=f"{path}, which holds no training state",
+            expected=f"a run's {LAST_NAME}",
+            next_step="to start a new run from these weights use --pretrained_weights",
+        )
+    return document
+
+
+def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses to go on under settings that would make a different run.
+
+    Raises:
+        UserError: Naming every setting that differs and may not.
+    """
+    differing = [
+        f"{name} {now.get(name)!r} instead of {saved[name]!r}"
+        for name in saved
+        if name in now and name not in FREE_SETTINGS and saved[name] != now[name]
+    ]
+    if differing:
+        raise UserError(
+            "--resume",
+            got=", ".join(differing),
+            expected="the settings of the run that is resumed",
+            next_step="drop these changes, or start a new run with --pretrained_weights",
+        )
+
+
+def rng_state() -> dict[str, Any]:
+    """Returns the state of Python's, numpy's and torch's generators as plain data."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Puts back what :func:`rng_state` returned; devices that are not here are passed over."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.backends.mps.is_available() and isinstance(state["mps"], Tensor):
+        torch.mps.set_rng_state(state["mps"])

@@ -1,0 +1,119 @@
+"""The data of a run, opened once, so that every user error is known before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from effort_finetune.data.frames import FrameDataset, open_frames
+from effort_finetune.data.loader import make_loader
+from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.evaluate.run import open_datasets
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run reads.
+
+    Attributes:
+        train: Frames of all training sets.
+        loader: Their batches; no frame is left out, the last batch may be smaller.
+        selection: Datasets whose metrics choose the checkpoint, by name; empty for ``last``.
+        test: Test datasets, by name; may be empty.
+    """
+
+    train: FrameDataset
+    loader: DataLoader[dict[str, Any]]
+    selection: Mapping[str, FrameDataset]
+    test: Mapping[str, FrameDataset]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Training frames that are real and fake."""
+        fake = sum(row.label for row in self.train.rows)
+        return len(self.train.rows) - fake, fake
+
+
+def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
+    """Opens training, selection and test data.
+
+    Raises:
+        UserError: If a dataset cannot be opened, or there is nothing to choose the checkpoint on.
+            A training set without val split is one: training frames cannot stand in for it, so
+            the user names other data or chooses ``--select_on last``.
+    """
+    if not settings.train_dataset:
+        raise UserError("--train_dataset", got="no names", expected="at least one dataset")
+    errors: list[UserError] = []
+    train = test = selection = None
+    try:
+        train = open_frames(host, settings, split="train", names=settings.train_dataset)
+    except UserError as error:
+        errors.append(error)
+    try:
+        test = open_datasets(host, settings, settings.test_dataset, "test") if settings.test_dataset else {}
+    except UserError as error:
+        errors.append(error)
+    if train is not None:
+        try:
+            selection = _open_selection(settings, host, test or {})
+        except UserError as error:
+            errors.append(error)
+    if errors or train is None or test is None or selection is None:
+        raise UserErrors([e for error in errors for e in getattr(error, "errors", (error,))])
+    loader = make_loader(
+        train,
+        batch_size=settings.train_batchSize,
+        workers=settings.workers,
+        shuffle=True,
+        seed=settings.manualSeed,
+        sampler="oversample" if settings.balance == "oversample" else None,
+        pin_memory=pin_memory,
+    )
+    return RunData(train, loader, selection, test)
+
+
+def selection_names(settings: Settings) -> tuple[str, ...]:
+    """Returns the datasets that choose the checkpoint."""
+    if settings.select_on == "last":
+        return ()
+    if settings.select_on == "test":
+        return settings.test_dataset
+    return settings.train_dataset if settings.val_dataset is None else settings.val_dataset
+
+
+def _open_selection(
+    settings: Settings, host: Host, test: Mapping[str, FrameDataset]
+) -> Mapping[str, FrameDataset]:
+    if settings.select_on == "last":
+        if settings.early_stopping.patience is not None:
+            raise UserError(
+                "early_stopping.patience",
+                got="select_on 'last', which measures nothing between epochs",
+                expected="select_on 'val'",
+                next_step="--select_on val, or early_stopping.patience null",
+            )
+        return {}
+    if settings.select_on == "test":
+        if not settings.test_dataset:
+            raise UserError(
+                "select_on 'test'", got="no test_dataset", expected="one", next_step="--test_dataset NAME"
+            )
+        return test
+    try:
+        return open_datasets(host, settings, selection_names(settings), "val")
+    except UserError as error:
+        raise UserErrors([_with_way_out(e) for e in getattr(error, "errors", (error,))]) from error
+
+
+def _with_way_out(error: UserError) -> UserError:
+    way_out = "or choose the checkpoint without a val split: --val_dataset NAME or --select_on last"
+    step = f"{error.next_step}, {way_out}" if error.next_step else way_out.removeprefix("or ")
+    return UserError(f"validation data: {error.what}", got=error.got, expected=error.expected, next_step=step)

@@ -1,0 +1,57 @@
+"""finetuning.log: every line timestamped, in the run folder and where the guide looks for it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+LOG_NAME = "finetuning.log"
+_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints lines above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LineFormatter(logging.Formatter):
+    """Stamps every line of a record of several lines, so that each can be read alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        first, *rest = text.split("\n")
+        prefix = first[: len(first) - len(record.getMessage().split("\n")[0])]
+        return "\n".join([first, *(prefix + line for line in rest)])
+
+
+@contextmanager
+def run_logger(paths: Iterable[Path], *, append: bool = False) -> Iterator[logging.Logger]:
+    """Opens the logger of a run and closes its files at the end.
+
+    Args:
+        paths: Log files; each gets every line.
+        append: Go on in the files (a resumed run) instead of beginning them anew.
+    """
+    logger = logging.getLogger("effort_finetune.train")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handlers: list[logging.Handler] = [_TerminalHandler()]
+    for path in dict.fromkeys(Path(p).resolve() for p in paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(_LineFormatter(_FORMAT))
+        logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,246 @@
+"""One epoch of training: the only place where gradients are made and applied.
+
+Shared by the ``finetune`` command and by the trainer a host's own ``train.py`` uses.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from effort_finetune.errors import RunFailure
+from effort_finetune.train.device import is_out_of_memory
+from effort_finetune.train.meters import EpochProgress
+from effort_finetune.train.optim import learning_rate, trainable_parameters
+from effort_finetune.train.precision import Precision
+
+Batch = Mapping[str, Any]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; raised between two optimiser steps, so that the state is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is reported every ``rec_iter`` batches: means over the batches since the last report."""
+
+    epoch: int
+    batch: int
+    batches: int
+    loss: dict[str, float]
+    lr: float
+    grad_norm: float
+    samples_per_second: float
+
+
+@dataclass
+class TrainingLoop:
+    """Runs epochs over batches of ``{'image' [B,3,H,W], 'label' [B], ...}``.
+
+    A step adds up the gradients of ``accumulation_steps`` batches, each weighted by its share of
+    the step's frames; so it is the gradient of one large batch, also for the shorter step at the
+    end of an epoch and for batches of unequal size.
+
+    Args:
+        model: A DeepfakeBench detector (``forward`` and ``get_losses``).
+        optimizer: Over the model's trainable parameters.
+        precision: Arithmetic of the forward pass; the losses are computed in float32.
+        device: Where the model is.
+        accumulation_steps: Batches of one optimiser step.
+        clip_grad_norm: Largest total gradient norm; ``None`` does not clip.
+        rec_iter: Batches between two records.
+        on_record: Called with each :class:`Record`, the last one of an epoch included.
+        on_step: Called after each step with the number of batches it took and the last loss.
+        should_stop: Asked between steps; true ends the epoch with :class:`Interrupted`.
+        describe: Names the frames of a batch for error messages.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    device: torch.device
+    accumulation_steps: int = 1
+    clip_grad_norm: float | None = None
+    rec_iter: int = 50
+    on_record: Callable[[Record], None] = lambda record: None
+    on_step: Callable[[int, float], None] = lambda batches, loss: None
+    should_stop: Callable[[], bool] = lambda: False
+    describe: Callable[[Batch], list[str]] = lambda batch: []
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scaler = self.precision.make_scaler()
+        self.parameters = trainable_parameters(self.model)
+
+    def run_epoch(
+        self,
+        loader: Iterable[Batch],
+        progress: EpochProgress,
+        *,
+        after_skip: Callable[[], None] = lambda: None,
+    ) -> EpochProgress:
+        """Trains on every batch the loader still owes this epoch.
+
+        Args:
+            loader: The epoch's batches, in the same order each time this epoch is run.
+            progress: A fresh one, or that of an interrupted epoch: its batches are passed over.
+            after_skip: Called when they are; puts back the generators' state.
+
+        Raises:
+            RunFailure: If a loss or gradient is not finite, memory runs out or there was no frame
+                at all. The model keeps the state of the last good step.
+            Interrupted: If ``should_stop`` said so.
+        """
+        self.model.train()
+        batches = iter(loader)
+        for _ in islice(batches, progress.batches):
+            pass
+        after_skip()
+        total = len(loader) if isinstance(loader, Sized) else 0
+        window, grad_norm, mark = EpochProgress(progress.epoch), 0.0, time.perf_counter()
+        for group in self._groups(batches):
+            loaded = time.perf_counter()
+            grad_norm = self._step(group, (progress, window))
+            now = time.perf_counter()
+            for part in (progress, window):
+                part.seconds += now - mark
+                part.data_seconds += loaded - mark
+            mark = now
+            self.on_step(len(group), window.means().get("overall", math.nan))
+            if window.batches >= self.rec_iter:
+                self._record(progress, window, total, grad_norm)
+                window = EpochProgress(progress.epoch)
+            if self.should_stop():
+                raise Interrupted
+        if window.batches:
+            self._record(progress, window, total, grad_norm)
+        if not progress.samples:
+            raise RunFailure(f"epoch {progress.epoch}: not one training frame could be read")
+        return progress
+
+    def _groups(self, batches: Iterator[Batch]) -> Iterator[list[Batch]]:
+        while True:
+            try:
+                group = list(islice(batches, self.accumulation_steps))
+            except RuntimeError:
+                # Ctrl-C reaches the loader's workers too; their end is not the news then.
+                if self.should_stop():
+                    raise Interrupted from None
+                raise
+            if not group:
+                return
+            yield group
+
+    def _step(self, group: Sequence[Batch], parts: tuple[EpochProgress, ...]) -> float:
+        """Makes one optimiser step out of a group of batches and returns the gradient norm."""
+        usable = [batch for batch in group if len(batch["label"])]
+        frames = sum(len(batch["label"]) for batch in usable)
+        if not frames:
+            _count(group, parts)
+            return 0.0
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            terms = [self._backward(batch, len(batch["label"]) / frames) for batch in usable]
+            self.scaler.unscale_(self.optimizer)
+            limit = math.inf if self.clip_grad_norm is None else self.clip_grad_norm
+            norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                largest = max(len(batch["label"]) for batch in usable)
+                raise RunFailure(_OUT_OF_MEMORY.format(device=self.device, batch=largest)) from error
+            raise
+        # One transfer for all numbers of a step: each .item() would wait for the device anew.
+        scalars = [value for batch_terms in terms for value in batch_terms.values()]
+        *flat, grad_norm = torch.stack([*scalars, norm.detach().float()]).tolist()
+        numbers = iter(flat)
+        values = [{name: next(numbers) for name in batch_terms} for batch_terms in terms]
+        self._check_finite(usable, values, grad_norm, parts[0], len(group))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        _count(group, parts)  # only now: a failed step leaves the state before it, and its batches owed
+        for part in parts:
+            part.steps += math.isfinite(grad_norm)
+            part.skipped_steps += not math.isfinite(grad_norm)
+            for batch, batch_values in zip(usable, values, strict=True):
+                part.add_batch(batch_values, fake=int((batch["label"] != 0).sum()), size=len(batch["label"]))
+        return grad_norm
+
+    def _backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        data = {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
+        data["label"] = (data["label"] != 0).long()  # a host may number its forgery methods
+        with self.precision.autocast():
+            predictions = self.model(data)
+        predictions = {k: v.float() if _is_low_precision(v) else v for k, v in predictions.items()}
+        losses: dict[str, Tensor | None] = self.model.get_losses(data, predictions)  # type: ignore[operator]
+        overall = losses["overall"]
+        if overall is None:
+            raise RunFailure("the detector's get_losses returned no 'overall' loss")
+        self.scaler.scale(overall * share).backward()
+        return {name: value.detach().float() for name, value in losses.items() if value is not None}
+
+    def _check_finite(
+        self,
+        batches: Sequence[Batch],
+        values: Sequence[Mapping[str, float]],
+        norm: float,
+        progress: EpochProgress,
+        size: int,
+    ) -> None:
+        where = (
+            f"epoch {progress.epoch}, step {progress.steps + progress.skipped_steps + 1} "
+            f"(batches {progress.batches + 1} to {progress.batches + size}), "
+            f"learning rate {learning_rate(self.optimizer):g}, {self.precision.name}"
+        )
+        for batch, terms in zip(batches, values, strict=True):
+            if not math.isfinite(terms["overall"]):
+                raise RunFailure(
+                    f"the loss is not finite: overall {terms['overall']} at {where}; frames: "
+                    f"{', '.join(self.describe(batch)) or 'not known to this loader'}; "
+                    "next: lower optimizer.lr, set clip_grad_norm 1.0 or precision float32; see these frames"
+                )
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            raise RunFailure(
+                f"a gradient is not finite (norm {norm}) though the loss is, at {where}; "
+                "next: lower optimizer.lr, set clip_grad_norm 1.0 or precision float32"
+            )
+
+    def _record(self, progress: EpochProgress, window: EpochProgress, total: int, grad_norm: float) -> None:
+        self.on_record(
+            Record(
+                epoch=progress.epoch,
+                batch=progress.batches,
+                batches=total,
+                loss=window.means(),
+                lr=learning_rate(self.optimizer),
+                grad_norm=grad_norm,
+                samples_per_second=window.samples / max(window.seconds, 1e-9),
+            )
+        )
+
+
+_OUT_OF_MEMORY = (
+    "{device} ran out of memory on a batch of {batch} frames; next: halve train_batchSize and double "
+    "accumulation_steps (the same step, half the memory), or set precision bf16"
+)
+
+
+def _count(group: Sequence[Batch], parts: Sequence[EpochProgress]) -> None:
+    lists = [batch.get("missing") for batch in group]
+    for part in parts:
+        part.batches += len(group)
+        part.missing += sum(len(missing) for missing in lists if missing is not None)
+
+
+def _is_low_precision(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)

@@ -1,0 +1,68 @@
+"""Sample-weighted means of the loss terms, resumable to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class EpochProgress:
+    """How far an epoch has come and what it has summed up; the whole state of a half-done epoch.
+
+    Attributes:
+        epoch: Number of the epoch.
+        batches: Batches taken from the loader.
+        steps: Optimiser steps made.
+        skipped_steps: Steps the fp16 scaler left out because a gradient overflowed.
+        samples: Frames trained on; ``real`` and ``fake`` are its parts.
+        missing: Frames that could not be read.
+        seconds: Time spent in the epoch's training loop.
+        data_seconds: The part of it spent waiting for the loader.
+        sums: Per loss term, the sum over frames; ``weights`` the number of frames behind it.
+    """
+
+    epoch: int
+    batches: int = 0
+    steps: int = 0
+    skipped_steps: int = 0
+    samples: int = 0
+    real: int = 0
+    fake: int = 0
+    missing: int = 0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+
+    def add_batch(self, terms: Mapping[str, float], *, fake: int, size: int) -> None:
+        """Adds a batch: ``real`` and ``fake`` are means over one class, other terms over the batch."""
+        self.samples += size
+        self.fake += fake
+        self.real += size - fake
+        for term, value in terms.items():
+            weight = {"real": size - fake, "fake": fake}.get(term, size)
+            if weight:
+                self.sums[term] = self.sums.get(term, 0.0) + value * weight
+                self.weights[term] = self.weights.get(term, 0) + weight
+
+    def means(self) -> dict[str, float]:
+        """Returns the mean of every term over the frames it was computed on."""
+        return {term: total / self.weights[term] for term, total in self.sums.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the epoch's entry for history and results."""
+        counts = asdict(self)
+        del counts["sums"], counts["weights"], counts["epoch"]
+        rate = self.samples / self.seconds if self.seconds else None
+        return {"loss": self.means(), **counts, "samples_per_second": rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns plain numbers only, so that ``weights_only`` loading takes them."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> EpochProgress:
+        """Restores :meth:`state_dict`."""
+        return cls(**state)

@@ -1,0 +1,118 @@
+"""Where a run writes: its folder, its logs and the published checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effort_finetune.files import atomic_write, ensure_writable_dir
+from effort_finetune.train.checkpoint import BEST_NAME, LAST_NAME
+from effort_finetune.train.logs import LOG_NAME
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """The files of a run; ``published`` is ``None`` when ``save_to`` is."""
+
+    folder: Path
+    logs: tuple[Path, ...]
+    published: Path | None
+
+    @property
+    def last(self) -> Path:
+        """The state to go on from."""
+        return self.folder / LAST_NAME
+
+    @property
+    def best(self) -> Path:
+        """The selected weights."""
+        return self.folder / BEST_NAME
+
+    @property
+    def results(self) -> Path:
+        """The results document."""
+        return self.folder / "results.json"
+
+    @property
+    def settings(self) -> Path:
+        """The resolved settings."""
+        return self.folder / "settings.yaml"
+
+
+def prepare_paths(settings: Settings, host: Host) -> RunPaths:
+    """Chooses the run's files and proves that their folders can be written.
+
+    The folder is ``output_dir``, else that of the run that is resumed, else a new
+    ``<log_dir>/effort_finetune_<datasets>_<time>``; a run without ``output_dir`` also writes
+    ``training/logs/finetuning.log`` of the host.
+
+    Raises:
+        UserError: If a folder cannot be written.
+    """
+    folders = {}
+    shared_logs: list[Path] = []
+    if settings.output_dir is not None:
+        folder = Path(settings.output_dir)
+    else:
+        folder = _resumed_folder(settings) or _new_folder(settings, host)
+        shared_logs.append(host.resolve("training/logs") / LOG_NAME)
+        folders["folder of the host's log (choose another with --output_dir)"] = shared_logs[0].parent
+    published = published_path(settings)
+    if published is not None:
+        folders["folder of save_to"] = published.parent
+    for what, path in {"output folder": folder, **folders}.items():
+        ensure_writable_dir(path, what=what)
+    return RunPaths(folder.resolve(), (folder / LOG_NAME, *shared_logs), published)
+
+
+def published_path(settings: Settings) -> Path | None:
+    """Returns ``save_to`` with ``{train_dataset}`` filled in (lower case, joined by ``_``), absolute."""
+    if settings.save_to is None:
+        return None
+    return Path(settings.save_to.replace("{train_dataset}", dataset_tag(settings.train_dataset))).resolve()
+
+
+def dataset_tag(names: Sequence[str]) -> str:
+    """Returns dataset names as part of a file name: ``["UADFV", "Celeb-DF-v2"]`` to ``uadfv_celeb-df-v2``."""
+    return re.sub(r"[^\w.+-]+", "-", "_".join(names)).lower()
+
+
+def publish(selected: Path, target: Path) -> Path:
+    """Puts the selected checkpoint where the user wants it: a hard link if possible, else a copy."""
+
+    def link_or_copy(temporary: Path) -> None:
+        temporary.unlink()
+        try:
+            os.link(selected, temporary)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(selected, temporary)
+
+    return atomic_write(target, link_or_copy)
+
+
+def _new_folder(settings: Settings, host: Host) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
+    name = f"effort_finetune_{dataset_tag(settings.train_dataset)[:80]}_{stamp}"
+    folder = host.resolve(settings.log_dir) / name
+    number = 2
+    while folder.exists():  # two runs in one second
+        folder = folder.with_name(f"{name}_{number}")
+        number += 1
+    return folder
+
+
+def _resumed_folder(settings: Settings) -> Path | None:
+    if settings.resume is None:
+        return None
+    path = Path(settings.resume)
+    return path if path.is_dir() else path.parent

@@ -1,0 +1,159 @@
+"""What a run says about itself: log lines, ``settings.yaml`` and the ``training`` block of the results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from effort_finetune.evaluate import results as results_file
+from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.files import sha256_file, write_text
+from effort_finetune.train.data import selection_names
+from effort_finetune.train.device import device_name, memory_report
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+    from effort_finetune.train.data import RunData
+    from effort_finetune.train.session import Session
+    from effort_finetune.train.setup import Prepared
+
+
+def write_settings(path: Path, settings: Settings) -> Path:
+    """Writes the resolved settings, complete, as a file ``--detector_config`` accepts."""
+    text = yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)
+    return write_text(path, f"# Resolved settings of a fine-tuning run; digest {settings.digest()}\n{text}")
+
+
+def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
+    """Logs what is trained, selected and tested on."""
+    real, fake = data.counts
+    videos = len({row.video for row in data.train.rows})
+    logger.info(
+        "training on %s: %d frames (%d real, %d fake) of %d videos; %d batches of %d, steps of %d frames",
+        *(", ".join(settings.train_dataset), len(data.train.rows), real, fake, videos, len(data.loader)),
+        *(settings.train_batchSize, settings.train_batchSize * settings.accumulation_steps),
+    )
+    if not (real and fake):
+        logger.warning("all training frames are of one class: the detector can only learn to say it always")
+    chosen = ", ".join(selection_names(settings)) or "nothing: the last epoch is taken"
+    logger.info("checkpoint chosen on %s: %s", settings.select_on, chosen)
+    if settings.select_on == "test":
+        logger.warning("select_on 'test' is an oracle: the test numbers of this run are labelled so")
+    logger.info("test: %s", ", ".join(settings.test_dataset) or "no test_dataset given, nothing is tested")
+
+
+def write_results(
+    session: Session,
+    prepared: Prepared,
+    host: Host,
+    *,
+    tested: DatasetResults,
+    failure: str | None,
+    timings: Mapping[str, float],
+    command: Sequence[str],
+) -> Path:
+    """Writes ``results.json``, of a finished run or of what there is of a failed one.
+
+    Args:
+        session: The run.
+        prepared: What it began with.
+        host: The host.
+        tested: Test results; empty without test datasets.
+        failure: Why the run did not finish; ``None`` if it did.
+        timings: Seconds by phase.
+        command: The command line.
+    """
+    best = session.paths.best
+    measured = None
+    if best.is_file():
+        measured = {"path": str(best), "sha256": sha256_file(best), "layout": "deepfakebench"}
+    document = results_file.build(
+        kind="finetuning",
+        settings=session.settings,
+        host=host,
+        results=tested,
+        checkpoint=measured,
+        device=prepared.device,
+        autocast=prepared.precision.dtype,
+        timings=timings,
+        command=command,
+        status="complete" if failure is None else "failed",
+        reason=failure,
+        training=training_block(session, prepared),
+    )
+    return results_file.write(session.paths.results, document)
+
+
+def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
+    """Returns the ``training`` block of the results."""
+    settings, model, data = session.settings, session.model, session.data
+    real, fake = data.counts
+    return {
+        "epochs": {
+            "asked": settings.nEpochs,
+            "done": len(session.history),
+            "stopped_early": session.stopping.should_stop,
+        },
+        "history": session.history,
+        "selection": session.selector.report(selection_names(settings)),
+        "trainable": {
+            "trainable": model.trainable.trainable,
+            "total": model.trainable.total,
+            "by_group": model.trainable.by_group,
+        },
+        "decomposition": {
+            "layers": len(model.status.layers),
+            "blocks": list(model.status.blocks),
+            "ranks": list(model.status.ranks),
+            "residual_parameters": model.status.residual_parameters,
+        },
+        "start_weights": None if model.load_report is None else model.load_report.to_dict(),
+        "data": {
+            "frames": len(data.train.rows),
+            "frames_real": real,
+            "frames_fake": fake,
+            "videos": len({row.video for row in data.train.rows}),
+            "batches_per_epoch": len(data.loader),
+            "order": _ORDER[settings.balance],
+            "protocol": data.train.protocol,
+        },
+        "seeds": {"manualSeed": settings.manualSeed, "generators": ["python", "numpy", "torch"]},
+        "precision": prepared.precision.to_dict(),
+        "device": device_name(prepared.device),
+        "memory": memory_report(prepared.device),
+        "resumed_from": settings.resume,
+        "published": None if session.paths.published is None else str(session.paths.published),
+    }
+
+
+def log_outcome(logger: logging.Logger, session: Session, tested: DatasetResults) -> None:
+    """Logs what was selected, what it scored and where everything is."""
+    selection = session.selector.report(selection_names(session.settings))
+    value = "" if selection["value"] is None else f", {selection['metric']} {selection['value']:.4f}"
+    logger.info("selected: epoch %d on %s%s", selection["epoch"], selection["select_on"], value)
+    if selection["note"]:
+        logger.warning(selection["note"])
+    oracle = " (oracle)" if selection["oracle"] else ""
+    for name, result in tested.datasets.items():
+        shown = {metric: result.metric(metric) for metric in ("auc", "video_auc", "eer", "acc", "ap", "f1")}
+        numbers = ", ".join(f"{metric} {'-' if v is None else f'{v:.4f}'}" for metric, v in shown.items())
+        logger.info("test of %s%s: %s", name, oracle, numbers)
+    paths = session.paths
+    for what, path in {
+        "results": paths.results,
+        "checkpoint": paths.best,
+        "published": paths.published,
+    }.items():
+        if path is not None:
+            logger.info("%s: %s", what, path)
+
+
+_ORDER = {
+    "none": "shuffled, every frame once an epoch",
+    "oversample": "drawn with replacement, both classes equally often",
+}

@@ -1,0 +1,131 @@
+"""The recipe of fine-tuning, top to bottom: set up, train, select, evaluate, write, publish.
+
+effort-finetune finetune --train_dataset UADFV --test_dataset UADFV --pretrained_weights effort.pth
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from effort_finetune.errors import RunFailure
+from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
+from effort_finetune.train.interrupt import InterruptGuard
+from effort_finetune.train.logs import run_logger
+from effort_finetune.train.loop import Interrupted
+from effort_finetune.train.paths import RunPaths, publish
+from effort_finetune.train.report import log_data, log_outcome, write_results, write_settings
+from effort_finetune.train.session import Session
+from effort_finetune.train.setup import Prepared, build_session, prepare
+from effort_finetune.train.tensorboard import RunBoard
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished run left: all paths are absolute; ``published_path`` may be ``None``."""
+
+    run_dir: Path
+    results_path: Path
+    best_path: Path
+    last_path: Path
+    published_path: Path | None
+
+
+def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outcome:
+    """Fine-tunes a detector as the settings say and measures the selected checkpoint.
+
+    Args:
+        settings: Resolved settings.
+        host: The host that owns the data.
+        command: The command line as typed, for results and the line that resumes.
+
+    Returns:
+        Where everything is.
+
+    Raises:
+        UserError: If the run cannot start; nothing but an empty output folder was made then.
+        RunFailure: If it could not finish or was interrupted; ``ckpt_last.pth`` and a results file
+            with status ``failed`` hold what there is.
+    """
+    started = time.perf_counter()
+    prepared = prepare(settings, host)
+    paths, guard = prepared.paths, InterruptGuard()
+    with run_logger(paths.logs) as logger, RunBoard(paths.folder) as board:
+        logger.info("command: %s", shlex.join(command))
+        session = build_session(settings, host, prepared, logger=logger, guard=guard, board=board)
+        write_settings(paths.settings, settings)
+        log_data(logger, prepared.data, settings)
+        timings = {"setup_s": time.perf_counter() - started}
+        tested, failure = DatasetResults({}), None
+        try:
+            with guard:
+                session.run()
+                tested = _test_selected(session, prepared, host, timings)
+        except (Interrupted, KeyboardInterrupt):
+            failure = RunFailure(_interrupted(command, paths))
+        except EvaluationFailure as error:
+            tested, failure = error.results, error
+        except RunFailure as error:
+            failure = error
+        timings["total_s"] = time.perf_counter() - started
+        write_results(
+            session,
+            prepared,
+            host,
+            tested=tested,
+            failure=None if failure is None else str(failure),
+            timings=timings,
+            command=command,
+        )
+        if failure is not None:
+            logger.error("%s", failure)
+            raise failure
+        if paths.published is not None:
+            publish(paths.best, paths.published)
+        log_outcome(logger, session, tested)
+    return Outcome(paths.folder, paths.results, paths.best, paths.last, paths.published)
+
+
+def _test_selected(
+    session: Session, prepared: Prepared, host: Host, timings: dict[str, float]
+) -> DatasetResults:
+    """Measures the selected checkpoint, read back from its file, on the test datasets."""
+    if not prepared.data.test:
+        return DatasetResults({})
+    state = torch.load(session.paths.best, map_location=prepared.device, weights_only=True)
+    session.model.load_state_dict(state)
+    started = time.perf_counter()
+    with session.guard.immediate():
+        tested = evaluate_model(
+            session.model,
+            host,
+            session.settings,
+            tuple(prepared.data.test),
+            "test",
+            datasets=prepared.data.test,
+            output_dir=session.paths.folder,
+            autocast=prepared.precision.dtype,
+        )
+    timings["test_s"] = time.perf_counter() - started
+    return tested
+
+
+def _interrupted(command: Sequence[str], paths: RunPaths) -> str:
+    if not paths.last.is_file():
+        return "interrupted before there was anything to save"
+    words = list(command)
+    if "--resume" in words:
+        at = words.index("--resume")
+        del words[at : at + 2]
+    return f"interrupted; go on with: {shlex.join([*words, '--resume', str(paths.last)])}"

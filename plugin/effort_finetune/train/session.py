@@ -1,0 +1,263 @@
+"""The state of a run and how it moves on, epoch by epoch; all of it is in ``ckpt_last.pth``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.progress import bar
+from effort_finetune.train import checkpoint
+from effort_finetune.train.device import describe_memory
+from effort_finetune.train.early_stopping import EarlyStopping
+from effort_finetune.train.interrupt import InterruptGuard
+from effort_finetune.train.loop import Interrupted, Record, TrainingLoop
+from effort_finetune.train.meters import EpochProgress
+from effort_finetune.train.optim import learning_rate
+from effort_finetune.train.selection import Selector, mean_of_known
+from effort_finetune.train.tensorboard import RunBoard
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.train.data import RunData
+    from effort_finetune.train.paths import RunPaths
+
+
+@dataclass
+class Session:
+    """One fine-tuning run between setup and evaluation.
+
+    Args:
+        settings: Resolved settings.
+        paths: Where it writes.
+        model: The detector, on its device.
+        optimizer: Over the trainable parameters.
+        scheduler: Stepped once an epoch; ``None`` for a constant rate.
+        loop: Makes the steps.
+        data: Opened data.
+        validate: Measures the model on the selection data.
+        logger: The run's log.
+        guard: Says when to stop.
+        board: TensorBoard.
+    """
+
+    settings: Settings
+    paths: RunPaths
+    model: EffortFinetuneDetector
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    loop: TrainingLoop
+    data: RunData
+    validate: Callable[[], DatasetResults]
+    logger: logging.Logger
+    guard: InterruptGuard
+    board: RunBoard
+    selector: Selector = field(init=False)
+    stopping: EarlyStopping = field(init=False)
+    progress: EpochProgress = field(init=False)
+    history: list[dict[str, Any]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.selector = Selector(s.select_on, s.metric_scoring)
+        self.stopping = EarlyStopping(
+            s.early_stopping.patience,
+            s.early_stopping.min_delta,
+            higher_is_better=self.selector.higher_is_better,
+        )
+        self.progress = EpochProgress(s.start_epoch)
+        self._rng: Mapping[str, Any] | None = None
+        self.loop.on_record = self._record
+
+    @property
+    def end_epoch(self) -> int:
+        """The epoch after the last one: exactly ``nEpochs`` are run."""
+        return self.settings.start_epoch + self.settings.nEpochs
+
+    def run(self) -> None:
+        """Trains until ``nEpochs`` are done or early stopping ends the run.
+
+        Raises:
+            RunFailure: If training cannot go on; the last good state is in ``ckpt_last.pth``.
+            Interrupted: If the run was asked to stop; likewise.
+        """
+        batches = len(self.data.loader)
+        done = (self.progress.epoch - self.settings.start_epoch) * batches + self.progress.batches
+        total = self.settings.nEpochs * batches
+        with bar(total=total, initial=done, desc="fine-tuning", unit="batch") as progress:
+
+            def advance(count: int, loss: float) -> None:
+                progress.set_postfix(epoch=self.progress.epoch, loss=f"{loss:.4f}", refresh=False)
+                progress.update(count)
+
+            self.loop.on_step = advance
+            while self.progress.epoch < self.end_epoch and not self.stopping.should_stop:
+                try:
+                    self._epoch()
+                except (Interrupted, RunFailure):
+                    self.save_last()
+                    raise
+        self.save_last()
+        if self.selector.needs_fallback:
+            checkpoint.save_best(self.paths.best, self.model)
+
+    def _epoch(self) -> None:
+        epoch, number = self.progress.epoch, self.progress.epoch - self.settings.start_epoch + 1
+        self.data.loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        self._restore_rng()
+        rate = learning_rate(self.optimizer)
+        self.logger.info("epoch %d (%d of %d), learning rate %g", epoch, number, self.settings.nEpochs, rate)
+        if self.progress.batches < len(self.data.loader):  # else a resumed run owes only the validation
+            self.loop.run_epoch(self.data.loader, self.progress, after_skip=self._restore_rng)
+        self._rng = None
+        self._check_missing()
+        results, seconds = self._validate()
+        selected = self.selector.consider(
+            epoch,
+            {name: result.metric(self.settings.metric_scoring) for name, result in results.items()},
+            {name: result.metric("loss") for name, result in results.items()},
+        )
+        if selected:
+            checkpoint.save_best(self.paths.best, self.model)
+        if results:
+            self.stopping.update(self._epoch_value(results))
+        self._write_history(epoch, rate, results, seconds, selected)
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.progress = EpochProgress(epoch + 1)
+        if number % self.settings.save_epoch == 0:
+            self.save_last()
+
+    def _validate(self) -> tuple[Mapping[str, DatasetResult], float]:
+        if not self.data.selection:
+            return {}, 0.0
+        started = time.perf_counter()
+        try:
+            with self.guard.immediate():
+                results = self.validate().datasets
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        return results, time.perf_counter() - started
+
+    def _epoch_value(self, results: Mapping[str, DatasetResult]) -> float | None:
+        return mean_of_known({n: r.metric(self.settings.metric_scoring) for n, r in results.items()})
+
+    def _check_missing(self) -> None:
+        """Fails when more training frames were missing than allowed; below that they are counted."""
+        p, allowed = self.progress, self.settings.max_missing_rate
+        rate = p.missing / max(p.samples + p.missing, 1)
+        if rate > allowed:
+            raise RunFailure(
+                f"{p.missing} of {p.samples + p.missing} training frames could not be read ({rate:.2%}, "
+                f"allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
+            )
+        if p.missing:
+            self.logger.warning("%d training frames could not be read; they were left out", p.missing)
+
+    def _record(self, record: Record) -> None:
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in record.loss.items())
+        self.logger.info(
+            "epoch %d, batch %d of %d: loss %s; lr %g, gradient norm %.3g, %.1f frames/s",
+            *(record.epoch, record.batch, record.batches, losses),
+            *(record.lr, record.grad_norm, record.samples_per_second),
+        )
+        self.board.record(record, self._step(record.epoch, record.batch))
+
+    def _step(self, epoch: int, batch: int) -> int:
+        return (epoch - self.settings.start_epoch) * len(self.data.loader) + batch
+
+    def _write_history(
+        self,
+        epoch: int,
+        rate: float,
+        results: Mapping[str, DatasetResult],
+        seconds: float,
+        selected: bool,
+    ) -> None:
+        entry: dict[str, Any] = {"epoch": epoch, "lr": rate, "train": self.progress.summary()}
+        entry["selection"] = {name: _numbers(result) for name, result in results.items()}
+        entry["selection_value"] = self._epoch_value(results)
+        entry["selected"] = selected
+        entry["selection_seconds"] = seconds
+        self.history.append(entry)
+        split = "test" if self.settings.select_on == "test" else "val"
+        for name, numbers in entry["selection"].items():
+            self.board.metrics(split, name, numbers, self._step(epoch, self.progress.batches))
+            shown = ", ".join(f"{k} {v:.4f}" for k, v in numbers.items() if v is not None)
+            self.logger.info("epoch %d, %s of %s: %s", epoch, split, name, shown)
+        self.logger.info(
+            "epoch %d: %s %s%s; memory %s",
+            epoch,
+            self.settings.metric_scoring,
+            "not measured" if entry["selection_value"] is None else f"{entry['selection_value']:.4f}",
+            ", selected" if selected else "",
+            describe_memory(self.loop.device),
+        )
+
+    def save_last(self) -> None:
+        """Writes ``ckpt_last.pth``: all that :meth:`restore` needs."""
+        checkpoint.save_last(
+            self.paths.last,
+            model=self.model,
+            settings=self.settings.to_dict(),
+            state={
+                "settings_digest": self.settings.digest(),
+                "epoch": self.progress.epoch,
+                "progress": self.progress.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+                "scaler": self.loop.scaler.state_dict(),
+                "selection": self.selector.state_dict(),
+                "early_stopping": self.stopping.state_dict(),
+                "history": self.history,
+            },
+        )
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Takes up a run where :meth:`save_last` left it, in the middle of an epoch too.
+
+        Args:
+            saved: From :func:`effort_finetune.train.checkpoint.load_last`.
+
+        Raises:
+            UserError: If its settings are those of another run or its tensors do not fit.
+        """
+        checkpoint.check_settings(saved["settings"], self.settings.to_dict())
+        try:
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                "--resume",
+                got="a checkpoint of another model",
+                expected=f"this run's ({' '.join(str(error).split())[:300]})",
+            ) from error
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(saved["scheduler"])
+        self.loop.scaler.load_state_dict(saved["scaler"])
+        self.selector.load_state_dict(saved["selection"])
+        self.stopping.load_state_dict(saved["early_stopping"])
+        self.progress = EpochProgress.from_state(saved["progress"])
+        self.history = list(saved["history"])
+        self._rng = saved["rng"]
+
+    def _restore_rng(self) -> None:
+        if self._rng is not None:
+            checkpoint.set_rng_state(self._rng)
+
+
+_SHOWN = ("auc", "ap", "eer", "acc", "acc_real", "acc_fake", "precision", "recall", "f1")
+
+
+def _numbers(result: DatasetResult) -> dict[str, float | None]:
+    """Returns what history and TensorBoard keep of a dataset's measurement."""
+    names = ["loss", *_SHOWN, *(f"video_{name}" for name in _SHOWN)]
+    return {name: result.metric(name) for name in names}

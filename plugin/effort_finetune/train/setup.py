@@ -1,0 +1,156 @@
+"""Builds what a run needs, in the order in which things can go wrong most cheaply."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from effort_finetune import seeding
+from effort_finetune.errors import UserError
+from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.evaluate.device import choose_device
+from effort_finetune.evaluate.run import evaluate_model
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train import checkpoint
+from effort_finetune.train.data import RunData, open_data, selection_names
+from effort_finetune.train.device import device_name
+from effort_finetune.train.interrupt import InterruptGuard
+from effort_finetune.train.loop import Batch, TrainingLoop
+from effort_finetune.train.optim import build_optimizer
+from effort_finetune.train.paths import RunPaths, prepare_paths
+from effort_finetune.train.precision import Precision, resolve_precision
+from effort_finetune.train.schedule import build_scheduler, schedule_warning
+from effort_finetune.train.selection import Selector
+from effort_finetune.train.session import Session
+from effort_finetune.train.tensorboard import RunBoard
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+_FRAMES_NAMED = 8  # in an error message about a batch
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that can be checked before weights are read or a file is written."""
+
+    device: torch.device
+    precision: Precision
+    saved: dict[str, Any] | None
+    data: RunData
+    paths: RunPaths
+
+
+def prepare(settings: Settings, host: Host) -> Prepared:
+    """Checks device, precision, checkpoint to resume, data and output folders.
+
+    Raises:
+        UserError: If any of them is not as asked for.
+    """
+    Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
+    device = choose_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    saved = None
+    if settings.resume is not None:
+        saved = checkpoint.load_last(settings.resume)
+        checkpoint.check_settings(saved["settings"], settings.to_dict())
+    data = open_data(settings, host, pin_memory=device.type == "cuda")
+    return Prepared(device, precision, saved, data, prepare_paths(settings, host))
+
+
+def build_session(
+    settings: Settings,
+    host: Host,
+    prepared: Prepared,
+    *,
+    logger: logging.Logger,
+    guard: InterruptGuard,
+    board: RunBoard,
+) -> Session:
+    """Builds model, optimiser, schedule and loop, and takes up the saved state of a resumed run.
+
+    Raises:
+        UserError: If the weights, the optimiser or the schedule cannot be used as asked.
+    """
+    device, precision, data = prepared.device, prepared.precision, prepared.data
+    seeding.seed_everything(settings.manualSeed)
+    logger.info("seed %d for Python, numpy and torch", settings.manualSeed)
+    logger.info("device: %s; precision: %s (%s)", device_name(device), precision.name, precision.reason)
+    model = build_model(settings, data).to(device)
+    if model.load_report is not None:
+        logger.info("weights: %s", model.load_report)
+    logger.info(model.status.line())
+    logger.info(model.trainable.line())
+    optimizer = build_optimizer(model, settings)
+    scheduler = build_scheduler(optimizer, settings)
+    if warning := schedule_warning(settings):
+        logger.warning(warning)
+    loop = TrainingLoop(
+        model,
+        optimizer,
+        precision,
+        device,
+        accumulation_steps=settings.accumulation_steps,
+        clip_grad_norm=settings.clip_grad_norm,
+        rec_iter=settings.rec_iter,
+        should_stop=guard,
+        describe=lambda batch: _frames_of(batch, data),
+    )
+
+    def validate() -> DatasetResults:
+        return evaluate_model(
+            model,
+            host,
+            settings,
+            selection_names(settings),
+            "test" if settings.select_on == "test" else "val",
+            datasets=data.selection,
+            autocast=precision.dtype,
+            bootstrap_samples=0,
+        )
+
+    session = Session(
+        settings=settings,
+        paths=prepared.paths,
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loop=loop,
+        data=data,
+        validate=validate,
+        logger=logger,
+        guard=guard,
+        board=board,
+    )
+    if prepared.saved is not None:
+        session.restore(prepared.saved)
+        logger.info("resumed at epoch %d, batch %d", session.progress.epoch, session.progress.batches)
+    return session
+
+
+def build_model(settings: Settings, data: RunData) -> EffortFinetuneDetector:
+    """Builds the detector and tells it the class counts that balanced weights need.
+
+    Raises:
+        UserError: If the weights cannot be used, or a class to be balanced is absent.
+    """
+    real, fake = data.counts
+    if settings.loss.class_weights == "balanced" and not (real and fake):
+        raise UserError(
+            "loss.class_weights 'balanced'",
+            got=f"{real} real and {fake} fake training frames",
+            expected="frames of both classes",
+        )
+    model = EffortFinetuneDetector(settings)
+    model.set_class_counts(real, fake)
+    return model
+
+
+def _frames_of(batch: Batch, data: RunData) -> list[str]:
+    paths = [data.train.rows[int(index)].path for index in batch["index"]]
+    more = len(paths) - _FRAMES_NAMED
+    return [*paths[:_FRAMES_NAMED], f"and {more} more"] if more > 0 else paths

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.train.loop import Interrupted, TrainingLoop
+from effort_finetune.train.meters import EpochProgress
+from effort_finetune.train.precision import Precision, resolve_precision
+
+from .toys import ToyDetector, batch, joined
+
+CPU = torch.device("cpu")
+
+
+def make_loop(model=None, *, precision="float32", lr=0.1, **options) -> TrainingLoop:
+    model = model or ToyDetector()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
+    return TrainingLoop(model, optimizer, resolve_precision(precision, CPU), CPU, **options)
+
+
+def weights(loop: TrainingLoop) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in loop.model.parameters()])
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4, 4), (4, 4, 4), (4, 4, 4, 1), (3,)])
+def test_accumulation_equals_large_batches(sizes):
+    """Also for the incomplete last group and for batches of unequal size."""
+    batches = [batch(size, seed) for seed, size in enumerate(sizes)]
+    small, large = make_loop(accumulation_steps=2), make_loop()
+    small.run_epoch(batches, EpochProgress(0))
+    large.run_epoch([joined(batches[i : i + 2]) for i in range(0, len(batches), 2)], EpochProgress(0))
+    torch.testing.assert_close(weights(small), weights(large), rtol=1e-6, atol=1e-7)
+
+
+def test_one_batch_per_epoch_trains():
+    loop = make_loop()
+    before = weights(loop)
+    progress = loop.run_epoch([batch(2, 0)], EpochProgress(0))
+    assert progress.steps == 1
+    assert not torch.equal(before, weights(loop))
+
+
+def test_frozen_parameters_do_not_move():
+    loop = make_loop()
+    loop.run_epoch([batch(4, s) for s in range(3)], EpochProgress(0))
+    assert torch.equal(loop.model.frozen, torch.ones(3))
+
+
+def test_loss_terms_are_means_over_their_own_frames():
+    """The epoch's mean of each term is that over all its frames, not over batches."""
+    batches = [batch(1, 0), batch(5, 1)]
+    loop = make_loop(lr=1e-12)
+    means = loop.run_epoch(batches, EpochProgress(0)).means()
+    data = joined(batches)
+    with torch.no_grad():
+        losses = torch.nn.functional.cross_entropy(loop.model(data)["cls"], data["label"], reduction="none")
+    assert means["overall"] == pytest.approx(losses.mean().item(), rel=1e-6)
+    assert means["real"] == pytest.approx(losses[data["label"] == 0].mean().item(), rel=1e-6)
+    assert means["fake"] == pytest.approx(losses[data["label"] == 1].mean().item(), rel=1e-6)
+
+
+def test_every_frame_counts_and_missing_ones_are_listed():
+    batches = [batch(3, 0, missing=[7]), batch(0, 1, missing=[8, 9]), batch(2, 2)]
+    progress = make_loop(accumulation_steps=2).run_epoch(batches, EpochProgress(0))
+    assert (progress.samples, progress.missing, progress.batches, progress.steps) == (5, 3, 3, 2)
+    assert (progress.real, progress.fake) == (3, 2)
+
+
+def test_no_frame_at_all_fails():
+    with pytest.raises(RunFailure, match="not one training frame"):
+        make_loop().run_epoch([batch(0, 0, missing=[0, 1])], EpochProgress(0))
+
+
+def test_clipping_bounds_the_step():
+    free, clipped = make_loop(lr=1.0), make_loop(lr=1.0, clip_grad_norm=1e-3)
+    start = weights(free)
+    free.run_epoch([batch(4, 0)], EpochProgress(0))
+    clipped.run_epoch([batch(4, 0)], EpochProgress(0))
+    assert (weights(free) - start).norm() > 0.01
+    assert (weights(clipped) - start).norm().item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_records_every_rec_iter_and_the_rest():
+    records = []
+    make_loop(rec_iter=2, on_record=records.append).run_epoch(
+        [batch(4, s) for s in range(5)], EpochProgress(3)
+    )
+    assert [(r.epoch, r.batch, r.batches) for r in records] == [(3, 2, 5), (3, 4, 5), (3, 5, 5)]
+    assert set(records[0].loss) == {"overall", "real", "fake"}
+    assert all(math.isfinite(r.grad_norm) and r.lr == 0.1 for r in records)
+
+
+def test_non_finite_loss_names_step_rate_and_frames_and_leaves_the_weights():
+    bad = batch(2, 1)
+    bad["image"][0] = float("nan")
+    loop = make_loop(describe=lambda b: [f"frame-{int(i)}.png" for i in b["index"]])
+    progress = EpochProgress(0)
+    with pytest.raises(RunFailure, match=r"step 2 \(batches 2 to 2\).*rate 0\.1.*frame-0\.png, frame-1\.png"):
+        loop.run_epoch([batch(4, 0), bad], progress)
+    good = make_loop()
+    good.run_epoch([batch(4, 0)], EpochProgress(0))
+    assert torch.equal(weights(loop), weights(good))
+    assert progress.batches == 1, "the bad batch is still owed"
+
+
+def test_non_finite_gradient_is_caught_before_the_step():
+    class Spike(ToyDetector):
+        def get_losses(self, data, predictions):
+            losses = super().get_losses(data, predictions)
+            zero = (self.head.weight * 0).sum()
+            # A finite value whose gradient is 0 * inf.
+            return {**losses, "overall": losses["overall"] + torch.sqrt(zero)}
+
+    loop = make_loop(Spike())
+    before = weights(loop)
+    with pytest.raises(RunFailure, match="gradient is not finite"):
+        loop.run_epoch([batch(4, 0)], EpochProgress(0))
+    assert torch.equal(before, weights(loop))
+
+
+def test_interruption_and_continuation_equal_one_run():
+    batches = [batch(4, s) for s in range(5)]
+    whole = make_loop()
+    whole.run_epoch(batches, EpochProgress(0))
+
+    asked = iter([False, True])
+    loop = make_loop(should_stop=lambda: next(asked))
+    progress = EpochProgress(0)
+    with pytest.raises(Interrupted):
+        loop.run_epoch(batches, progress)
+    assert progress.batches == 2
+    loop.should_stop = lambda: False
+    progress = EpochProgress.from_state(progress.state_dict())
+    loop.run_epoch(batches, progress)
+    assert torch.equal(weights(whole), weights(loop))
+    assert progress.samples == 20
+
+
+def test_a_dead_worker_after_ctrl_c_is_an_interruption():
+    def loader(error):
+        yield batch(2, 0)
+        raise error
+
+    asked = iter([False, True])
+    loop = make_loop(should_stop=lambda: next(asked))
+    with pytest.raises(Interrupted):
+        loop.run_epoch(loader(RuntimeError("worker exited")), EpochProgress(0))
+    with pytest.raises(RuntimeError, match="worker exited"):
+        make_loop().run_epoch(loader(RuntimeError("worker exited")), EpochProgress(0))
+
+
+def test_out_of_memory_says_what_to_do():
+    class Huge(ToyDetector):
+        def forward(self, data, inference=False):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(RunFailure, match="halve train_batchSize and double accumulation_steps"):
+        make_loop(Huge()).run_epoch([batch(4, 0)], EpochProgress(0))
+
+
+def test_bf16_runs_the_forward_low_and_the_losses_in_float32():
+    seen = {}
+
+    class Spy(ToyDetector):
+        def forward(self, data, inference=False):
+            out = super().forward(data)
+            seen["forward"] = out["cls"].dtype
+            return out
+
+        def get_losses(self, data, predictions):
+            seen["loss"] = predictions["cls"].dtype
+            return super().get_losses(data, predictions)
+
+    loop = make_loop(Spy(), precision="bf16")
+    loop.run_epoch([batch(4, 0)], EpochProgress(0))
+    assert seen == {"forward": torch.bfloat16, "loss": torch.float32}
+    assert loop.model.head.weight.dtype == torch.float32
+
+
+def test_host_labels_above_one_are_fakes():
+    plain, numbered = batch(4, 0), batch(4, 0)
+    numbered["label"] = numbered["label"] * 3
+    one, other = make_loop(), make_loop()
+    one.run_epoch([plain], EpochProgress(0))
+    other.run_epoch([numbered], EpochProgress(0))
+    assert torch.equal(weights(one), weights(other))
+
+
+def test_nothing_trainable_is_a_user_error():
+    model = ToyDetector()
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)
+    model.head.requires_grad_(False)
+    with pytest.raises(UserError, match="nothing is trainable"):
+        TrainingLoop(model, optimizer, Precision("float32", "cpu", ""), CPU)
