@@ -46,15 +46,17 @@ class Augmentation:
 
         Args:
             image: ``uint8[H, W, 3]``, RGB.
-            seed: Any integer; one seed always gives one result, in whatever process.
+            seed: Any integer from 0; one seed always gives one result, in whatever process.
 
         Returns:
             ``uint8[H, W, 3]``, RGB.
         """
         if self._pipeline is None:
             self._pipeline = _compose(self._data_aug)
-        if hasattr(self._pipeline, "set_random_seed"):
-            self._pipeline.set_random_seed(seed % 2**32)
+        if hasattr(self._pipeline, "set_random_state"):
+            # Not `set_random_seed`: it starts every step from the one seed, so that all steps draw the same
+            # number, and an image that is rotated (p 0.2) is always flipped (p 0.3) as well.
+            self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
             return self._pipeline(image=image)["image"]
         with _global_seed(seed):
             return self._pipeline(image=image)["image"]
