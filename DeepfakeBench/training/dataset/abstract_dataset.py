@@ -56,7 +56,7 @@ class DeepfakeAbstractBaseDataset(Dataset):
         self.mode = mode
         self.compression = config.get("compression", "c23")
         frame_num = config.get("frame_num") or {}
-        self.frame_num = frame_num.get(mode, frame_num.get("test") if mode == "val" else None)
+        self.frame_num = frame_num.get(mode, frame_num.get("train") if mode == "val" else None)
         wanted = config.get(f"{mode}_dataset") or (config["train_dataset"] if mode == "val" else None)
         if not wanted:
             raise DatasetError(f"{mode}_dataset names no dataset")

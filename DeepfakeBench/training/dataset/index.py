@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from .errors import DatasetError
+from .errors import DatasetError, EmptySplitError
 
 C40_SUFFIX = "_c40"
 
@@ -122,7 +122,7 @@ def collect_videos(
                 videos.append(Video(unique, int(label_dict[label_name]), frames))
     if not videos:
         path = folder / f"{plain}.json"
-        raise DatasetError(f"dataset '{name}' has no frames in its '{split}' split ({path})")
+        raise EmptySplitError(f"dataset '{name}' has no frames in its '{split}' split ({path})")
     return videos
 
 

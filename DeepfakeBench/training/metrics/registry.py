@@ -10,6 +10,9 @@ from typing import Any
 class RegistryError(KeyError):
     """A name is unknown to a registry, or already taken in it."""
 
+    #: Exit code of a command that ends with this error.
+    exit_code = 2
+
     def __str__(self) -> str:
         # KeyError would print the quoted repr of the message.
         return str(self.args[0]) if self.args else ""

@@ -1,5 +1,5 @@
 """Optimisers and learning-rate schedules by name (the package's spelling is the bench's)."""
 
-from .choose import SettingError, choose_optimizer, choose_scheduler
+from .choose import choose_optimizer, choose_scheduler
 
-__all__ = ["SettingError", "choose_optimizer", "choose_scheduler"]
+__all__ = ["choose_optimizer", "choose_scheduler"]

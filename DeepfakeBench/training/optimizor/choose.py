@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from config.errors import SettingError
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -16,10 +17,6 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], set[str]]] = {
     "sgd": (torch.optim.SGD, {"lr", "momentum", "weight_decay"}),
 }
 SCHEDULES = ("cosine", "step", "linear")
-
-
-class SettingError(Exception):
-    """A setting has a value that cannot be used; the message is one line."""
 
 
 def choose_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
