@@ -13,9 +13,7 @@ class Context:
     Args:
         script: The host's script that called, or ``None`` for the console command.
         argv: The command line as typed, for the result's record.
-        debug: Show tracebacks instead of one line.
     """
 
     script: Path | None = None
     argv: tuple[str, ...] = field(default_factory=tuple)
-    debug: bool = False

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        return _dispatch(arguments, script, debug)
+        return _dispatch(arguments, script)
     except (UserError, RunFailure) as error:
         if debug:
             raise
@@ -65,32 +65,39 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
         return EXIT_RUN_FAILURE
 
 
-def _dispatch(arguments: list[str], script: str | None, debug: bool) -> int:
+def run_command(arguments: Sequence[str], *, script: str | None = None) -> int:
+    """Runs one command and lets its errors through, for commands made of commands.
+
+    Raises:
+        UserError: If the command is unknown or refuses what it is asked.
+        RunFailure: If it could not finish.
+    """
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = did_you_mean(name, COMMANDS) or "effort-finetune --help"
+        raise UserError("unknown command", got=repr(name), next_step=near)
+    command: ModuleType = importlib.import_module(f"effort_finetune.cli.{COMMANDS[name][0]}")
+    program = f"effort-finetune {name}" if script is None else Path(script).name
+    parser = _Parser(prog=program, description=command.HELP, allow_abbrev=False)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.add_arguments(parser)
+    args, unknown = parser.parse_known_args(rest)
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        near = did_you_mean(unknown[0], flags) or f"{program} --help"
+        raise UserError(f"{program}: unknown argument", got=repr(unknown[0]), next_step=near)
+    context = Context(Path(script).resolve() if script else None, (program, *rest))
+    return int(command.run(args, context))
+
+
+def _dispatch(arguments: Sequence[str], script: str | None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"effort-finetune {__version__}")
         return 0
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if arguments else EXIT_USER_ERROR
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        raise UserError(
-            "unknown command",
-            got=repr(name),
-            next_step=did_you_mean(name, COMMANDS) or "effort-finetune --help",
-        )
-    command: ModuleType = importlib.import_module(f"effort_finetune.cli.{COMMANDS[name][0]}")
-    program = f"effort-finetune {name}" if script is None else Path(script).name
-    parser = _Parser(prog=program, description=command.HELP, allow_abbrev=False)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    command.add_arguments(parser)
-    context = Context(Path(script).resolve() if script else None, (program, *rest), debug)
-    args, unknown = parser.parse_known_args(rest)
-    if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        near = did_you_mean(unknown[0], flags) or f"{program} --help"
-        raise UserError(f"{program}: unknown argument", got=repr(unknown[0]), next_step=near)
-    return command.run(args, context)
+    return run_command(arguments, script=script)
 
 
 def _overview() -> str:

@@ -1,0 +1,119 @@
+"""``effort-finetune demo``: the whole job on the embedded host, by the commands a user would type."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from pathlib import Path
+
+from effort_finetune import resources
+from effort_finetune.cli.context import Context
+from effort_finetune.errors import UserError
+from effort_finetune.files import ensure_writable_dir
+
+NAME = "demo"
+HELP = (
+    "Generate three small datasets, then: evaluate the shipped checkpoint, fine-tune it on the forgery it has "
+    "not seen, evaluate again, compare, report."
+)
+WEIGHTS = "training/pretrained/demo_effort_familyA.pth"
+DATASETS = ("DemoA", "DemoB", "DemoC")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the output folder and the seed."""
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_output"), help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=1024, help="seed of the fine-tuning (default: %(default)s)"
+    )
+    parser.add_argument("--rebuild", action="store_true", help="generate the data anew")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Runs the steps; each prints the command it is.
+
+    Raises:
+        UserError: If the package has no embedded host (a wheel) or the folder cannot be written.
+    """
+    start = time.perf_counter()
+    root = resources.embedded_host()
+    if root is None:
+        raise UserError(
+            "the demo needs the repository",
+            got="an installation without the embedded host",
+            next_step="clone the repository and run `make demo` in it",
+        )
+    out = ensure_writable_dir(args.output_dir)
+    _build_data(root, rebuild=args.rebuild)
+    config = str(resources.root() / "configs" / "presets" / "demo.yaml")
+    common = ["--host", str(root), "--detector_config", config]
+    before, tuned, after = out / "before", out / "finetune", out / "after"
+    _step("How good is the released checkpoint?", _evaluate(common, root / WEIGHTS, before))
+    _step(
+        "Fine-tune it on DemoB, a forgery it has not seen",
+        ["finetune", *common, "--train_dataset", "DemoB", "--pretrained_weights", str(root / WEIGHTS)]
+        + [
+            "--manualSeed",
+            str(args.seed),
+            "--output_dir",
+            str(tuned),
+            "--save_to",
+            str(out / "effort_demob.pth"),
+        ],
+    )
+    _step("Was anything gained, was anything forgotten?", _evaluate(common, tuned / "ckpt_best.pth", after))
+    results = [str(before / "results.json"), str(after / "results.json")]
+    _step("Before and after", ["compare", *results])
+    _step("The same as a page", ["report", *results, "--output", str(out / "report.html")])
+    print(f"\nDone in {time.perf_counter() - start:.0f} s. Open {out / 'report.html'}.\n\n{_YOUR_DATA}")
+    return 0
+
+
+_YOUR_DATA = """With your own data:
+
+  effort-finetune install /path/to/DeepfakeBench
+  cd /path/to/DeepfakeBench
+  effort-finetune doctor
+  python training/finetune.py \\
+      --detector_config training/config/detector/effort_finetune.yaml \\
+      --train_dataset UADFV --test_dataset UADFV \\
+      --pretrained_weights /path/to/effort_clip_L14_trainOn_FaceForensic.pth
+  python training/evaluate_finetune.py \\
+      --detector_config training/config/detector/effort_finetune.yaml \\
+      --weights finetuned/effort_uadfv.pth \\
+      --test_dataset UADFV Celeb-DF-v2 --output_dir evaluation_results"""
+
+
+def _evaluate(common: list[str], weights: Path, output: Path) -> list[str]:
+    return [
+        "evaluate",
+        *common,
+        "--weights",
+        str(weights),
+        "--test_dataset",
+        *DATASETS,
+        "--output_dir",
+        str(output),
+    ]
+
+
+def _step(title: str, command: list[str]) -> None:
+    from effort_finetune.cli.main import run_command
+
+    print(f"\n== {title}\n$ effort-finetune {shlex.join(command)}", flush=True)
+    run_command(command)
+
+
+def _build_data(root: Path, *, rebuild: bool) -> None:
+    lmdb_dir, json_dir = root / "datasets" / "lmdb", root / "preprocessing" / "dataset_json"
+    missing = [n for n in DATASETS if rebuild or not (json_dir / f"{n}.json").is_file()]
+    if not missing:
+        print("== Demo data: already there")
+        return
+    from effort_finetune.data.demo import build_demo
+
+    print(f"== Generating {', '.join(missing)}: faces and forgeries, in DeepfakeBench's format", flush=True)
+    start = time.perf_counter()
+    build_demo(lmdb_dir, json_dir, names=missing)
+    print(f"   {time.perf_counter() - start:.0f} s")
