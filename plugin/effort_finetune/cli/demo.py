@@ -14,8 +14,8 @@ from effort_finetune.files import ensure_writable_dir
 
 NAME = "demo"
 HELP = (
-    "Generate three small datasets, then: evaluate the shipped checkpoint, fine-tune it on the forgery it has "
-    "not seen, evaluate again, compare, report."
+    "Generate three small datasets, then: evaluate the shipped checkpoint, fine-tune it on the forgery it "
+    "has not seen, evaluate again, compare, report."
 )
 WEIGHTS = "training/pretrained/demo_effort_familyA.pth"
 DATASETS = ("DemoA", "DemoB", "DemoC")
@@ -50,18 +50,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
     common = ["--host", str(root), "--detector_config", config]
     before, tuned, after = out / "before", out / "finetune", out / "after"
     _step("How good is the released checkpoint?", _evaluate(common, root / WEIGHTS, before))
-    _step(
-        "Fine-tune it on DemoB, a forgery it has not seen",
-        ["finetune", *common, "--train_dataset", "DemoB", "--pretrained_weights", str(root / WEIGHTS)]
-        + [
-            "--manualSeed",
-            str(args.seed),
-            "--output_dir",
-            str(tuned),
-            "--save_to",
-            str(out / "effort_demob.pth"),
-        ],
-    )
+    options = [
+        "--manualSeed",
+        str(args.seed),
+        "--output_dir",
+        str(tuned),
+        "--save_to",
+        str(out / "effort_demob.pth"),
+    ]
+    start_from = ["--train_dataset", "DemoB", "--pretrained_weights", str(root / WEIGHTS)]
+    _step("Fine-tune it on DemoB, a forgery it has not seen", ["finetune", *common, *start_from, *options])
     _step("Was anything gained, was anything forgotten?", _evaluate(common, tuned / "ckpt_best.pth", after))
     results = [str(before / "results.json"), str(after / "results.json")]
     _step("Before and after", ["compare", *results])
