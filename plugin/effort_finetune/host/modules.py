@@ -23,8 +23,8 @@ from effort_finetune.host import absent
 
 #: Top-level modules of a host once ``training/`` is on the path.
 TOP_LEVEL = frozenset(
-    ["config", "dataset", "detectors", "lib", "logger", "loss", "metrics", "networks", "optimizor"]
-    + ["trainer", "training", "utils"]
+    {"config", "dataset", "detectors", "lib", "logger", "loss", "metrics", "networks", "optimizor"}
+    | {"trainer", "training", "utils"}
 )
 
 

@@ -1,0 +1,133 @@
+"""Changes several files of a host as one: after a crash at any step, all of them or none.
+
+1. The journal is written (``staging``): which files will change, from and to which content hash.
+2. Every new content is written beside its target and synced.
+3. The journal is replaced (``committed``). From here on the change will happen.
+4. Each target is replaced by ``os.replace``, or deleted.
+5. The journal is deleted.
+
+:func:`recover` drops what a crash left before step 3 and finishes what one left after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from effort_finetune.errors import UserError
+from effort_finetune.files import sha256_file, write_json
+
+JOURNAL = ".effort-finetune.journal.json"
+_SUFFIX = ".effort-finetune-staged"
+
+
+def apply(root: Path, changes: Mapping[str, bytes | None]) -> None:
+    """Makes all ``changes`` below ``root``, or none.
+
+    Args:
+        root: The host's root.
+        changes: Path relative to ``root`` -> new content, or ``None`` to delete the file. The order is
+            kept. Modes of existing files are kept; a link is followed.
+
+    Raises:
+        UserError: If the host cannot be written; nothing has changed then.
+    """
+    operations = [
+        {
+            "path": path,
+            "before": _hash_of(root / path),
+            "after": None if content is None else hashlib.sha256(content).hexdigest(),
+        }
+        for path, content in changes.items()
+    ]
+    try:
+        write_json(root / JOURNAL, {"state": "staging", "operations": operations})
+        for path, content in changes.items():
+            if content is not None:
+                _stage(root / path, content)
+        write_json(root / JOURNAL, {"state": "committed", "operations": operations})
+    except OSError as error:
+        _discard(root, operations)
+        raise UserError(
+            f"{root} cannot be written", got=error.strerror or error, next_step="nothing was changed"
+        ) from error
+    _finish(root, operations)
+
+
+def is_interrupted(root: Path) -> bool:
+    """Tells whether an earlier change was cut off and waits for :func:`recover`."""
+    return (root / JOURNAL).is_file()
+
+
+def recover(root: Path) -> str | None:
+    """Brings a host back to a whole state after a crash.
+
+    Returns:
+        ``"undone"``, ``"finished"``, or ``None`` when there was nothing to do.
+
+    Raises:
+        UserError: If a file was changed by someone else since the crash.
+    """
+    if not is_interrupted(root):
+        return None
+    journal: dict[str, Any] = json.loads((root / JOURNAL).read_text(encoding="utf-8"))
+    operations = journal["operations"]
+    if journal["state"] == "staging":
+        _discard(root, operations)
+        return "undone"
+    for operation in operations:
+        if _hash_of(root / operation["path"]) not in (operation["before"], operation["after"]):
+            raise UserError(
+                f"{operation['path']} was changed after an interrupted install or uninstall",
+                expected="its content from before or after",
+                next_step=f"restore it (git checkout -- {operation['path']}) and run the command again",
+            )
+    _finish(root, operations)
+    return "finished"
+
+
+def _finish(root: Path, operations: list[dict[str, Any]]) -> None:
+    for operation in operations:
+        target = root / operation["path"]
+        if operation["after"] is None:
+            target.unlink(missing_ok=True)
+        elif _staged(target).exists():
+            os.replace(_staged(target), target.resolve())
+        elif _hash_of(target) != operation["after"]:
+            raise UserError(
+                f"an interrupted install or uninstall of {root} cannot be finished",
+                got=f"no staged content for {operation['path']}",
+                next_step=f"restore the host's files with git, delete {root / JOURNAL}, install again",
+            )
+    (root / JOURNAL).unlink()
+
+
+def _discard(root: Path, operations: list[dict[str, Any]]) -> None:
+    for operation in operations:
+        _staged(root / operation["path"]).unlink(missing_ok=True)
+    (root / JOURNAL).unlink(missing_ok=True)
+
+
+def _stage(target: Path, content: bytes) -> None:
+    staged = _staged(target)
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    with staged.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if target.exists():
+        shutil.copymode(target, staged)
+
+
+def _staged(target: Path) -> Path:
+    real = target.resolve()  # beside the file itself: os.replace must not cross file systems
+    return real.with_name(f".{real.name}{_SUFFIX}")
+
+
+def _hash_of(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
