@@ -1,4 +1,4 @@
-"""What an evaluation knows about each data set, and how one number is asked of it."""
+"""What an evaluation knows about each dataset, and how one number is asked of it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetResult:
-    """One data set: its block of the results file and the scores behind it.
+    """One dataset: its block of the results file and the scores behind it.
 
     Attributes:
         name: Data set.
         block: The JSON block (``schema.json``, ``$defs/dataset``).
         dataset: The frames; ``dataset.rows[scores.index[i]]`` is the i-th scored frame.
         scores: Frame scores.
-        videos: Video scores; ``None`` when the data set failed before they were computed.
+        videos: Video scores; ``None`` when the dataset failed before they were computed.
     """
 
     name: str
@@ -49,12 +49,12 @@ class DatasetResult:
 
 @dataclass(frozen=True)
 class DatasetResults:
-    """The data sets of one evaluation, in the order asked for."""
+    """The datasets of one evaluation, in the order asked for."""
 
     datasets: Mapping[str, DatasetResult]
 
     def metric(self, name: str) -> float | None:
-        """Returns the mean of a metric over the data sets, ``None`` as soon as one of them has none.
+        """Returns the mean of a metric over the datasets, ``None`` as soon as one of them has none.
 
         Raises:
             UserError: If there is no such metric.
@@ -69,7 +69,7 @@ class DatasetResults:
         return {name: result.block for name, result in self.datasets.items()}
 
     def average(self) -> dict[str, Any]:
-        """Returns the macro average over the data sets, per level; see :func:`average`."""
+        """Returns the macro average over the datasets, per level; see :func:`average`."""
         return average(self.to_dict())
 
 
@@ -108,10 +108,10 @@ def higher_is_better(name: str) -> bool:
 
 
 def average(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the unweighted mean of each metric over the data sets.
+    """Returns the unweighted mean of each metric over the datasets.
 
-    A mean over fewer data sets than were asked for would not be comparable, so a metric that one data
-    set lacks is ``None``, with the data sets that lack it as the reason.
+    A mean over fewer datasets than were asked for would not be comparable, so a metric that one data
+    set lacks is ``None``, with the datasets that lack it as the reason.
 
     Args:
         blocks: The ``datasets`` block of a results file.
@@ -125,6 +125,6 @@ def average(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             lacking = [name for name, value in column.items() if value is None]
             values[metric] = None if lacking or not column else float(np.mean(list(column.values())))
             if values[metric] is None:
-                reasons[metric] = f"no value for {', '.join(lacking)}" if lacking else "no data set"
+                reasons[metric] = f"no value for {', '.join(lacking)}" if lacking else "no dataset"
         averages[level] = {**values, "null_reasons": reasons}
     return averages

@@ -24,7 +24,7 @@ def host_metrics(host: Host, scores: Scores, paths: Sequence[str]) -> dict[str, 
 
     Args:
         host: The open host.
-        scores: Frame scores, in the order of the data set.
+        scores: Frame scores, in the order of the dataset.
         paths: Path of each scored frame as the host's index has it.
 
     Returns:

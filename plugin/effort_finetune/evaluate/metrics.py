@@ -66,7 +66,8 @@ def binary_metrics(label: ArrayLike, prob: ArrayLike, *, threshold: float = 0.5)
         try:
             if unusable:
                 raise Undefined(unusable)
-            values[name] = float(_COMPUTE[name](y, p, threshold))
+            # Sums of areas can end an ulp above 1.
+            values[name] = min(float(_COMPUTE[name](y, p, threshold)), 1.0)
         except Undefined as reason:
             reasons[name] = str(reason)
     values["confusion"] = None

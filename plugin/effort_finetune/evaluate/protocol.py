@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def protocol(
     settings: Settings, *, split: str, autocast: torch.dtype | None, bootstrap_samples: int
 ) -> dict[str, Any]:
-    """Returns the rules that hold for all data sets of a run.
+    """Returns the rules that hold for all datasets of a run.
 
     Args:
         settings: The run's settings.
@@ -32,12 +32,12 @@ def protocol(
         "compression": settings.compression,
         "resolution": settings.resolution,
         "interpolation": "INTER_CUBIC",
-        "crops": "the face crops of the data set, as the host's index lists them; no crop is made here",
+        "crops": "the face crops of the dataset, as the host's index lists them; no crop is made here",
         "label_map": dict(settings.label_dict),
         "probability": "softmax of the two logits, float64 from float32 logits",
         "forward_precision": "float32" if autocast is None else str(autocast).removeprefix("torch."),
         "video_score": "mean of the probabilities of its scored frames",
-        "video_grouping": "data set, label group, compression and video name of the index",
+        "video_grouping": "dataset, label group, compression and video name of the index",
         "threshold": settings.threshold,
         "threshold_rule": "fake if probability > threshold; fixed before scoring, not fitted",
         "eer": "FPR = 1 - TPR on the piecewise linear ROC",

@@ -1,66 +1,67 @@
-"""Evaluating a detector on data sets of a host."""
+"""Evaluating a detector on datasets of a host, inside a training run or as a command of its own."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+import yaml
 from torch import nn
 
 from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.errors import RunFailure, UserError, UserErrors
+from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
-from effort_finetune.evaluate.device import choose_autocast
-from effort_finetune.evaluate.host_metrics import host_metrics
-from effort_finetune.evaluate.metrics import binary_metrics
-from effort_finetune.evaluate.protocol import leakage_warnings
-from effort_finetune.evaluate.scores import write_scores
-from effort_finetune.evaluate.scoring import Scores, score
-from effort_finetune.evaluate.statistics import confidence_intervals, resample_videos
-from effort_finetune.evaluate.video import VideoScores, video_scores
+from effort_finetune.evaluate.device import choose_autocast, choose_device
+from effort_finetune.evaluate.logs import evaluation_log
+from effort_finetune.evaluate.measure import measure
+from effort_finetune.evaluate.scoring import score
+from effort_finetune.files import ensure_writable_dir, write_text
+from effort_finetune.weights.loading import NEW_HEAD
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationFailure(RunFailure):
     """An evaluation stopped part of the way.
 
     Attributes:
-        results: The data sets done so far; the one that failed is the last, with ``status: failed``
-            when it got as far as having counts.
+        results: The datasets done so far; one with too many missing frames is the last of them,
+            with ``status: failed``.
     """
 
-    def __init__(self, message: str, results: DatasetResults) -> None:
+    def __init__(self, message: str, done: DatasetResults) -> None:
         super().__init__(message)
-        self.results = results
+        self.results = done
 
 
 def open_datasets(
     host: Host, settings: Settings, names: Sequence[str], split: str
 ) -> dict[str, FrameDataset]:
-    """Opens one split of every data set, so that all user errors are known before the first is scored.
+    """Opens one split of every dataset, so that all user errors are known before the first is scored.
 
     Raises:
-        UserErrors: One line for each data set that cannot be opened.
+        UserErrors: One line for each dataset that cannot be opened.
     """
     if not names:
-        raise UserError("--test_dataset", got="no names", expected="at least one data set")
+        raise UserError(f"--{split}_dataset", got="no names", expected="at least one dataset")
     opened: dict[str, FrameDataset] = {}
     errors: list[UserError] = []
     for name in dict.fromkeys(names):
         try:
             opened[name] = open_frames(host, settings, split=split, names=[name])
-        except UserErrors as several:
-            errors.extend(several.errors)
         except UserError as error:
-            errors.append(error)
+            errors.extend(_flat(error))
     if errors:
         raise UserErrors(errors)
     return opened
@@ -78,13 +79,13 @@ def evaluate_model(
     autocast: torch.dtype | str | None = "settings",
     bootstrap_samples: int | None = None,
 ) -> DatasetResults:
-    """Scores a model that is already on its device and measures it, one data set after the other.
+    """Scores a model that is already on its device and measures it, one dataset after the other.
 
     Args:
         model: A DeepfakeBench detector.
         host: The open host.
         settings: Resolved settings.
-        names: Data sets, by their name in the host's index.
+        names: Datasets, by their name in the host's index.
         split: ``test``, ``val`` or ``train``.
         datasets: What :func:`open_datasets` returned, to open them once for many evaluations.
         output_dir: Folder for ``scores/<dataset>.csv``; ``None`` writes none.
@@ -92,139 +93,183 @@ def evaluate_model(
         bootstrap_samples: Resamples of the intervals; ``None`` asks the settings, 0 leaves them out.
 
     Raises:
-        UserError: If a data set cannot be opened.
-        EvaluationFailure: If more frames are missing than ``max_missing_rate`` allows, or scoring raised.
+        UserError: If a dataset cannot be opened.
+        EvaluationFailure: If more frames are missing than ``max_missing_rate`` allows, or a dataset
+            could not be scored.
     """
     opened = dict(datasets) if datasets is not None else open_datasets(host, settings, names, split)
-    device = next(model.parameters()).device
-    dtype = choose_autocast(settings.precision, device) if isinstance(autocast, str) else autocast
+    dtype = choose_autocast(settings.precision, _device(model)) if isinstance(autocast, str) else autocast
     samples = settings.bootstrap_samples if bootstrap_samples is None else bootstrap_samples
-    results: dict[str, DatasetResult] = {}
-    for name in dict.fromkeys(names):
+    chosen = {name: opened[name] for name in names}
+    done: dict[str, DatasetResult] = {}
+    for result in _results(model, host, settings, chosen, split, dtype, samples, output_dir, done):
+        done[result.name] = result
+    return DatasetResults(done)
+
+
+def evaluate(
+    settings: Settings,
+    host: Host,
+    *,
+    weights: Path | str | None,
+    output_dir: Path | str,
+    command: Sequence[str] = (),
+) -> Path:
+    """Measures a checkpoint on ``settings.test_dataset`` and writes all there is to say about it.
+
+    ``output_dir`` holds ``evaluation.log``, ``settings.yaml``, ``results.json``, ``scores/*.csv`` and
+    ``report.html`` afterwards; the table is printed.
+
+    Args:
+        settings: Resolved settings.
+        host: The open host.
+        weights: Checkpoint of any known layout; ``None`` takes ``settings.pretrained_weights``.
+        output_dir: The folder, created if needed.
+        command: The command line, for the record.
+
+    Returns:
+        Path of ``results.json``.
+
+    Raises:
+        UserError: If anything asked for is wrong; nothing has been scored then.
+        RunFailure: If the evaluation stopped; the results of the datasets before it are written.
+    """
+    start = time.perf_counter()
+    settings, datasets, folder = _prepare(settings, host, weights, output_dir)
+    device = choose_device(settings.device)
+    autocast = choose_autocast(settings.precision, device)
+    with evaluation_log(folder / "evaluation.log"):
+        model = _build(settings, host).to(device)
+        loading = time.perf_counter() - start
+        write_text(folder / "settings.yaml", yaml.safe_dump(settings.to_dict(), sort_keys=False))
+        done: dict[str, DatasetResult] = {}
+        failure: str | None = None
         try:
-            result = _evaluate_one(
-                model, host, settings, name, split, opened[name], dtype, samples, output_dir
-            )
-        except Exception as error:
-            raise EvaluationFailure(
-                f"evaluating {name} failed: {type(error).__name__}: {error}", DatasetResults(results)
-            ) from error
-        results[name] = result
-        if result.block["status"] == "failed":
-            raise EvaluationFailure(result.block["reason"], DatasetResults(results))
-    return DatasetResults(results)
+            for result in _results(
+                model, host, settings, datasets, "test", autocast, settings.bootstrap_samples, folder, done
+            ):
+                done[result.name] = result
+                logger.info("%s: %s", result.name, table.summary_line(result.block))
+        except (RunFailure, KeyboardInterrupt) as error:
+            failure = str(error) or "interrupted by the user"
+            logger.error("%s", failure)
+        document = results.build(
+            kind="evaluation",
+            settings=settings,
+            host=host,
+            results=DatasetResults(done),
+            checkpoint=model.load_report.to_dict(),
+            device=device,
+            autocast=autocast,
+            timings={"loading_s": loading, "total_s": time.perf_counter() - start},
+            command=command,
+            status="complete" if failure is None else "failed",
+            reason=failure,
+        )
+        path = results.write(folder / "results.json", document)
+        if done:
+            from effort_finetune.evaluate import report  # it draws: matplotlib takes a while to import
+
+            report.write_html(folder / "report.html", [path], frames={n: r.dataset for n, r in done.items()})
+            logger.info("summary\n%s", table.results_table(document))
+            print(table.results_table(document))
+        if failure is not None:
+            raise RunFailure(f"{failure}; what there is: {path}")
+        logger.info("results: %s", path)
+    return path
 
 
-def _evaluate_one(
+def _prepare(
+    settings: Settings, host: Host, weights: Path | str | None, output_dir: Path | str
+) -> tuple[Settings, dict[str, FrameDataset], Path]:
+    """Finds every user error that can be found without reading the weights, and reports them together."""
+    errors: list[UserError] = []
+    datasets: dict[str, FrameDataset] = {}
+    chosen = weights or settings.pretrained_weights
+    if chosen is None:
+        errors.append(UserError("--weights", got="no file", expected="a fine-tuned or released checkpoint"))
+    elif not Path(chosen).expanduser().exists():
+        errors.append(UserError("--weights", got=f"{chosen}, which does not exist", expected="a checkpoint"))
+    try:
+        datasets = open_datasets(host, settings, settings.test_dataset, "test")
+    except UserError as error:
+        errors.extend(_flat(error))
+    folder = Path(output_dir)
+    try:
+        folder = ensure_writable_dir(folder)
+    except UserError as error:
+        errors.append(error)
+    if errors:
+        raise UserErrors(errors) if len(errors) > 1 else errors[0]
+    checkpoint = str(Path(chosen).expanduser().resolve())  # type: ignore[arg-type]
+    return replace(settings, pretrained_weights=checkpoint), datasets, folder
+
+
+def _build(settings: Settings, host: Host) -> Any:
+    """Builds the registered detector from the checkpoint.
+
+    Raises:
+        UserError: If the checkpoint cannot be used, or has no trained head.
+    """
+    host.register_plugin()
+    model = host.registry("DETECTOR")["effort_finetune"](settings.to_dict())
+    if NEW_HEAD in model.load_report.derived.values():
+        raise UserError(
+            f"--weights {settings.pretrained_weights}",
+            got="a plain CLIP, whose head would be random",
+            expected="a checkpoint with a trained head",
+            next_step="fine-tune it first: effort-finetune finetune",
+        )
+    return model
+
+
+def _results(
     model: nn.Module,
     host: Host,
     settings: Settings,
-    name: str,
+    datasets: Mapping[str, FrameDataset],
     split: str,
-    dataset: FrameDataset,
     autocast: torch.dtype | None,
     samples: int,
     output_dir: Path | None,
-) -> DatasetResult:
-    device = next(model.parameters()).device
-    loader = make_loader(
-        dataset,
-        batch_size=settings.test_batchSize,
-        workers=settings.workers,
-        seed=settings.manualSeed,
-        pin_memory=device.type == "cuda",
-    )
-    start = time.perf_counter()
-    scores = score(model, loader, device=device, autocast=autocast, desc=name)
-    seconds = time.perf_counter() - start
-    missing = [dataset.rows[i].path for i in scores.missing]
-    rate = len(missing) / len(dataset.rows)
-    file = f"scores/{name}.csv" if split == "test" else f"scores/{name}_{split}.csv"
-    videos = video_scores(dataset.rows, scores)
-    block: dict[str, Any] = {
-        "status": "complete",
-        "reason": None,
-        "split": split,
-        "counts": _counts(dataset, scores, videos),
-        "missing": missing,
-        "frame": None,
-        "video": None,
-        "loss": None,
-        "host_metrics": None,
-        "warnings": leakage_warnings(name, dataset, split),
-        "protocol": dataset.protocol,
-        "scores": None,
-        "timings": {"scoring_s": seconds, "frames_per_s": len(scores.index) / seconds},
-    }
-    if output_dir is not None:
-        write_scores(output_dir / file, dataset.rows, scores)
-        block["scores"] = file
-    if rate > settings.max_missing_rate:
-        block["status"] = "failed"
-        block["reason"] = (
-            f"{len(missing)} of {len(dataset.rows)} {split} frames of {name} could not be read "
-            f"({rate:.2%}, allowed {settings.max_missing_rate:.2%}), first {missing[0]}; "
-            "next: mend the data set or raise --max_missing_rate"
-        )
-        return DatasetResult(name, block, dataset, scores, None)
-    block.update(measure(settings, scores, videos, samples))
-    block["host_metrics"] = host_metrics(host, scores, [dataset.rows[i].path for i in scores.index])
-    return DatasetResult(name, block, dataset, scores, videos)
+    done: Mapping[str, DatasetResult],
+) -> Iterator[DatasetResult]:
+    """Yields each dataset's result; ``done`` is what the caller has kept of them, for the failure."""
+    device = _device(model)
+    for name, dataset in datasets.items():
+        try:
+            loader = make_loader(
+                dataset,
+                batch_size=settings.test_batchSize,
+                workers=settings.workers,
+                seed=settings.manualSeed,
+                pin_memory=device.type == "cuda",
+            )
+            start = time.perf_counter()
+            scores = score(model, loader, device=device, autocast=autocast, desc=name)
+            result = measure(
+                host,
+                settings,
+                name,
+                split,
+                dataset,
+                scores,
+                bootstrap_samples=samples,
+                seconds=time.perf_counter() - start,
+                output_dir=output_dir,
+            )
+        except Exception as error:
+            raise EvaluationFailure(
+                f"evaluating {name} failed: {type(error).__name__}: {error}", DatasetResults(dict(done))
+            ) from error
+        yield result
+        if result.block["status"] == "failed":
+            raise EvaluationFailure(result.block["reason"], DatasetResults(dict(done)))
 
 
-def measure(settings: Settings, scores: Scores, videos: VideoScores, samples: int) -> dict[str, Any]:
-    """Returns the ``frame``, ``video`` and ``loss`` blocks of one data set.
-
-    Args:
-        settings: For threshold and seed.
-        scores: Frame scores.
-        videos: The same, by video.
-        samples: Resamples of the intervals.
-    """
-    counts = resample_videos(videos.label, samples=samples, seed=settings.manualSeed)
-    levels = {
-        "frame": (scores.label, scores.prob, videos.video_of_frame),
-        "video": (videos.label, videos.prob, np.arange(len(videos.video))),
-    }
-    blocks: dict[str, Any] = {}
-    for level, (label, prob, video) in levels.items():
-        block = binary_metrics(label, prob, threshold=settings.threshold)
-        block["ci95"] = confidence_intervals(block, label, prob, video, counts, threshold=settings.threshold)
-        blocks[level] = block
-    blocks["loss"] = {**scores.loss, "null_reasons": _loss_reasons(scores)}
-    return blocks
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
-def _loss_reasons(scores: Scores) -> dict[str, str]:
-    size = {
-        "overall": len(scores.label),
-        "real": int(np.sum(scores.label == 0)),
-        "fake": int(np.sum(scores.label == 1)),
-    }
-    return {
-        part: "a logit is not finite" if size[part] else "no such frame was scored"
-        for part, value in scores.loss.items()
-        if value is None
-    }
-
-
-def _counts(dataset: FrameDataset, scores: Scores, videos: VideoScores) -> dict[str, Any]:
-    listed = {row.video for row in dataset.rows}
-    used = videos.frames
-    return {
-        "videos_listed": len(listed),
-        "videos_scored": len(videos.video),
-        "videos_real": int(np.sum(videos.label == 0)),
-        "videos_fake": int(np.sum(videos.label == 1)),
-        "frames_listed": len(dataset.rows),
-        "frames_scored": len(scores.index),
-        "frames_missing": len(scores.missing),
-        "frames_real": int(np.sum(scores.label == 0)),
-        "frames_fake": int(np.sum(scores.label == 1)),
-        "frames_asked_per_video": dataset.frames_asked,
-        "frames_used_per_video": {
-            "min": int(used.min()) if len(used) else None,
-            "mean": float(used.mean()) if len(used) else None,
-            "max": int(used.max()) if len(used) else None,
-        },
-    }
+def _flat(error: UserError) -> Sequence[UserError]:
+    return error.errors if isinstance(error, UserErrors) else (error,)

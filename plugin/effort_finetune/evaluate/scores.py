@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write
 
 if TYPE_CHECKING:
@@ -21,7 +26,7 @@ def write_scores(path: Path | str, rows: Sequence[FrameRow], scores: Scores) -> 
 
     Args:
         path: File to write.
-        rows: All frames of the data set.
+        rows: All frames of the dataset.
         scores: What was scored; frames that are missing have no row (the results list them).
 
     Returns:
@@ -44,3 +49,55 @@ def write_scores(path: Path | str, rows: Sequence[FrameRow], scores: Scores) -> 
                 writer.writerow([row.dataset, row.video, row.path, label, repr(prob), repr(logit)])
 
     return atomic_write(path, write)
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """A score file read back.
+
+    Attributes:
+        video: Video of each frame, ``N`` identifiers.
+        frame: Path of each frame as the index lists it, ``N`` paths.
+        label: ``int64[N]``, 0 real, 1 fake.
+        prob: ``float64[N]``, probability of fake.
+    """
+
+    video: tuple[str, ...]
+    frame: tuple[str, ...]
+    label: NDArray[np.int64]
+    prob: NDArray[np.float64]
+
+    def by_video(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Returns label and mean probability of each video, in order of first appearance."""
+        number = {name: i for i, name in enumerate(dict.fromkeys(self.video))}
+        index = np.array([number[name] for name in self.video], dtype=np.int64)
+        frames = np.bincount(index, minlength=len(number))
+        label = np.bincount(index, weights=self.label, minlength=len(number)) > 0
+        return label.astype(np.int64), np.bincount(index, self.prob, minlength=len(number)) / frames
+
+
+def read_scores(path: Path | str) -> ScoreFile:
+    """Reads a score file.
+
+    Raises:
+        UserError: If it is missing or not a score file.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise UserError(
+                    f"score file {path}", got=f"columns {reader.fieldnames}", expected=",".join(COLUMNS)
+                )
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"score file {path}", got=str(error), expected="a file written by evaluate"
+        ) from error
+    return ScoreFile(
+        video=tuple(row["video"] for row in rows),
+        frame=tuple(row["frame"] for row in rows),
+        label=np.array([int(row["label"]) for row in rows], dtype=np.int64),
+        prob=np.array([float(row["prob"]) for row in rows], dtype=np.float64),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from torch import nn
 
 from effort_finetune.progress import track
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the frames that could be read, sorted by their index in the data set.
+    """Scores of the frames that could be read, sorted by their index in the dataset.
 
     Attributes:
-        index: ``int64[N]``, position in the data set.
+        index: ``int64[N]``, position in the dataset.
         prob: ``float64[N]``, softmax probability of fake, computed in float64 from float32 logits.
         logit: ``float64[N]``, fake logit minus real logit (the log-odds of ``prob``).
         label: ``int64[N]``, 0 real, 1 fake.
@@ -48,7 +51,7 @@ def score(
     """Scores every readable frame of a loader in inference mode.
 
     The model is put into eval mode and back into the mode it was in. Features are dropped batch
-    by batch, so memory does not grow with the data set.
+    by batch, so memory does not grow with the dataset.
 
     Args:
         model: A DeepfakeBench detector: ``model(batch, inference=True)['cls']`` is ``[B, 2]`` logits
@@ -67,7 +70,8 @@ def score(
     model.eval()
     try:
         with torch.inference_mode(), _autocast(device, autocast):
-            for batch in track(loader, desc=desc, unit="batch"):
+            for number, batch in enumerate(track(loader, desc=desc, unit="batch"), start=1):
+                logger.debug("%s: batch %d, %d frames", desc, number, len(batch["index"]))
                 missing.extend(_indices(batch.get("missing")))
                 if len(batch["index"]) == 0:
                     continue

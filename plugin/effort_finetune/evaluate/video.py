@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VideoScores:
-    """The videos of a data set that have at least one scored frame, in order of first appearance.
+    """The videos of a dataset that have at least one scored frame, in order of first appearance.
 
     Attributes:
-        video: ``V`` identifiers, ``FrameRow.video`` (data set, label group, compression, video).
+        video: ``V`` identifiers, ``FrameRow.video`` (dataset, label group, compression, video).
         label: ``int64[V]``, 0 real, 1 fake.
         prob: ``float64[V]``, mean of the frames' probabilities of fake.
         frames: ``int64[V]``, number of frames that were scored.
@@ -42,7 +42,7 @@ def video_scores(rows: Sequence[FrameRow], scores: Scores) -> VideoScores:
     it merges them (DeepfakeBench's ``get_test_metrics``; its value is kept under ``host_metrics``).
 
     Args:
-        rows: All frames of the data set; ``scores.index`` points into them.
+        rows: All frames of the dataset; ``scores.index`` points into them.
         scores: What was scored.
 
     Raises:

@@ -1,0 +1,28 @@
+"""``evaluation.log``: what happened, line by line, beside the numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def evaluation_log(path: Path) -> Iterator[None]:
+    """Writes the plugin's log records, each batch included, to a file that is begun anew.
+
+    The package's logger is left as it was found.
+    """
+    package = logging.getLogger("effort_finetune")
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        package.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,136 @@
+"""Results as plain text for a terminal and a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from effort_finetune.evaluate.metrics import LOWER_IS_BETTER
+
+#: Metric and heading of the columns of the results table.
+COLUMNS = (
+    ("auc", "AUC"),
+    ("ap", "AP"),
+    ("eer", "EER"),
+    ("acc", "ACC"),
+    ("acc_real", "ACC real"),
+    ("acc_fake", "ACC fake"),
+    ("precision", "Precision"),
+    ("recall", "Recall"),
+    ("f1", "F1"),
+)
+ABSENT = "-"
+
+
+def results_table(document: Mapping[str, Any]) -> str:
+    """Returns the table of one run: a video row and a frame row for each dataset, and the averages.
+
+    Args:
+        document: A results document.
+    """
+    rows = [["dataset", "level", *(title for _, title in COLUMNS), "AUC 95% CI", "n"]]
+    for name, block in document["datasets"].items():
+        for level in ("video", "frame"):
+            metrics = block[level]
+            counts = block["counts"]
+            size = f"{counts[f'{level}s_real']} real + {counts[f'{level}s_fake']} fake"
+            if metrics is None:
+                rows.append([name, level, *[ABSENT] * len(COLUMNS), ABSENT, size])
+                continue
+            values = [number(metrics[metric]) for metric, _ in COLUMNS]
+            rows.append([name, level, *values, interval(metrics["ci95"]["intervals"]["auc"]), size])
+    if len(document["datasets"]) > 1:
+        for level in ("video", "frame"):
+            values = [number(document["average"][level][metric]) for metric, _ in COLUMNS]
+            rows.append(["average", level, *values, "", ""])
+    lines = [aligned(rows)]
+    for name, block in document["datasets"].items():
+        if missing := block["counts"]["frames_missing"]:
+            lines.append(f"{name}: {missing} of {block['counts']['frames_listed']} frames could not be read")
+        lines.extend(f"warning: {warning}" for warning in block["warnings"])
+    return "\n".join(lines)
+
+
+def compare_table(
+    documents: Sequence[Mapping[str, Any]], labels: Sequence[str], metrics: Sequence[str]
+) -> str:
+    """Returns the runs side by side, one row for each dataset and metric, with the change to the first.
+
+    Args:
+        documents: Results documents, the reference first.
+        labels: A name for each.
+        metrics: ``<level>_<metric>`` names, e.g. ``video_auc``.
+    """
+    change = len(documents) == 2
+    rows = [["dataset", "metric", *labels, *(["change"] if change else [])]]
+    for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
+        for metric in metrics:
+            values = [lookup(document, name, metric) for document in documents]
+            row = [name, metric, *map(number, values)]
+            rows.append([*row, difference(values[0], values[1], metric)] if change else row)
+    return aligned(rows)
+
+
+def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+    """Returns a line for each protocol entry in which the runs differ: their numbers then do not compare."""
+    keys = dict.fromkeys(key for document in documents for key in document["protocol"])
+    lines = []
+    for key in keys:
+        values = [document["protocol"].get(key) for document in documents]
+        if any(value != values[0] for value in values[1:]):
+            pairs = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
+            lines.append(f"protocol differs in {key}: {pairs}")
+    return lines
+
+
+def lookup(document: Mapping[str, Any], dataset: str, metric: str) -> float | None:
+    """Returns ``<level>_<metric>`` of a dataset, ``None`` where the document has no such number."""
+    level, _, name = metric.partition("_")
+    block = document["datasets"].get(dataset)
+    return None if block is None or block[level] is None else block[level][name]
+
+
+def difference(before: float | None, after: float | None, metric: str) -> str:
+    """Returns the signed change in words for people: ``+0.0500 better``."""
+    if before is None or after is None:
+        return ABSENT
+    change = after - before
+    if abs(change) < 5e-5:
+        return "0.0000"
+    lower = metric.partition("_")[2] in LOWER_IS_BETTER
+    return f"{change:+.4f} {'better' if (change < 0) == lower else 'worse'}"
+
+
+def summary_line(block: Mapping[str, Any]) -> str:
+    """Returns one dataset in one line of the log."""
+    if block["status"] == "failed":
+        return f"failed: {block['reason']}"
+    video, frame, counts = block["video"], block["frame"], block["counts"]
+    return (
+        f"video AUC {number(video['auc'])}, frame AUC {number(frame['auc'])}, "
+        f"{counts['frames_scored']} of {counts['frames_listed']} frames, {counts['videos_scored']} videos, "
+        f"{block['timings']['frames_per_s']:.1f} frames/s"
+    )
+
+
+def number(value: float | None) -> str:
+    """Returns a rate with four decimals, or a dash."""
+    return ABSENT if value is None else f"{value:.4f}"
+
+
+def interval(value: Sequence[float] | None) -> str:
+    """Returns ``[low, high]``, or a dash."""
+    return ABSENT if value is None else f"[{value[0]:.3f}, {value[1]:.3f}]"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows in columns, the first two left-aligned, the others right-aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
