@@ -38,6 +38,7 @@ class Checkpoint:
         converted: Storage dtype to how many tensors were brought to float32.
         metadata: Header of a safetensors file.
         head_width: Width of an attention head, which no shape tells (64 in every CLIP tower).
+        notes: What a reader of a result has to know about these weights, e.g. an overridden check.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Checkpoint:
     converted: dict[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     head_width: int = 64
+    notes: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:

@@ -43,6 +43,7 @@ class LoadReport:
     unexpected: tuple[str, ...]
     wrong_shape: Mapping[str, str]
     converted: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Returns the number of keys in each class."""
@@ -63,6 +64,7 @@ class LoadReport:
             "derived": dict(Counter(self.derived.values())),
             "ignored": dict(Counter(self.ignored.values())),
             "converted_to_float32": dict(self.converted),
+            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
@@ -81,7 +83,7 @@ class LoadReport:
                 result.append(f"weights: {count} {name} ({rule})")
         for dtype, count in self.converted.items():
             result.append(f"weights: {count} tensors stored as {dtype}, brought to float32")
-        return result
+        return [*result, *(f"weights: {note}" for note in self.notes)]
 
 
 class CheckpointMismatch(UserError):
@@ -160,6 +162,7 @@ def load_into(
         unexpected=(),
         wrong_shape={},
         converted=checkpoint.converted,
+        notes=checkpoint.notes,
     )
 
 

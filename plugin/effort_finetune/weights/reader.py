@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
@@ -11,31 +12,56 @@ from torch import Tensor
 
 from effort_finetune.errors import UserError
 from effort_finetune.files import sha256_file
-from effort_finetune.weights import fork, layouts, safe_io, wrappers
+from effort_finetune.weights import adapter, fork, layouts, safe_io, wrappers
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.loading import LoadReport, load_into
 
 __all__ = ["Checkpoint", "LoadReport", "load_into", "read_checkpoint"]
 
 
-def read_checkpoint(path: Path | str, *, allow_pickle: bool = False, head_width: int = 64) -> Checkpoint:
+def read_checkpoint(
+    path: Path | str,
+    *,
+    allow_pickle: bool = False,
+    head_width: int = 64,
+    base: Path | str | None = None,
+    find_base: Callable[[str], Path | None] | None = None,
+    allow_base_mismatch: bool = False,
+) -> Checkpoint:
     """Reads a checkpoint and brings it under canonical keys; loads nothing yet.
 
     Args:
         path: A weights file, or a model folder (``config.json`` beside ``model.safetensors``).
         allow_pickle: Let the file run code on loading (``--allow_pickle``).
         head_width: Width of an attention head, which no shape tells.
+        base: For an adapter: its base. Left out, it is sought where the adapter says it was, beside the
+            adapter, and then by ``find_base``.
+        find_base: Called with the base's recorded name (a path or hub id) when nothing is there.
+        allow_base_mismatch: Put an adapter on another base than its own; recorded in the result's notes.
 
     Returns:
         Tensors under canonical keys and what became of every key of the file. Nothing is refused here for a
         missing or unexpected key: :func:`load_into` does that against the model, with the lists.
 
     Raises:
-        UserError: If the file is missing, damaged, unsafe, no checkpoint, or of no known layout.
+        UserError: If the file is missing, damaged, unsafe, no checkpoint, or of no known layout; if it is an
+            adapter whose base is not found or is another one.
     """
     file = safe_io.locate(path)
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
+    if adapter.METADATA_KEY in metadata:
+        own = Checkpoint(
+            path=file, layout=adapter.LAYOUT, tensors=content, hash=_hash_in_background(file),
+            metadata=metadata, head_width=head_width,
+        )  # fmt: skip
+        info = adapter.AdapterInfo.from_metadata(metadata, what)
+        under = read_checkpoint(
+            _locate_base(info.base["name"], file, base, find_base),
+            allow_pickle=allow_pickle,
+            head_width=head_width,
+        )
+        return adapter.apply(own, info, under, allow_base_mismatch=allow_base_mismatch)
     flat = wrappers.unwrap(content, what)
     if Path(path).is_dir():
         flat.tensors.update(_head_beside(file))
@@ -56,6 +82,25 @@ def read_checkpoint(path: Path | str, *, allow_pickle: bool = False, head_width:
         metadata=metadata,
         head_width=head_width,
     )
+
+
+def _locate_base(
+    name: str, adapter_file: Path, given: Path | str | None, find: Callable[[str], Path | None] | None
+) -> Path:
+    if given is not None:
+        return Path(given)
+    for candidate in (Path(name), adapter_file.parent / Path(name).name):
+        if candidate.exists():
+            return candidate
+    found = find(name) if find else None
+    if found is None:
+        raise UserError(
+            f"adapter {adapter_file}",
+            got=f"its base {name} is not there",
+            expected="the weights it was fine-tuned from",
+            next_step="name them with --base",
+        )
+    return found
 
 
 def _head_beside(file: Path) -> dict[str, Tensor]:

@@ -90,6 +90,22 @@ def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, 
     )
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Returns the metadata of a safetensors file; an empty dictionary for files of other formats.
+
+    Raises:
+        UserError: If it is a safetensors file and damaged.
+    """
+    with path.open("rb") as stream:
+        if not _looks_like_safetensors(stream.read(64)):
+            return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from error
+
+
 def _looks_like_safetensors(head: bytes) -> bool:
     return len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
 
