@@ -19,6 +19,9 @@ class UserError(Exception):
         next_step: The command or edit that mends it. ``None`` leaves the clause out.
     """
 
+    #: Read by a host's own commands, which end with it without importing the plugin.
+    exit_code = EXIT_USER_ERROR
+
     def __init__(
         self,
         what: str,
@@ -60,6 +63,8 @@ class UserErrors(UserError):
 
 class RunFailure(Exception):
     """A run that had started could not finish; raised after what there is was saved (exit code 1)."""
+
+    exit_code = EXIT_RUN_FAILURE
 
 
 def suggest(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
