@@ -73,11 +73,15 @@ class DatasetResults:
         return average(self.to_dict())
 
 
-def parse_metric(name: str) -> tuple[str, str]:
+def parse_metric(name: str, *, where: str = "metric_scoring") -> tuple[str, str]:
     """Splits a metric's name into level and metric.
 
     ``auc`` and ``frame_auc`` are the frames', ``video_auc`` is the videos'; ``loss`` is the mean
     cross-entropy of the frames.
+
+    Args:
+        name: The metric.
+        where: The setting or flag it was given by, for the error.
 
     Raises:
         UserError: If there is no such metric; the message names near ones.
@@ -90,7 +94,7 @@ def parse_metric(name: str) -> tuple[str, str]:
     if metric not in METRICS:
         names = [prefix + m for m in METRICS for prefix in ("", "video_")] + ["loss"]
         raise UserError(
-            "metric_scoring",
+            where,
             got=repr(name),
             expected="loss, one of " + ", ".join(METRICS) + ", or one of these after video_",
             next_step=did_you_mean(name, names),

@@ -87,7 +87,11 @@ def lookup(document: Mapping[str, Any], dataset: str, metric: str) -> float | No
     """Returns ``<level>_<metric>`` of a dataset, ``None`` where the document has no such number."""
     level, _, name = metric.partition("_")
     block = document["datasets"].get(dataset)
-    return None if block is None or block[level] is None else block[level][name]
+    if block is None:
+        return None
+    if name == "loss":
+        return None if block["loss"] is None else block["loss"]["overall"]
+    return None if block[level] is None else block[level][name]
 
 
 def difference(before: float | None, after: float | None, metric: str) -> str:

@@ -1,0 +1,44 @@
+"""``effort-finetune evaluate``: measure a checkpoint on test datasets of the host."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from effort_finetune.cli.context import Context
+from effort_finetune.cli.options import add_settings_arguments, open_run
+
+NAME = "evaluate"
+HELP = (
+    "Measure a checkpoint of any known layout on test datasets, per frame and per video: a table, "
+    "results.json, evaluation.log, every score, and an HTML report."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the checkpoint, the output folder and one flag for every setting."""
+    parser.add_argument(
+        "--weights", type=Path, help="checkpoint to measure (default: pretrained_weights of the YAML)"
+    )
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        default=Path("evaluation_results"),
+        help="folder of everything that is written (default: %(default)s)",
+    )
+    add_settings_arguments(parser, skip=("pretrained_weights", "output_dir", "resume"))
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Evaluates and says where everything is.
+
+    Raises:
+        UserError: If anything asked for is wrong; nothing has been scored then.
+        RunFailure: If it could not finish; what there is was saved.
+    """
+    from effort_finetune.evaluate.run import evaluate  # torch and transformers, not needed for --help
+
+    host, settings = open_run(args, context, mode="test")
+    path = evaluate(settings, host, weights=args.weights, output_dir=args.output_dir, command=context.argv)
+    print(f"results: {path}\nreport:  {path.with_name('report.html')}")
+    return 0
