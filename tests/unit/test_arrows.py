@@ -54,10 +54,11 @@ class _Imports(ast.NodeVisitor):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         assert node.level == 0, "imports are absolute"
+        base = node.module or ""
         for alias in node.names:
-            self._add(node.module or "")
-            if (PACKAGE / (node.module or "").removeprefix(f"{NAME}.").replace(".", "/") / f"{alias.name}.py").exists():
-                self._add(f"{node.module}.{alias.name}")
+            submodule = PACKAGE.joinpath(*base.split(".")[1:], alias.name)
+            is_module = submodule.with_suffix(".py").exists() or submodule.is_dir()
+            self._add(f"{base}.{alias.name}" if is_module else base)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._depth += 1
@@ -105,9 +106,7 @@ def test_no_file_imports_itself_in_a_circle():
         if module in done:
             return
         for target in sorted(graph[module]):
-            # A package's own __init__ re-exports its files; they do not import it back by name.
-            if target != module:
-                visit(target, (*path, module))
+            visit(target, (*path, module))
         done.add(module)
 
     for module in graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from effort_finetune.cli.context import Context
 from effort_finetune.config import Settings, resolve
@@ -72,7 +72,9 @@ def settings_flags(args: argparse.Namespace) -> dict[str, Any]:
     return flags
 
 
-def open_run(args: argparse.Namespace, context: Context, *, mode: str, **flags: Any) -> tuple[Host, Settings]:
+def open_run(
+    args: argparse.Namespace, context: Context, *, mode: Literal["train", "test"], **flags: Any
+) -> tuple[Host, Settings]:
     """Finds the host and resolves the settings of a run.
 
     Args:
