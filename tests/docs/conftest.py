@@ -1,4 +1,4 @@
-"""A clone of the repository's tracked files with small datasets, in which every documented command can run."""
+"""A clone of the repository with small datasets, in which every documented command can run."""
 
 from __future__ import annotations
 

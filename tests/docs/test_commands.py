@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 ELSEWHERE = {
     "make demo": "tests/docs/test_demo.py",
     "make test": "this very run",
-    "make bench": "needs a quiet machine; its program is run with tiny sizes by tests/unit/test_benchmarks.py",
+    "make bench": "tens of minutes; run with tiny sizes by tests/unit/test_benchmarks.py",
     "pip install -e . -c constraints.txt": "Makefile, .venv/.ready",
 }
 
