@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from effort_finetune.config import Settings
@@ -19,6 +19,8 @@ from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.svd_cache import cached_split
 from effort_finetune.seeding import derive
 from effort_finetune.weights.reader import Checkpoint, LoadReport, load_into, read_checkpoint
+
+_ENERGY = ".residual_energy_ref"
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +94,11 @@ def _load(settings: Settings, checkpoint: Checkpoint, config: CLIPVisionConfig) 
         head = new_head(checkpoint.hidden_size, settings.manualSeed)
     else:
         head = nn.Linear(checkpoint.hidden_size, 2, device="meta")
+    energies = _take_energies(checkpoint, settings)
     report = load_into(checkpoint, _Whole(tower, head))
     tower_room.fill_buffers(tower)
+    for name, energy in energies.items():
+        tower.get_submodule(name).residual_energy_ref = energy
     _decompose(tower, settings, _still_dense(tower, settings.targets))
     for rank in sorted(set(ranks.values()) - {settings.residual_rank}):
         logger.warning(
@@ -102,6 +107,18 @@ def _load(settings: Settings, checkpoint: Checkpoint, config: CLIPVisionConfig) 
             rank,
         )
     return Assembled(tower, head, report)
+
+
+def _take_energies(checkpoint: Checkpoint, settings: Settings) -> dict[str, Tensor]:
+    """Takes the singular-value loss's references out of a checkpoint of ours, by layer in the tower."""
+    energies = {}
+    for key in [k for k in checkpoint.tensors if k.endswith(_ENERGY)]:
+        tensor = checkpoint.tensors.pop(key)
+        if settings.loss.ksv_weight > 0:
+            energies[key.removeprefix("backbone.").removesuffix(_ENERGY)] = tensor.clone()
+        else:
+            checkpoint.ignored[key] = "reference of the singular-value loss, whose weight is 0"
+    return energies
 
 
 def _decompose(tower: nn.Module, settings: Settings, targets: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from effort_finetune.model.backbone import input_size
 from effort_finetune.model.inject import Status, status_of
 from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.metrics import batch_metrics
+from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.model.trainable import TrainableStatus, configure_trainable
 from effort_finetune.weights.reader import LoadReport
 
@@ -54,6 +55,8 @@ class EffortFinetuneDetector(nn.Module):
         self.load_report: LoadReport | None = built.load_report
         self.class_counts: tuple[int, int] | None = None
         self.trainable: TrainableStatus = configure_trainable(self, self.settings)
+        regularised = self.settings.loss.orth_weight > 0 or self.settings.loss.ksv_weight > 0
+        self.regulariser = Regulariser(self.backbone, self.settings.loss) if regularised else None
         logger.info(self.status.line())
         logger.info(self.trainable.line())
 
@@ -114,7 +117,7 @@ class EffortFinetuneDetector(nn.Module):
 
         Returns:
             ``overall``, which carries the gradient in training, and for the log, detached:
-            ``cls``; ``orth`` and ``ksv`` where their weight is not 0; ``real`` and ``fake``
+            ``cls``; in training ``orth`` and ``ksv`` where their weight is not 0; ``real`` and ``fake``
             (plain cross-entropy), each where the batch holds the class. In evaluation mode
             everything is detached, so that a host that keeps the values keeps no graph.
         """
@@ -127,12 +130,13 @@ class EffortFinetuneDetector(nn.Module):
                 class_weights=self._class_weights(),
                 label_smoothing=self.settings.loss.label_smoothing,
             )
-            orth, ksv = None, None
-            overall = losses.combine(classification, orth, ksv, self.settings.loss)
-        terms = {"cls": classification, "orth": orth, "ksv": ksv}
+            # The regularisers do not depend on the batch: a test loss is of the batch alone.
+            terms = self.regulariser(self.backbone) if self.regulariser and self.training else {}
+            overall = losses.combine(classification, terms, self.settings.loss)
         return {
             "overall": overall,
-            **{name: term.detach() for name, term in terms.items() if term is not None},
+            "cls": classification.detach(),
+            **{name: term.detach() for name, term in terms.items()},
             **losses.per_class_losses(logits, labels),
         }
 

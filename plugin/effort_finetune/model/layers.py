@@ -48,6 +48,7 @@ class SVDResidualLinear(nn.Module):
     V_residual: nn.Parameter
     bias: nn.Parameter | None
     merged_weight: Tensor | None
+    residual_energy_ref: Tensor | None
 
     def __init__(
         self,
@@ -80,6 +81,9 @@ class SVDResidualLinear(nn.Module):
         )
         # Not persistent: a state dict saved while merged is the same as one saved unmerged.
         self.register_buffer("merged_weight", None, persistent=False)
+        # Set by the singular-value loss only: the default state dict has upstream's keys and no other.
+        self.register_buffer("residual_energy_ref", None)
+        self.loads = 0
         self._residual_on = True
 
     @classmethod
@@ -140,6 +144,17 @@ class SVDResidualLinear(nn.Module):
             )
             return torch.addmm(main, u * s, v).to(dtype)
 
+    def residual_energy(self) -> Tensor:
+        """Returns ``||main + R||_F^2 - ||main||_F^2`` as a float32 (or wider) scalar with gradient.
+
+        Computed as ``2 sum_i s_i u_i^T main v_i + ||R||_F^2``, both from the factors.
+        """
+        main, u, s, v = (
+            wide(p) for p in (self.weight_main, self.U_residual, self.S_residual, self.V_residual)
+        )
+        overlap = (u.mT * F.linear(v, main)).sum(dim=1) @ s
+        return 2 * overlap + s @ ((u.mT @ u) * (v @ v.mT)) @ s
+
     @property
     def merged(self) -> bool:
         """Whether a dense weight stands ready for inference."""
@@ -172,9 +187,20 @@ class SVDResidualLinear(nn.Module):
             self.unmerge()
         return super().train(mode)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         self.unmerge()
-        super()._load_from_state_dict(*args, **kwargs)
+        self.loads += 1
+        # The reference belongs to one loss term: a file with it loads into a model without, and
+        # one without it (every upstream file) into a model with, whose reference it then is.
+        key = f"{prefix}residual_energy_ref"
+        given = state_dict.pop(key, None)
+        reference, self.residual_energy_ref = self.residual_energy_ref, None
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if reference is not None:
+            found = self.residual_energy().detach() if given is None else given
+            self.residual_energy_ref = found.to(reference)
 
     def extra_repr(self) -> str:
         """Describes the layer in ``print(model)``."""
@@ -182,6 +208,11 @@ class SVDResidualLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"rank={self.rank}, bias={self.bias is not None}, merged={self.merged}"
         )
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Returns the tensor in float32 when it is in a lower precision, else as it is."""
+    return tensor.float() if tensor.dtype in _LOW_PRECISION else tensor
 
 
 def residual_layers(module: nn.Module) -> dict[str, SVDResidualLinear]:

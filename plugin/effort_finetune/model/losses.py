@@ -1,27 +1,19 @@
-"""The training loss: cross-entropy, and the paper's two regularisers at their exact low cost.
+"""The training loss: cross-entropy and, where their weights are not 0, the paper's regularisers.
 
-Sources: arXiv 2411.15633, eq. 4 (orthogonality), eq. 6 (singular values), eq. 7 (their sum, each
-averaged over the decomposed layers). The released code leaves both regularisers out of its loss;
-``orth_form: released`` is the definition it holds in its unused methods.
-
-Exact forms. Let ``U_r [n, p-k]`` be the left vectors of ``main``, ``U0 [n, k]`` the residual's
-initial ones, ``Q [n, p]`` an orthonormal basis of ``span(U_r, U0)``, ``D = U - U0``,
-``A = U0^T D`` and ``B = D^T D``. Then, as U_r and U0 are orthonormal,
-
-    ||[U_r U]^T [U_r U] - I||_F^2 = ||A + A^T + B||_F^2 + 2 (||Q^T D||_F^2 - ||A||_F^2)
-
-which is O(n k^2) where ``Q`` is square (``||Q^T D||^2 = tr B``), and has none of the cancellation
-of ``||U^T U||^2 + k - 2 ||U0^T U||^2``. Likewise ``||main + R||_F^2 - ||main||_F^2 =
-2 <main, R> + ||R||_F^2`` needs no dense residual.
+Source: arXiv 2411.15633, eq. 7. The released code trains with the cross-entropy alone, which is
+the default here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from effort_finetune.config import Loss
+from effort_finetune.model.layers import wide
 
 
 def classification_loss(
@@ -38,11 +30,9 @@ def classification_loss(
     Returns:
         A float32 (or wider) scalar.
     """
-    weights = None if class_weights is None else class_weights.to(logits.device, torch.float32)
-    wide = logits.float() if logits.dtype != torch.float64 else logits
-    if weights is not None:
-        weights = weights.to(wide.dtype)
-    return F.cross_entropy(wide, labels, weight=weights, label_smoothing=label_smoothing)
+    logits = wide(logits)
+    weights = None if class_weights is None else class_weights.to(logits)
+    return F.cross_entropy(logits, labels, weight=weights, label_smoothing=label_smoothing)
 
 
 def per_class_losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -52,7 +42,7 @@ def per_class_losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         ``{"real": scalar, "fake": scalar}``, without the class that the batch does not hold.
     """
     with torch.no_grad():
-        each = F.cross_entropy(logits.detach().float(), labels, reduction="none")
+        each = F.cross_entropy(wide(logits.detach()), labels, reduction="none")
         groups = {"real": each[labels == 0], "fake": each[labels != 0]}
         return {name: losses.mean() for name, losses in groups.items() if losses.numel()}
 
@@ -69,11 +59,10 @@ def balanced_class_weights(real: int, fake: int) -> Tensor:
     return torch.tensor([total / (2 * real), total / (2 * fake)])
 
 
-def combine(classification: Tensor, orth: Tensor | None, ksv: Tensor | None, settings: Loss) -> Tensor:
+def combine(classification: Tensor, terms: Mapping[str, Tensor], settings: Loss) -> Tensor:
     """Returns ``cls + orth_weight * orth + ksv_weight * ksv`` (eq. 7), absent terms left out."""
+    weights = {"orth": settings.orth_weight, "ksv": settings.ksv_weight}
     total = classification
-    if orth is not None:
-        total = total + settings.orth_weight * orth
-    if ksv is not None:
-        total = total + settings.ksv_weight * ksv
+    for name, term in terms.items():
+        total = total + weights[name] * term
     return total

@@ -42,9 +42,14 @@ def content_key(weight: Tensor, rank: int) -> str:
 
 
 def cached_split(weight: Tensor, rank: int) -> svd.Split:
-    """Does what :func:`~effort_finetune.model.svd.split` does, with triplets from the cache where present.
+    """Does what :func:`~effort_finetune.model.svd.split` does, with triplets from the cache where present."""
+    return svd.assemble(weight, cached_triplets(weight, rank))
 
-    A cache folder that cannot be written is named in a warning, and the split computed each time.
+
+def cached_triplets(weight: Tensor, rank: int) -> svd.Triplets:
+    """Does what :func:`~effort_finetune.model.svd.smallest_triplets` does, by way of the cache.
+
+    A cache folder that cannot be written is named in a warning, and the SVD computed each time.
     """
     svd.check(weight, rank)
     path = cache_dir() / f"{content_key(weight, rank)}.safetensors"
@@ -52,7 +57,7 @@ def cached_split(weight: Tensor, rank: int) -> svd.Split:
     if triplets is None:
         triplets = svd.smallest_triplets(weight, rank)
         _write(path, triplets)
-    return svd.assemble(weight, triplets)
+    return triplets
 
 
 def _read(path: Path, weight: Tensor, rank: int) -> svd.Triplets | None:
