@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
@@ -26,6 +28,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from effort_finetune.train.run import finetune  # torch and transformers, not needed for --help
 
     host, settings = open_run(args, context, mode="train")
-    outcome = finetune(settings, host, command=context.argv)
+    outcome = finetune(settings, host, command=_as_typed(context))
     print(outcome.published_path or outcome.best_path)
     return 0
+
+
+def _as_typed(context: Context) -> tuple[str, ...]:
+    """Returns the command line so that it can be typed again from the same folder."""
+    if context.script is None:
+        return context.argv
+    return (f"python {shlex.quote(os.path.relpath(context.script))}", *context.argv[1:])

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write
@@ -105,6 +107,32 @@ def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             expected="the settings of the run that is resumed",
             next_step="drop these changes, or start a new run with --pretrained_weights",
         )
+
+
+def restore(
+    saved: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Puts the saved tensors back: weights, optimiser, schedule and gradient scaler.
+
+    Raises:
+        UserError: If they are those of another model.
+    """
+    try:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            "--resume",
+            got="a checkpoint of another model",
+            expected=f"this run's ({' '.join(str(error).split())[:300]})",
+        ) from error
+    if scheduler is not None:
+        scheduler.load_state_dict(saved["scheduler"])
+    scaler.load_state_dict(saved["scaler"])
 
 
 def rng_state() -> dict[str, Any]:

@@ -11,6 +11,7 @@ import yaml
 
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.evaluate.table import results_table
 from effort_finetune.files import sha256_file, write_text
 from effort_finetune.train.data import selection_names
 from effort_finetune.train.device import device_name, memory_report
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
     from effort_finetune.train.data import RunData
+    from effort_finetune.train.paths import RunPaths
     from effort_finetune.train.session import Session
     from effort_finetune.train.setup import Prepared
 
@@ -56,7 +58,7 @@ def write_results(
     failure: str | None,
     timings: Mapping[str, float],
     command: Sequence[str],
-) -> Path:
+) -> dict[str, Any]:
     """Writes ``results.json``, of a finished run or of what there is of a failed one.
 
     Args:
@@ -67,6 +69,9 @@ def write_results(
         failure: Why the run did not finish; ``None`` if it did.
         timings: Seconds by phase.
         command: The command line.
+
+    Returns:
+        The document.
     """
     best = session.paths.best
     measured = None
@@ -86,7 +91,8 @@ def write_results(
         reason=failure,
         training=training_block(session, prepared),
     )
-    return results_file.write(session.paths.results, document)
+    results_file.write(session.paths.results, document)
+    return document
 
 
 def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
@@ -131,19 +137,16 @@ def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def log_outcome(logger: logging.Logger, session: Session, tested: DatasetResults) -> None:
+def log_outcome(logger: logging.Logger, paths: RunPaths, document: Mapping[str, Any]) -> None:
     """Logs what was selected, what it scored and where everything is."""
-    selection = session.selector.report(selection_names(session.settings))
+    selection = document["training"]["selection"]
     value = "" if selection["value"] is None else f", {selection['metric']} {selection['value']:.4f}"
     logger.info("selected: epoch %d on %s%s", selection["epoch"], selection["select_on"], value)
     if selection["note"]:
-        logger.warning(selection["note"])
-    oracle = " (oracle)" if selection["oracle"] else ""
-    for name, result in tested.datasets.items():
-        shown = {metric: result.metric(metric) for metric in ("auc", "video_auc", "eer", "acc", "ap", "f1")}
-        numbers = ", ".join(f"{metric} {'-' if v is None else f'{v:.4f}'}" for metric, v in shown.items())
-        logger.info("test of %s%s: %s", name, oracle, numbers)
-    paths = session.paths
+        logger.warning("%s", selection["note"])
+    if document["datasets"]:
+        oracle = " (oracle: these labels chose the checkpoint)" if selection["oracle"] else ""
+        logger.info("test%s\n%s", oracle, results_table(document))
     for what, path in {
         "results": paths.results,
         "checkpoint": paths.best,

@@ -62,7 +62,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
     prepared = prepare(settings, host)
     paths, guard = prepared.paths, InterruptGuard()
     with run_logger(paths.logs) as logger, RunBoard(paths.folder) as board:
-        logger.info("command: %s", shlex.join(command))
+        logger.info("command: %s", _shell(command))
         session = build_session(settings, host, prepared, logger=logger, guard=guard, board=board)
         write_settings(paths.settings, settings)
         log_data(logger, prepared.data, settings)
@@ -79,7 +79,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         except RunFailure as error:
             failure = error
         timings["total_s"] = time.perf_counter() - started
-        write_results(
+        document = write_results(
             session,
             prepared,
             host,
@@ -93,7 +93,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
             raise failure
         if paths.published is not None:
             publish(paths.best, paths.published)
-        log_outcome(logger, session, tested)
+        log_outcome(logger, paths, document)
     return Outcome(paths.folder, paths.results, paths.best, paths.last, paths.published)
 
 
@@ -128,4 +128,9 @@ def _interrupted(command: Sequence[str], paths: RunPaths) -> str:
     if "--resume" in words:
         at = words.index("--resume")
         del words[at : at + 2]
-    return f"interrupted; go on with: {shlex.join([*words, '--resume', str(paths.last)])}"
+    return f"interrupted; go on with: {_shell([*words, '--resume', str(paths.last)])}"
+
+
+def _shell(command: Sequence[str]) -> str:
+    program, *arguments = command  # the program may be two words, "effort-finetune finetune"
+    return f"{program} {shlex.join(arguments)}".rstrip()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.errors import RunFailure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.progress import bar
@@ -191,7 +191,7 @@ class Session:
         split = "test" if self.settings.select_on == "test" else "val"
         for name, numbers in entry["selection"].items():
             self.board.metrics(split, name, numbers, self._step(epoch, self.progress.batches))
-            shown = ", ".join(f"{k} {v:.4f}" for k, v in numbers.items() if v is not None)
+            shown = ", ".join(f"{k} {v:.4f}" for k, v in numbers.items() if k in _LOGGED and v is not None)
             self.logger.info("epoch %d, %s of %s: %s", epoch, split, name, shown)
         self.logger.info(
             "epoch %d: %s %s%s; memory %s",
@@ -231,18 +231,7 @@ class Session:
             UserError: If its settings are those of another run or its tensors do not fit.
         """
         checkpoint.check_settings(saved["settings"], self.settings.to_dict())
-        try:
-            self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, ValueError) as error:
-            raise UserError(
-                "--resume",
-                got="a checkpoint of another model",
-                expected=f"this run's ({' '.join(str(error).split())[:300]})",
-            ) from error
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(saved["scheduler"])
-        self.loop.scaler.load_state_dict(saved["scaler"])
+        checkpoint.restore(saved, self.model, self.optimizer, self.scheduler, self.loop.scaler)
         self.selector.load_state_dict(saved["selection"])
         self.stopping.load_state_dict(saved["early_stopping"])
         self.progress = EpochProgress.from_state(saved["progress"])
@@ -254,10 +243,11 @@ class Session:
             checkpoint.set_rng_state(self._rng)
 
 
-_SHOWN = ("auc", "ap", "eer", "acc", "acc_real", "acc_fake", "precision", "recall", "f1")
+_KEPT = ("auc", "ap", "eer", "acc", "acc_real", "acc_fake", "precision", "recall", "f1")
+_LOGGED = frozenset({"loss", "auc", "eer", "acc", "ap", "video_auc", "video_eer", "video_acc"})
 
 
 def _numbers(result: DatasetResult) -> dict[str, float | None]:
     """Returns what history and TensorBoard keep of a dataset's measurement."""
-    names = ["loss", *_SHOWN, *(f"video_{name}" for name in _SHOWN)]
+    names = ["loss", *_KEPT, *(f"video_{name}" for name in _KEPT)]
     return {name: result.metric(name) for name in names}

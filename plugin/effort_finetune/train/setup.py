@@ -82,7 +82,8 @@ def build_session(
     logger.info("device: %s; precision: %s (%s)", device_name(device), precision.name, precision.reason)
     model = build_model(settings, data).to(device)
     if model.load_report is not None:
-        logger.info("weights: %s", model.load_report)
+        for line in model.load_report.lines():
+            logger.info("%s", line)
     logger.info(model.status.line())
     logger.info(model.trainable.line())
     optimizer = build_optimizer(model, settings)
