@@ -8,6 +8,7 @@ the image.
 from __future__ import annotations
 
 import inspect
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -116,6 +117,8 @@ def _blur_sizes(aug: DataAug) -> Counter[int]:
 
 
 def _compose(aug: DataAug) -> Any:
+    # It asks the package index for a newer version of itself whenever it is imported, unless told not to.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A  # here, because it takes a second and evaluation never augments
 
     sizes = _blur_sizes(aug)

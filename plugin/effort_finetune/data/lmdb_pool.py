@@ -16,6 +16,8 @@ from pathlib import Path
 
 import lmdb
 
+from effort_finetune.errors import UserError
+
 _lock = threading.RLock()
 _environments: dict[str, lmdb.Environment] = {}
 
@@ -63,8 +65,15 @@ def is_lmdb(path: Path) -> bool:
 def _environment(path: str) -> lmdb.Environment:
     environment = _environments.get(path)
     if environment is None:
-        # Random access over a file larger than memory: read-ahead only evicts pages that are needed.
-        environment = lmdb.open(path, create=False, subdir=True, readonly=True, lock=False, readahead=False)
+        try:
+            # Random access over a file larger than memory: read-ahead only evicts pages that are needed.
+            environment = lmdb.open(path, create=False, readonly=True, lock=False, readahead=False)
+        except lmdb.Error as error:
+            twice = "already open" in str(error)
+            step = "pip install 'lmdb<2': the host holds it open" if twice else "fetch or build it again"
+            raise UserError(
+                f"LMDB {path} cannot be opened", got=str(error), expected="a readable LMDB", next_step=step
+            ) from error
         _environments[path] = environment
     return environment
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from effort_finetune.data import lmdb_pool
 from effort_finetune.data.frames import FIXES, FrameDataset, Missing, open_frames
 from effort_finetune.data.index import Video
 from effort_finetune.errors import UserError
@@ -84,15 +85,16 @@ def test_pixels_equal_the_hosts_test_path_to_the_bit(bench: Bench, monkeypatch: 
     if hasattr(module, "dlib"):  # the fork builds a face detector that it never calls
         monkeypatch.setattr(module, "dlib", SimpleNamespace(get_frontal_face_detector=lambda: None))
     config = settings.to_dict() | {"test_dataset": "UADFV", "with_mask": False, "with_landmark": False}
+    ours = [(dataset[index], dataset.load_rgb(index)) for index in range(len(dataset))]
+    lmdb_pool.close_all()  # the host opens the environment itself, and lmdb 2 wants only one
     host = HostDataset(config, "test")
     by_path = dict(zip(host.data_dict["image"], range(len(host)), strict=True))
-    assert len(dataset) == len(by_path) == 12
-    for index, row in enumerate(dataset.rows):
+    assert len(ours) == len(by_path) == 12
+    for index, (row, (item, pixels)) in enumerate(zip(dataset.rows, ours, strict=True)):
         theirs = host[by_path[row.path]]
-        item = dataset[index]
         assert torch.equal(item["image"], theirs[0])
         assert (item["label"], item["index"]) == (theirs[1], index)
-        assert np.array_equal(dataset.load_rgb(index), np.array(host.load_rgb(row.path)))
+        assert np.array_equal(pixels, np.array(host.load_rgb(row.path)))
 
 
 def test_missing_frames_are_reported_and_never_replaced(bench: Bench) -> None:

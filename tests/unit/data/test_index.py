@@ -90,6 +90,12 @@ def test_lmdb_of_another_dataset_is_recognised_by_its_keys(bench: Bench) -> None
     assert "UADFV" in text
 
 
+def test_damaged_lmdb(bench: Bench) -> None:
+    bench.write(pair_of_groups())
+    (bench.root / "lmdb" / "UADFV_lmdb" / "data.mdb").write_bytes(b"not an LMDB" * 1000)
+    assert "UADFV_lmdb cannot be opened" in message(bench)
+
+
 def test_missing_files(bench: Bench) -> None:
     bench.write(pair_of_groups())
     assert "none of the frames of dataset 'UADFV' is in rgb_dir" in message(bench, lmdb=False)
