@@ -110,7 +110,9 @@ def insert(content: bytes, patch: Patch) -> bytes:
         indentation = re.match(rb"[ \t]*", lines[index])[0] + b" " * insertion.indent  # type: ignore[index]
         place = {"before": index, "after": index + 1, "end": len(lines)}[insertion.where]
         places.append((place, insertion, b"" if insertion.where == "end" else indentation))
-    for place, insertion, indentation in sorted(places, key=lambda p: p[0], reverse=True):
+    # From the bottom up, so that indices stay valid; of two at one place the later one first.
+    places.sort(key=lambda p: p[0])
+    for place, insertion, indentation in reversed(places):
         lines[place:place] = _block_lines(lines, place, insertion, indentation)
     return b"".join(lines)
 

@@ -73,6 +73,8 @@ def recover(root: Path) -> str | None:
     Raises:
         UserError: If a file was changed by someone else since the crash.
     """
+    for torn in root.glob(f".{JOURNAL}.*.tmp"):  # of a journal whose writing was cut off
+        torn.unlink()
     if not is_interrupted(root):
         return None
     journal: dict[str, Any] = json.loads((root / JOURNAL).read_text(encoding="utf-8"))

@@ -1,0 +1,180 @@
+"""Install, uninstall and status on a host in miniature."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.host import installation as installing
+from effort_finetune.host import open_host
+from effort_finetune.host.installation import MANIFEST, execute, plan_install, plan_uninstall, status
+
+
+def install(root, **options):
+    execute(plan_install(open_host(root)), **options)
+
+
+def uninstall(root):
+    plan = plan_uninstall(open_host(root))
+    execute(plan)
+    return plan
+
+
+def test_install_and_uninstall_leave_no_trace(host_root, snapshot):
+    before = snapshot(host_root)
+    install(host_root, verify=True)
+    assert {state.state for state in status(open_host(host_root))} == {"ok"}
+    assert (host_root / "training/finetune.py").is_file()
+    uninstall(host_root)
+    assert snapshot(host_root) == before
+    assert {state.state for state in status(open_host(host_root))} == {"not installed"}
+
+
+def test_planning_writes_nothing_and_shows_a_diff(host_root, snapshot):
+    before = snapshot(host_root)
+    diff = plan_install(open_host(host_root)).diff()
+    assert snapshot(host_root) == before
+    assert "+++ b/training/train.py" in diff
+    added = [line for line in diff.splitlines() if line.startswith("-") and not line.startswith("---")]
+    # The one line without a final newline is shown as replaced by itself.
+    assert all(f"+{line[1:]}" in diff for line in added)
+
+
+def test_installing_twice_changes_nothing(host_root, snapshot):
+    install(host_root)
+    before = snapshot(host_root)
+    assert plan_install(open_host(host_root)).changes == ()
+    assert snapshot(host_root) == before
+
+
+def test_uninstalling_what_is_not_installed_changes_nothing(host_root):
+    assert plan_uninstall(open_host(host_root)).changes == ()
+
+
+def test_edits_beside_our_blocks_survive_both_ways(host_root):
+    train = host_root / "training/train.py"
+    train.write_bytes(b"# mine, from before\r\n" + train.read_bytes())
+    install(host_root)
+    train.write_bytes(train.read_bytes() + b"# mine, from after\r\n")
+    expected = train.read_bytes()
+    states = {state.path: state.state for state in status(open_host(host_root))}
+    assert states["training/train.py"] == "edited beside"
+    assert all(change.path == MANIFEST for change in plan_install(open_host(host_root)).changes)
+    plan = uninstall(host_root)
+    assert any("training/train.py has edits of yours" in note for note in plan.notes)
+    text = train.read_bytes()
+    assert text.startswith(b"# mine, from before\r\n")
+    assert text.endswith(b"# mine, from after\r\n")
+    assert b"effort" not in text
+    assert len(text) < len(expected)
+
+
+@pytest.mark.parametrize("plan", [plan_install, plan_uninstall])
+def test_an_edited_block_is_reported_not_overwritten(host_root, snapshot, plan):
+    install(host_root)
+    test = host_root / "training/test.py"
+    test.write_bytes(test.read_bytes().replace(b"TestRun(__file__)", b"TestRun('other')"))
+    before = snapshot(host_root)
+    with pytest.raises(UserError, match=r"training/test\.py: the block 'enter'"):
+        plan(open_host(host_root))
+    assert snapshot(host_root) == before
+    states = {state.path: state.state for state in status(open_host(host_root))}
+    assert states["training/test.py"] == "edited"
+
+
+def test_a_deleted_block_does_not_hinder_uninstalling(host_root, snapshot):
+    before = snapshot(host_root)
+    install(host_root)
+    original = host_root / "training/detectors/__init__.py"
+    original.write_bytes(b"from metrics.registry import DETECTOR\r\n")
+    uninstall(host_root)
+    assert snapshot(host_root) == before
+
+
+def test_an_edited_overlay_file_is_kept(host_root):
+    install(host_root)
+    settings = host_root / "training/config/detector/effort_finetune.yaml"
+    settings.write_text("nEpochs: 3\n")
+    plan = plan_install(open_host(host_root))
+    assert plan.notes == ("kept training/config/detector/effort_finetune.yaml: you have edited it",)
+    execute(plan)
+    assert settings.read_text() == "nEpochs: 3\n"
+    assert uninstall(host_root).notes[0].startswith("kept training/config/detector/effort_finetune.yaml")
+    assert settings.read_text() == "nEpochs: 3\n"
+    assert not (host_root / MANIFEST).exists()
+
+
+def test_a_file_of_the_same_name_is_not_overwritten(host_root, snapshot):
+    (host_root / "training/finetune.py").write_text("print('mine')\n")
+    before = snapshot(host_root)
+    with pytest.raises(UserError, match=r"training/finetune\.py is in the host already"):
+        plan_install(open_host(host_root))
+    assert snapshot(host_root) == before
+
+
+def test_every_file_that_does_not_fit_is_named_at_once(host_root, snapshot):
+    for name in ("train.py", "test.py"):
+        path = host_root / "training" / name
+        path.write_bytes(path.read_bytes().replace(b"parser.parse_args()", b"parse(parser)"))
+    before = snapshot(host_root)
+    with pytest.raises(UserErrors) as caught:
+        plan_install(open_host(host_root))
+    assert len(caught.value.errors) == 2
+    assert snapshot(host_root) == before
+
+
+def test_a_result_that_would_not_parse_is_refused(host_root):
+    path = host_root / "training/train.py"
+    path.write_bytes(path.read_bytes().replace(b"args = parser.parse_args()", b"args = parser.parse_args("))
+    with pytest.raises(UserError):
+        plan_install(open_host(host_root))
+
+
+def test_a_host_that_does_not_import_afterwards_is_put_back(host_root, snapshot):
+    metrics = host_root / "training/metrics/utils.py"
+    metrics.write_bytes(
+        metrics.read_bytes().replace(b"import torch", b"import torch\nfrom no_such_package import x")
+    )
+    before = snapshot(host_root)
+    with pytest.raises(UserError, match="does not import with the plugin in it"):
+        install(host_root, verify=True)
+    assert snapshot(host_root) == before
+
+
+def test_an_older_installation_is_brought_up_to_date_and_still_undone(host_root, snapshot, monkeypatch):
+    before = snapshot(host_root)
+    patches = installing._patches()
+    with monkeypatch.context() as older:
+        fewer = [patch for patch in patches if patch.file.endswith("train.py")]
+        older.setattr(installing, "_patches", lambda: [_without_last(patch) for patch in fewer])
+        install(host_root)
+    states = {state.path: state.state for state in status(open_host(host_root))}
+    assert states["training/train.py"] == "outdated"
+    install(host_root)
+    assert {state.state for state in status(open_host(host_root))} == {"ok"}
+    uninstall(host_root)
+    assert snapshot(host_root) == before
+
+
+def _without_last(patch):
+    return type(patch)(patch.file, patch.insertions[:-1])
+
+
+def test_blocks_without_a_record_are_recognised(host_root, snapshot):
+    before = snapshot(host_root)
+    install(host_root)
+    (host_root / MANIFEST).unlink()
+    for name in ("finetune.py", "evaluate_finetune.py", "detectors/effort_finetune_detector.py"):
+        (host_root / "training" / name).unlink()
+    (host_root / "training/config/detector/effort_finetune.yaml").unlink()
+    uninstall(host_root)
+    assert snapshot(host_root) == before
+
+
+def test_a_damaged_record_is_a_user_error(host_root):
+    install(host_root)
+    (host_root / MANIFEST).write_text(json.dumps({"patched": []}))
+    with pytest.raises(UserError, match="is damaged"):
+        status(open_host(host_root))
