@@ -87,8 +87,10 @@ class EffortFinetuneDetector(nn.Module):
         return self.backbone(image).pooler_output
 
     def classifier(self, features: Tensor) -> Tensor:
-        """Returns logits ``[B, 2]`` (real, fake) of features ``[B, hidden]``."""
-        return self.head(features)
+        """Returns logits ``[B, 2]`` (real, fake) of features ``[B, hidden]``, in the head's own precision."""
+        # bf16 logits have 8 significant bits: scores would tie, and every ranking metric would feel it.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.to(self.head.weight.dtype))
 
     def forward(self, data_dict: Mapping[str, Any], inference: bool = False) -> dict[str, Tensor]:
         """Scores a batch.
