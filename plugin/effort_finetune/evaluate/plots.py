@@ -106,7 +106,10 @@ def histogram_svg(
     axes.axvline(threshold, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set(xlim=(0, 1), xlabel="video score, probability of fake", ylabel="share of the class")
     axes.set_title(title, color=_INK, fontsize=10, loc="left")
-    axes.legend(loc="upper center", frameon=False, labelcolor=_INK, fontsize=9)
+    # Above the axes: the classes gather at both ends and the threshold stands in the middle.
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2, frameon=False, labelcolor=_INK, fontsize=9
+    )
     return _svg(figure, identifier)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def protocol(
-    settings: Settings, *, split: str, autocast: torch.dtype | None, bootstrap_samples: int
+    settings: Settings, *, split: str, autocast: torch.dtype | None, bootstrap_samples: int, trained: bool
 ) -> dict[str, Any]:
     """Returns the rules that hold for all datasets of a run.
 
@@ -24,6 +24,8 @@ def protocol(
         split: The split that was scored.
         autocast: Precision of the forward pass.
         bootstrap_samples: Resamples of the confidence intervals.
+        trained: Whether this run trained the checkpoint; of a file that is only measured nobody here
+            knows what chose it and with which loss, so both are ``None``.
     """
     return {
         "split": split,
@@ -53,12 +55,8 @@ def protocol(
         },
         "missing_frames": "left out, counted and listed; never replaced",
         "max_missing_rate": settings.max_missing_rate,
-        "checkpoint_selected_on": settings.select_on,
-        "loss_terms": {
-            "orth_weight": settings.loss.orth_weight,
-            "ksv_weight": settings.loss.ksv_weight,
-            "label_smoothing": settings.loss.label_smoothing,
-        },
+        "checkpoint_selected_on": settings.select_on if trained else None,
+        "loss_terms": settings.to_dict()["loss"] if trained else None,
     }
 
 

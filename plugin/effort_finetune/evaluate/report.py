@@ -188,11 +188,13 @@ def _dataset(
 
 
 def _notes(block: Mapping[str, Any]) -> list[str]:
-    """Reasons of null metrics, once each, with the metrics they hold for."""
+    """Why numbers of the summary are missing, one line a reason."""
+    shown = {metric.partition("_")[2] for metric, _ in SUMMARY}
     notes: dict[tuple[str, str], list[str]] = {}
     for level in ("video", "frame"):
-        for metric, reason in ((block[level] or {}).get("null_reasons") or {}).items():
-            notes.setdefault((level, reason), []).append(metric)
+        for metric, reason in (block[level] or {}).get("null_reasons", {}).items():
+            if metric in shown:
+                notes.setdefault((level, reason), []).append(metric)
     return [f"{level} {', '.join(metrics)}: {reason}" for (level, reason), metrics in notes.items()]
 
 

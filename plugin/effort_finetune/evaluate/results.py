@@ -71,7 +71,11 @@ def build(
         "datasets": results.to_dict(),
         "average": results.average(),
         "protocol": protocol(
-            settings, split=split, autocast=autocast, bootstrap_samples=settings.bootstrap_samples
+            settings,
+            split=split,
+            autocast=autocast,
+            bootstrap_samples=settings.bootstrap_samples,
+            trained=kind == "finetuning",
         ),
         "checkpoint": None if checkpoint is None else dict(checkpoint),
         "training": None if training is None else dict(training),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -63,7 +64,8 @@ def open_datasets(
         except UserError as error:
             errors.extend(_flat(error))
     if errors:
-        raise UserErrors(errors)
+        # A folder that is not there is one error, however many datasets should have been in it.
+        raise UserErrors({str(error): error for error in errors}.values())
     return opened
 
 
@@ -141,6 +143,10 @@ def evaluate(
     with evaluation_log(folder / "evaluation.log"):
         model = _build(settings, host).to(device)
         loading = time.perf_counter() - start
+        logger.info("command: %s", shlex.join(command))
+        for line in model.load_report.lines():
+            logger.info("%s", line)
+        logger.info("device: %s, %s", device, autocast or "float32")
         write_text(folder / "settings.yaml", yaml.safe_dump(settings.to_dict(), sort_keys=False))
         done: dict[str, DatasetResult] = {}
         failure: str | None = None
