@@ -12,6 +12,7 @@ from typing import Any
 
 import lmdb
 
+from effort_finetune.data import lmdb_pool
 from effort_finetune.data.index import SPLITS, Video
 from effort_finetune.errors import UserError
 from effort_finetune.files import write_json
@@ -50,6 +51,7 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
+        lmdb_pool.close_all()  # a reader of this process would go on with the old file
         _replace_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -178,21 +178,32 @@ def available_datasets(host: Host, settings: Settings) -> list[str]:
     return sorted(path.stem for path in index_folder(host, settings).glob("*.json"))
 
 
-def load_index(host: Host, settings: Settings, name: str) -> DatasetIndex:
-    """Reads the index of one dataset.
+def find_index(host: Host, settings: Settings, name: str) -> Path:
+    """The JSON file of a dataset.
 
     ``<name>_c40`` reads ``<name>_c40.json`` as the host does, or ``<name>.json`` where that file does not
     exist.
 
     Raises:
-        UserError: Unknown name, no such file, not JSON, or a file that does not hold the dataset.
+        UserError: Unknown name; near ones are suggested.
     """
     folder = index_folder(host, settings)
-    key = name.removesuffix(C40_SUFFIX)
-    compression = settings.compression if key == name else C40_SUFFIX[1:]
-    path = next((p for p in (folder / f"{name}.json", folder / f"{key}.json") if p.is_file()), None)
+    candidates = (folder / f"{name}.json", folder / f"{name.removesuffix(C40_SUFFIX)}.json")
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise _unknown_dataset(folder, name)
+    return path
+
+
+def load_index(host: Host, settings: Settings, name: str) -> DatasetIndex:
+    """Reads the index of one dataset.
+
+    Raises:
+        UserError: Unknown name, not JSON, or a file that does not hold the dataset.
+    """
+    path = find_index(host, settings, name)
+    key = name.removesuffix(C40_SUFFIX)
+    compression = settings.compression if key == name else C40_SUFFIX[1:]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -1,0 +1,193 @@
+"""Checks a dataset from its index down to its pixels."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from effort_finetune.data.findings import Finding, index_findings
+from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index
+from effort_finetune.data.sources import FrameSource, open_source
+from effort_finetune.errors import UserError
+from effort_finetune.progress import bar
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+CHUNK = 2000
+EVERY_FRAME = -1
+
+
+@dataclass
+class LabelCount:
+    """Contents of one label in one split."""
+
+    videos: int = 0
+    frames: int = 0
+    missing: int = 0
+
+
+@dataclass
+class DatasetReport:
+    """Everything found out about one dataset.
+
+    Attributes:
+        name: Dataset.
+        index: Its JSON file.
+        source: ``kind``, ``location`` and ``path_rule`` of its frames; None where they were not found.
+        splits: ``{split: {label: LabelCount}}``.
+        decoded: Frames that were decoded, for ``--decode``.
+        crop_sizes: ``{'256x256': frames}`` of the decoded ones.
+        findings: What is to be said, errors first.
+    """
+
+    name: str
+    index: str
+    source: dict[str, str] | None = None
+    splits: dict[str, dict[str, LabelCount]] = field(default_factory=dict)
+    decoded: int = 0
+    crop_sizes: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """No finding is an error."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0) -> DatasetReport:
+    """Checks one dataset's index, LMDB or files, and optionally its images.
+
+    Args:
+        host: Host whose folders are meant.
+        settings: Resolved settings.
+        name: Dataset.
+        decode: Frames of each split to read and decode, spread evenly; -1 for all.
+
+    Raises:
+        UserError: There is no index of this name. Everything else is a finding.
+    """
+    report = DatasetReport(name, str(find_index(host, settings, name)))
+    try:
+        index = load_index(host, settings, name)
+    except UserError as error:
+        report.findings.append(_from_error("index", error))
+        return report
+    videos = {split: [v for v in index.walk(split) if isinstance(v, Video)] for split in SPLITS}
+    report.findings += index_findings(index, videos, settings)
+    _count(report, videos)
+    frames = {split: list(dict.fromkeys(p for v in videos[split] for p in v.frames)) for split in SPLITS}
+    try:
+        listed = [path for split in SPLITS for path in frames[split]]
+        source = open_source(host, settings, name, listed) if listed else None
+    except UserError as error:
+        report.findings.append(_from_error("source", error))
+        source = None
+    if source is not None:
+        report.source = {"kind": source.kind, "location": source.location, "path_rule": source.rule}
+        for split in SPLITS:
+            _check_frames(report, index, source, split, videos[split], frames[split], settings, decode)
+    order = {"error": 0, "warning": 1, "note": 2}
+    report.findings.sort(key=lambda finding: order[finding.level])
+    return report
+
+
+def _from_error(kind: str, error: UserError) -> Finding:
+    got = f" ({error.got})" if error.got is not None else ""
+    return Finding("error", kind, None, 1, f"{error.what}{got}", error.next_step or "")
+
+
+def _count(report: DatasetReport, videos: dict[str, list[Video]]) -> None:
+    for split in SPLITS:
+        counts = report.splits.setdefault(split, {})
+        for video in videos[split]:
+            count = counts.setdefault(video.label_name, LabelCount())
+            count.videos += bool(video.frames)
+            count.frames += len(video.frames)
+
+
+def _check_frames(
+    report: DatasetReport,
+    index: DatasetIndex,
+    source: FrameSource,
+    split: str,
+    videos: Sequence[Video],
+    frames: Sequence[str],
+    settings: Settings,
+    decode: int,
+) -> None:
+    missing = set(_missing(source, frames, f"{index.name} {split}"))
+    for video in videos:
+        report.splits[split][video.label_name].missing += sum(path in missing for path in video.frames)
+    if missing:
+        report.findings.append(
+            _frames_finding("missing_frames", split, sorted(missing), len(frames), "are missing", settings)
+        )
+    if decode:
+        readable = [path for path in frames if path not in missing]
+        if decode != EVERY_FRAME and len(readable) > decode:
+            readable = [readable[i * len(readable) // decode] for i in range(decode)]
+        bad, sizes = _decode_all(source, readable, f"{index.name} {split} decoding")
+        report.decoded += len(readable)
+        report.crop_sizes = dict(Counter(report.crop_sizes) + sizes)
+        if bad:
+            report.findings.append(
+                _frames_finding("unreadable_frames", split, bad, len(readable), "cannot be decoded", settings)
+            )
+
+
+def _frames_finding(
+    kind: str, split: str, paths: list[str], total: int, words: str, settings: Settings
+) -> Finding:
+    rate = len(paths) / total
+    above = rate > settings.max_missing_rate
+    limit = f"{'above' if above else 'within'} max_missing_rate {settings.max_missing_rate:g}"
+    message = f"{len(paths)} of {total} frames ({100 * rate:.2g} %) {words}, {limit}"
+    step = "restore them, or build LMDB and index again from the same crops"
+    return Finding("error" if above else "warning", kind, split, len(paths), message, step, paths)
+
+
+def _chunks(paths: Sequence[str], desc: str) -> Iterator[Sequence[str]]:
+    with bar(total=len(paths), desc=desc, unit="frame") as progress:
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            yield chunk
+            progress.update(len(chunk))
+
+
+def _missing(source: FrameSource, paths: Sequence[str], desc: str) -> Iterator[str]:
+    for chunk in _chunks(paths, desc):
+        present = source.present(chunk)
+        yield from (path for path, there in zip(chunk, present, strict=True) if not there)
+
+
+def _decode_all(source: FrameSource, paths: Sequence[str], desc: str) -> tuple[list[str], Counter[str]]:
+    """Unreadable paths, and how many frames have which size."""
+    bad: list[str] = []
+    sizes: Counter[str] = Counter()
+
+    def size(path: str) -> str | None:
+        data = source.read(path)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        return None if image is None else f"{image.shape[1]}x{image.shape[0]}"
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # decoding releases the interpreter
+        for chunk in _chunks(paths, desc):
+            for path, found in zip(chunk, threads.map(size, chunk), strict=True):
+                if found is None:
+                    bad.append(path)
+                else:
+                    sizes[found] += 1
+    return bad, sizes

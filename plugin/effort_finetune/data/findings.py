@@ -1,0 +1,209 @@
+"""What can be wrong with a dataset's index, found without reading a frame."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from effort_finetune.data.index import SPLITS, DatasetIndex, Problem, Video
+from effort_finetune.data.sampling import frame_order
+from effort_finetune.errors import suggest
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+
+Level = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found, in one or all splits.
+
+    Attributes:
+        level: ``error``: a run fails or its numbers are wrong; ``warning``: numbers need a remark; ``note``.
+        kind: Short stable name for programs, e.g. ``missing_frames``.
+        split: The split, None for the dataset as a whole.
+        count: How many videos, frames or entries it concerns.
+        message: For people, with the count.
+        next_step: What to do.
+        items: All of the videos, frames or entries.
+    """
+
+    level: Level
+    kind: str
+    split: str | None
+    count: int
+    message: str
+    next_step: str
+    items: list[str] = field(default_factory=list)
+
+
+def index_findings(
+    index: DatasetIndex, videos: Mapping[str, Sequence[Video]], settings: Settings
+) -> Iterator[Finding]:
+    """Yields everything that the index alone tells, split by split.
+
+    Args:
+        index: The dataset's index.
+        videos: Its videos by split, also those without frames.
+        settings: ``label_dict`` and ``frame_num`` are read.
+    """
+    for split in SPLITS:
+        problems = [item for item in index.walk(split) if isinstance(item, Problem)]
+        if problems:
+            yield Finding(
+                "error",
+                "malformed",
+                split,
+                len(problems),
+                f"{len(problems)} entries are no videos",
+                f"write {index.path.name} again",
+                [f"{problem.where}: {problem.what}" for problem in problems],
+            )
+        yield from _split_findings(split, videos[split], settings)
+    yield from _overlaps(videos)
+
+
+def _split_findings(split: str, videos: Sequence[Video], settings: Settings) -> Iterator[Finding]:
+    filled = [video for video in videos if video.frames]
+    if not filled:
+        text = (
+            "no videos; choose the checkpoint on another split or dataset" if split == "val" else "no videos"
+        )
+        level: Level = "note" if split == "val" else "warning"
+        yield Finding(level, "empty_split", split, 0, text, "nothing, unless you meant to use it")
+        return
+    yield from _label_findings(split, filled, settings)
+    yield from _video_findings(split, videos, settings)
+    yield from _frame_findings(split, filled)
+
+
+def _label_findings(split: str, videos: Sequence[Video], settings: Settings) -> Iterator[Finding]:
+    unknown = Counter(v.label_name for v in videos if v.label_name not in settings.label_dict)
+    for label, count in unknown.items():
+        near = suggest(label, settings.label_dict)
+        hint = f" (label_dict has {', '.join(near)})" if near else ""
+        yield Finding(
+            "error",
+            "unknown_label",
+            split,
+            count,
+            f"{count} videos have the label {label!r}, which is not in label_dict{hint}",
+            f"add `{label}: 0` (real) or `: 1` (fake) to label_dict",
+            [video.id for video in videos if video.label_name == label],
+        )
+    classes = {settings.label_dict[v.label_name] > 0 for v in videos if v.label_name in settings.label_dict}
+    if len(classes) == 1 and not unknown:
+        yield Finding(
+            "warning",
+            "one_class",
+            split,
+            len(videos),
+            f"all {len(videos)} videos are {'fake' if classes.pop() else 'real'}: no AUC can be computed",
+            "add a dataset or label group of the other class",
+        )
+
+
+def _video_findings(split: str, videos: Sequence[Video], settings: Settings) -> Iterator[Finding]:
+    empty = [video.id for video in videos if not video.frames]
+    if empty:
+        yield Finding(
+            "warning",
+            "no_frames",
+            split,
+            len(empty),
+            f"{len(empty)} videos list no frame and are left out",
+            "crop them again, or take them out of the index",
+            empty,
+        )
+    asked = settings.frame_num.test if split == "test" else settings.frame_num.train
+    short = [f"{v.id} ({len(v.frames)})" for v in videos if 0 < len(v.frames) < asked]
+    if short:
+        yield Finding(
+            "warning",
+            "short_videos",
+            split,
+            len(short),
+            f"{len(short)} videos have fewer than the {asked} frames asked for",
+            "nothing: all they have is used and counted",
+            short,
+        )
+    folders: dict[str, list[str]] = defaultdict(list)
+    for video in videos:
+        if video.frames:
+            folders[_folder(video.frames[0])].append(video.id)
+    colliding = [name for names in folders.values() if len(names) > 1 for name in names]
+    if colliding:
+        yield Finding(
+            "warning",
+            "name_collision",
+            split,
+            len(colliding),
+            f"{len(colliding)} videos share their folder's name with another: the host's own video metrics "
+            "merge them, the plugin's do not",
+            "compare video metrics of the plugin only",
+            colliding,
+        )
+
+
+def _frame_findings(split: str, videos: Sequence[Video]) -> Iterator[Finding]:
+    listed = Counter(path for video in videos for path in video.frames)
+    twice = [path for path, count in listed.items() if count > 1]
+    if twice:
+        yield Finding(
+            "warning",
+            "frame_listed_twice",
+            split,
+            len(twice),
+            f"{len(twice)} frames are listed more than once",
+            "look for videos that were added twice",
+            twice,
+        )
+    unnumbered = [path for path in listed if frame_order(path)[0]]
+    if unnumbered:
+        yield Finding(
+            "error",
+            "frame_name",
+            split,
+            len(unnumbered),
+            f"{len(unnumbered)} frames are not named by a number, which DeepfakeBench needs to order them",
+            "rename the files: 000.png, 001.png, ...",
+            unnumbered,
+        )
+
+
+def _overlaps(videos: Mapping[str, Sequence[Video]]) -> Iterator[Finding]:
+    ids = {split: {v.id for v in videos[split] if v.frames} for split in SPLITS}
+    frames = {split: {path for v in videos[split] for path in v.frames} for split in SPLITS}
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        common_frames = sorted(frames[first] & frames[second])
+        common_videos = sorted(ids[first] & ids[second])
+        if common_frames:
+            yield Finding(
+                "warning",
+                "split_overlap",
+                second,
+                len(common_frames),
+                f"{len(common_frames)} frames of {second} are in {first} too, {len(common_videos)} videos "
+                "by name: results on it do not measure generalisation",
+                "split by video again (`effort-finetune prepare index`), or say so beside the result",
+                common_frames,
+            )
+        elif common_videos:
+            yield Finding(
+                "note",
+                "shared_video_name",
+                second,
+                len(common_videos),
+                f"{len(common_videos)} videos of {second} have the name of one in {first}, with other frames",
+                "make sure that they are different videos",
+                common_videos,
+            )
+
+
+def _folder(path: str) -> str:
+    parts = re.split(r"[\\/]", path)
+    return parts[-2] if len(parts) > 1 else ""
