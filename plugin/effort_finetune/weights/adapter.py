@@ -32,11 +32,12 @@ from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write
 from effort_finetune.model import svd
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
-from effort_finetune.weights.layouts import RESIDUAL_LEAVES
+from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 
 LAYOUT = "adapter"
 METADATA_KEY = "effort_finetune_adapter"
 FORMAT_VERSION = 1
+_OWN_LEAVES = (*RESIDUAL_LEAVES, LOSS_LEAF)
 _BASE_LEAVES = ("S_base", "U_base", "V_base")
 # Rounding of main to float32, a few units in the last place of its largest entry.
 _SAME_MAIN = 8 * torch.finfo(torch.float32).eps
@@ -115,9 +116,7 @@ def save_adapter(
     if not targets:
         raise UserError("adapter", got="a state dict without residuals", expected="a decomposed model")
     tensors = {
-        key: state[key]
-        for key in state
-        if key.startswith("head.") or key.rpartition(".")[2] in RESIDUAL_LEAVES
+        key: state[key] for key in state if key.startswith("head.") or key.rpartition(".")[2] in _OWN_LEAVES
     }
     tensors.update(_triplets_to_store(targets, state, base))
     tensors.update(_trained_beside(targets, state, base))
@@ -163,7 +162,7 @@ def apply(
     tensors = {
         key: tensor
         for key, tensor in base.tensors.items()
-        if key.startswith("backbone.") and not _belongs(key, targets, ("weight", *RESIDUAL_LEAVES))
+        if key.startswith("backbone.") and not _belongs(key, targets, ("weight", *_OWN_LEAVES))
     }
     tensors.update({k: t for k, t in adapter.tensors.items() if k.rpartition(".")[2] not in _BASE_LEAVES})
     derived = {}
@@ -212,7 +211,7 @@ def _identity(base: Checkpoint, targets: Iterable[str], stored: Mapping[str, Ten
         if key.startswith("backbone.")
         and key not in targeted
         and key not in stored
-        and key.rpartition(".")[2] not in RESIDUAL_LEAVES
+        and key.rpartition(".")[2] not in _OWN_LEAVES
     )
     return {
         "targeted_sha256": content_digest(base.tensors, targeted.intersection(base.tensors)),
@@ -283,7 +282,7 @@ def _trained_beside(targets: list[str], state: Mapping[str, Tensor], base: Check
     """Returns tensors outside residuals and head that are not the base's: what `unfreeze` trained."""
     changed = {}
     for key, tensor in state.items():
-        if not key.startswith("backbone.") or _belongs(key, targets, ("weight_main", *RESIDUAL_LEAVES)):
+        if not key.startswith("backbone.") or _belongs(key, targets, ("weight_main", *_OWN_LEAVES)):
             continue
         if key not in base.tensors or tensor.shape != base.tensors[key].shape:
             raise UserError(

@@ -28,6 +28,7 @@ class Checkpoint:
 
     Attributes:
         path: The file read.
+        source: What was asked for: the file, or the folder it is in.
         layout: Name of its layout.
         tensors: Canonical key to tensor, as a rule memory-mapped: copy before changing one.
         hash: The SHA-256 being computed beside the loading; read :attr:`sha256`.
@@ -42,6 +43,7 @@ class Checkpoint:
     """
 
     path: Path
+    source: Path
     layout: str
     tensors: dict[str, Tensor]
     hash: Future[str] = field(repr=False)

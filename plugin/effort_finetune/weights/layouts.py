@@ -15,12 +15,14 @@ from torch import Tensor
 from effort_finetune.errors import UserError
 
 RESIDUAL_LEAVES = ("S_residual", "U_residual", "V_residual")
+# A reference value of the singular-value loss: in checkpoints of ours only, never on the forward path.
+LOSS_LEAF = "residual_energy_ref"
 _LINEAR = r"(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
 _TOWER_KEY = re.compile(
     r"embeddings\.(?:class_embedding|patch_embedding\.weight|position_embedding\.weight)"
     r"|(?:pre_layrnorm|post_layernorm)\.(?:weight|bias)"
     r"|encoder\.layers\.\d+\.layer_norm[12]\.(?:weight|bias)"
-    rf"|encoder\.layers\.\d+\.{_LINEAR}\.(?:weight|bias|weight_main|S_residual|U_residual|V_residual)"
+    rf"|encoder\.layers\.\d+\.{_LINEAR}\.(?:weight|bias|weight_main|{'|'.join(RESIDUAL_LEAVES)}|{LOSS_LEAF})"
 )
 _FORK_LEAF = re.compile(r"(?P<module>.+)\.(?P<part>[SUV])_r")
 

@@ -52,7 +52,9 @@ def read_checkpoint(
     what = f"checkpoint {file}"
     if adapter.METADATA_KEY in metadata:
         own = Checkpoint(
-            path=file, layout=adapter.LAYOUT, tensors=content, hash=_hash_in_background(file),
+            path=file,
+            source=Path(path),
+            layout=adapter.LAYOUT, tensors=content, hash=_hash_in_background(file),
             metadata=metadata, head_width=head_width,
         )  # fmt: skip
         info = adapter.AdapterInfo.from_metadata(metadata, what)
@@ -71,6 +73,7 @@ def read_checkpoint(
     tensors, converted = _to_float32(canonical.tensors, what)
     return Checkpoint(
         path=file,
+        source=Path(path),
         layout=canonical.layout,
         tensors=tensors,
         hash=_hash_in_background(file),

@@ -1,0 +1,136 @@
+"""``effort-finetune export FILE --to FORMAT --output PATH``: a checkpoint in another layout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effort_finetune.cli.context import Context
+from effort_finetune.errors import UserError
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.weights.checkpoint import Checkpoint
+    from effort_finetune.weights.export import Exported
+
+NAME = "export"
+HELP = "write a checkpoint in another layout"
+
+FORMATS = {
+    "deepfakebench": "a .pth that DeepfakeBench's own test.py loads",
+    "merged": "a folder with a plain CLIPVisionModel, the residuals summed in, and the head",
+    "adapter": "a .safetensors with residuals and head only; needs --base",
+    "peft": "a folder with a LoRA adapter over plain CLIP, for PEFT; needs --base",
+    "onnx": "an .onnx file, image in, logits and probability out",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("file", type=Path, help="checkpoint in any known layout, or an adapter")
+    parser.add_argument(
+        "--to", required=True, choices=FORMATS, help="; ".join(f"{k}: {v}" for k, v in FORMATS.items())
+    )
+    parser.add_argument("--output", required=True, type=Path, help="file or folder to write")
+    parser.add_argument(
+        "--base", help="adapter and peft: the weights the model was fine-tuned from (file, folder or hub id)"
+    )
+    parser.add_argument("--adapter_base", type=Path, help="base of FILE, when FILE is an adapter that moved")
+    parser.add_argument(
+        "--allow_base_mismatch", action="store_true", help="put an adapter on another base than its own"
+    )
+    parser.add_argument(
+        "--settings",
+        type=Path,
+        help="settings.yaml of the run (default: the one beside FILE, if there is one)",
+    )
+    parser.add_argument(
+        "--head_width", type=int, help="width of an attention head (default: the run's, or 64)"
+    )
+    parser.add_argument(
+        "--allow_pickle", action="store_true", help="let files run code; only for files you trust"
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Reads, converts, writes and names what was written."""
+    from effort_finetune.weights.reader import read_checkpoint
+
+    settings = _settings(args)
+    head_width = args.head_width or (settings.head_width if settings else 64)
+    checkpoint = read_checkpoint(
+        args.file,
+        allow_pickle=args.allow_pickle,
+        head_width=head_width,
+        base=args.adapter_base,
+        allow_base_mismatch=args.allow_base_mismatch,
+    )
+    checkpoint.require_complete()
+    written = _export(args, checkpoint, settings, head_width)
+    for path in written.paths:
+        print(f"wrote {path} ({path.stat().st_size:,} bytes)")
+    for note in (*checkpoint.notes, *written.notes):
+        print(f"note: {note}")
+    return 0
+
+
+def _export(
+    args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None, head_width: int
+) -> Exported:
+    from effort_finetune.weights import adapter, export, export_onnx, export_peft
+
+    state = checkpoint.tensors
+    if args.to == "deepfakebench":
+        return export.export_deepfakebench(state, args.output)
+    if args.to == "merged":
+        return export.export_merged(state, args.output, checkpoint)
+    if args.to == "onnx":
+        return export_onnx.export_onnx(state, args.output, checkpoint)
+    base_name, base = _base(args, settings, head_width)
+    if args.to == "peft":
+        return export_peft.export_peft(
+            state, args.output, base, base_name=base_name, tower=_tower_prefix(base_name)
+        )
+    path = adapter.save_adapter(
+        args.output,
+        state,
+        base,
+        base_name=base_name,
+        settings=settings.to_dict() if settings else None,
+        settings_digest=settings.digest() if settings else None,
+    )
+    return export.Exported((path,))
+
+
+def _settings(args: argparse.Namespace) -> Settings | None:
+    from effort_finetune.config import load_yaml, settings_from_config
+
+    path = args.settings or args.file.parent / "settings.yaml"
+    if args.settings is None and not path.is_file():
+        return None
+    return settings_from_config(load_yaml(path))
+
+
+def _base(args: argparse.Namespace, settings: Settings | None, head_width: int) -> tuple[str, Checkpoint]:
+    """Reads the base named by --base, else by the run's settings."""
+    from effort_finetune.model.backbone import locate_clip
+    from effort_finetune.weights.reader import read_checkpoint
+
+    name = args.base
+    if name is None and settings is not None:
+        name = (args.to == "adapter" and settings.pretrained_weights) or settings.clip_path
+    if name is None:
+        raise UserError(
+            f"export to {args.to}", got="no --base", expected="the weights the model was fine-tuned from"
+        )
+    return name, read_checkpoint(locate_clip(name), allow_pickle=args.allow_pickle, head_width=head_width)
+
+
+def _tower_prefix(base_name: str) -> str:
+    """Returns the tower's prefix in the model that transformers loads from the base."""
+    from effort_finetune.model.backbone import locate_clip, read_config
+    from effort_finetune.weights.export_peft import vision_model_prefix
+
+    path = locate_clip(base_name)
+    return vision_model_prefix(read_config(path / "config.json") if path.is_dir() else {})

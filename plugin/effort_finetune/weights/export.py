@@ -1,0 +1,165 @@
+"""Writes a model in the layouts that other programs read: upstream's and plain CLIP's.
+
+Everything here works on a canonical state dict (``detector.state_dict()`` or ``Checkpoint.tensors``). The
+formats that need a library of their own are in :mod:`~effort_finetune.weights.export_peft` and
+:mod:`~effort_finetune.weights.export_onnx`; adapters in :mod:`~effort_finetune.weights.adapter`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from effort_finetune.errors import UserError
+from effort_finetune.files import atomic_write, write_json
+from effort_finetune.model import svd
+from effort_finetune.model.backbone import tower_config
+from effort_finetune.weights.adapter import CLIP_MEAN, CLIP_STD
+from effort_finetune.weights.checkpoint import Checkpoint, effective_weight
+from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
+from effort_finetune.weights.safe_io import HEAD_FILE
+
+FORMATS = ("deepfakebench", "merged", "adapter", "peft", "onnx")
+_ATTENTION = re.compile(r"backbone\.encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
+_CONFIG_KEYS = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels",
+    "image_size", "patch_size", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+# Upstream's detector is written for ViT-L/14: width 1024, and r = 1023 singular values in the main part.
+_UPSTREAM_WIDTH, _UPSTREAM_RANK = 1024, 1
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote, and what its user has to know.
+
+    Attributes:
+        paths: Files written.
+        notes: One line each.
+    """
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def export_deepfakebench(state: Mapping[str, Tensor], path: Path | str) -> Exported:
+    """Writes a ``.pth`` that DeepfakeBench's own ``test.py`` loads with ``strict=True``.
+
+    The file has upstream's structure whatever was decomposed here: every attention projection as main plus
+    residual (one that is still dense is split, which changes nothing), everything else dense.
+
+    Args:
+        state: Canonical state dict.
+        path: File to write.
+    """
+    tensors = {}
+    ranks = {value.shape[0] for key, value in state.items() if key.endswith(".S_residual")}
+    rank = max(ranks, default=_UPSTREAM_RANK)
+    for key, value in _forward(state).items():
+        module, _, leaf = key.rpartition(".")
+        attention = _ATTENTION.fullmatch(module) is not None
+        if leaf == "weight_main" and not attention:
+            tensors[f"{module}.weight"] = effective_weight(state, module)
+        elif leaf in RESIDUAL_LEAVES and not attention:
+            continue
+        elif leaf == "weight" and attention:
+            parts = svd.split(value.float(), rank)
+            tensors[f"{module}.weight_main"] = parts.main
+            tensors |= {f"{module}.{name}_residual": getattr(parts, name) for name in "SUV"}
+        else:
+            tensors[key] = value
+    own = {key: _plain(value) for key, value in tensors.items()}
+    width = own["head.weight"].shape[1]
+    notes = []
+    if width != _UPSTREAM_WIDTH or ranks - {_UPSTREAM_RANK}:
+        notes.append(
+            f"upstream's detector is written for width {_UPSTREAM_WIDTH} and residual rank {_UPSTREAM_RANK}, "
+            f"and does not accept this model's width {width} and rank {rank} as it is"
+        )
+    return Exported((atomic_write(path, lambda temporary: _torch_save(own, temporary)),), tuple(notes))
+
+
+def export_merged(state: Mapping[str, Tensor], folder: Path | str, shape: Checkpoint) -> Exported:
+    """Writes plain CLIP: a ``CLIPVisionModel`` folder in float32, and the head beside it.
+
+    Residuals are summed into the weights in float64 and rounded once to float32: in bf16 the sum would
+    swallow a rank-1 residual, whose entries lie under the rounding step.
+
+    Args:
+        state: Canonical state dict.
+        folder: Folder to write ``config.json, model.safetensors, head.safetensors`` and
+            ``preprocessor_config.json`` into.
+        shape: The checkpoint, or one of the same tower, for its sizes and activation.
+    """
+    folder = Path(folder)
+    # With this prefix every transformers version loads it, whether its CLIPVisionModel has one or not.
+    tower = {f"vision_model.{key}": value for key, value in dense_tower(state).items()}
+    head = {key: _plain(value) for key, value in state.items() if key.startswith("head.")}
+    tower_shape = tower_config(shape, shape.source)
+    config = {
+        "architectures": ["CLIPVisionModel"],
+        "model_type": "clip_vision_model",
+        **{key: getattr(tower_shape, key) for key in _CONFIG_KEYS},
+    }
+    size = {"height": shape.resolution, "width": shape.resolution}
+    preprocessing = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True, "size": {"shortest_edge": shape.resolution}, "resample": 3,
+        "do_center_crop": True, "crop_size": size,
+        "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
+        "do_normalize": True, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD),
+    }  # fmt: skip
+    return Exported(
+        (
+            atomic_write(
+                folder / "model.safetensors", lambda t: save_file(tower, t, metadata={"format": "pt"})
+            ),
+            atomic_write(folder / HEAD_FILE, lambda t: save_file(head, t, metadata={"format": "pt"})),
+            write_json(folder / "config.json", config),
+            write_json(folder / "preprocessor_config.json", preprocessing),
+        )
+    )
+
+
+def dense_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tower as plain CLIP: its own keys without prefix, every residual merged, float32."""
+    tower = {}
+    for key, value in _forward(state).items():
+        module, _, leaf = key.rpartition(".")
+        if leaf in RESIDUAL_LEAVES or not key.startswith("backbone."):
+            continue
+        if leaf == "weight_main":
+            key, value = f"{module}.weight", effective_weight(state, module)
+        tower[key.removeprefix("backbone.")] = _plain(value)
+    return tower
+
+
+def _forward(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns what the forward path needs of a state dict: tower and head, no buffer of a loss.
+
+    Raises:
+        UserError: If there is no head.
+    """
+    if "head.weight" not in state:
+        raise UserError("export", got="weights without a head", expected="a fine-tuned or Effort checkpoint")
+    return {
+        key: value
+        for key, value in state.items()
+        if key.startswith(("backbone.", "head.")) and not key.endswith(f".{LOSS_LEAF}")
+    }
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).contiguous()
+
+
+def _torch_save(tensors: dict[str, Tensor], path: Path) -> None:
+    # Through a stream the archive's inner folder has a fixed name; through a path, the temporary one.
+    with path.open("wb") as stream:
+        torch.save(tensors, stream)
