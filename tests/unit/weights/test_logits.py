@@ -1,0 +1,90 @@
+"""Files of every layout score alike, and as a tower with dense weights from the paper's formula does."""
+
+from __future__ import annotations
+
+import make_layouts as golden
+import pytest
+import torch
+
+from effort_finetune.model.detector import EffortFinetuneDetector
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(4, 3, golden.RESOLUTION, golden.RESOLUTION, generator=generator)
+
+
+def _reference_features(images, effort):
+    """transformers' own tower, with W = main + U diag(S) V where the file is decomposed."""
+    tower = golden.clip_model().vision_model
+    if effort:
+        state = golden.effort_tower()
+        dense = {}
+        for key in golden.dense_tower():
+            module = key.rpartition(".")[0]
+            if f"{module}.weight_main" in state and key.endswith(".weight"):
+                u, s, v = (state[f"{module}.{name}_residual"].double() for name in "USV")
+                dense[key] = (state[f"{module}.weight_main"].double() + u @ torch.diag(s) @ v).float()
+            else:
+                dense[key] = state[key]
+        tower.load_state_dict(dense, strict=False)
+    with torch.no_grad():
+        return tower(images).pooler_output
+
+
+def _detector(tmp_path, writers, name):
+    path = tmp_path / name
+    writers[name](path)
+    settings = {"resolution": golden.RESOLUTION, "head_width": golden.HEAD_WIDTH}
+    return EffortFinetuneDetector({"pretrained_weights": str(path), **settings}).eval()
+
+
+@pytest.mark.parametrize("name", golden.EFFORT)
+def test_effort_layouts(tmp_path, images, name):
+    detector = _detector(tmp_path, golden.EFFORT, name)
+
+    with torch.no_grad():
+        scored = detector({"image": images})
+
+    head = golden.head()
+    expected = _reference_features(images, effort=True) @ head["weight"].T + head["bias"]
+    torch.testing.assert_close(scored["cls"], expected, rtol=1e-5, atol=2e-5)
+    assert detector.load_report.counts()["loaded"] == len(golden.detector())
+
+
+def test_effort_layouts_agree_to_the_bit(tmp_path, images):
+    with torch.no_grad():
+        logits = [_detector(tmp_path, golden.EFFORT, n)({"image": images})["cls"] for n in golden.EFFORT]
+
+    assert all(torch.equal(logits[0], other) for other in logits[1:])
+
+
+@pytest.mark.parametrize("name", golden.ONE_LOGIT)
+def test_one_logit_layouts_give_the_sigmoid(tmp_path, images, name):
+    detector = _detector(tmp_path, golden.ONE_LOGIT, name)
+
+    with torch.no_grad():
+        scored = detector({"image": images})
+
+    fc = golden.head(outputs=1)
+    z = _reference_features(images, effort=True) @ fc["weight"].T + fc["bias"]
+    torch.testing.assert_close(scored["prob"], torch.sigmoid(z[:, 0]), rtol=1e-4, atol=1e-5)
+    assert detector.load_report.head_outputs == 2
+
+
+@pytest.mark.parametrize("name", golden.DENSE)
+def test_plain_clip_layouts_give_clips_features(tmp_path, images, name):
+    detector = _detector(tmp_path, golden.DENSE, name)
+
+    with torch.no_grad():
+        features = detector({"image": images})["feat"]
+
+    torch.testing.assert_close(features, _reference_features(images, effort=False), rtol=1e-5, atol=2e-5)
+    assert detector.status.ranks == (1,)
+    assert set(detector.load_report.derived) >= {"head.weight", "head.bias"}
