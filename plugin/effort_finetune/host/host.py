@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +15,6 @@ from effort_finetune.host.kinds import HostKind, recognise
 from effort_finetune.host.modules import ModuleLoader
 
 PLUGIN_NAME = "effort_finetune"
-
-#: What the plugin puts into a host's registries, as ``module:class``. Names, not imports: this room
-#: stands below the rooms these classes live in, and a host that is only read never pays for them.
-PLUGIN_CLASSES = {
-    "DETECTOR": "effort_finetune.model.detector:EffortFinetuneDetector",
-    "TRAINER": "effort_finetune.train.trainer:EffortFinetuneTrainer",
-}
 
 RegistryName = Literal["DETECTOR", "TRAINER", "BACKBONE", "LOSSFUNC"]
 
@@ -127,20 +119,25 @@ class Host:
         Raises:
             UserError: If the name is taken by something that is not the plugin's.
         """
-        for registry_name, target in PLUGIN_CLASSES.items():
-            module, _, attribute = target.partition(":")
-            plugin_class = getattr(importlib.import_module(module), attribute)
-            registry = self.registry(registry_name)  # type: ignore[arg-type]
-            present = registry.data.get(PLUGIN_NAME)
-            if present is plugin_class:
-                continue
-            if present is not None:
-                raise UserError(
-                    f"the name {PLUGIN_NAME!r} in the host's {registry_name} is taken",
-                    got=f"{present.__module__}.{present.__qualname__}",
-                    expected=target,
-                )
+        # Here, not above: a host that is only read should not wait for torch and transformers.
+        from effort_finetune.model.detector import EffortFinetuneDetector
+        from effort_finetune.train.trainer import EffortFinetuneTrainer
+
+        self._register("DETECTOR", EffortFinetuneDetector)
+        self._register("TRAINER", EffortFinetuneTrainer)
+        EffortFinetuneTrainer.host = self
+
+    def _register(self, registry_name: RegistryName, plugin_class: type) -> None:
+        registry = self.registry(registry_name)
+        present = registry.data.get(PLUGIN_NAME)
+        if present is None:
             registry.register_module(module_name=PLUGIN_NAME)(plugin_class)
+        elif present is not plugin_class:
+            raise UserError(
+                f"the name {PLUGIN_NAME!r} in the host's {registry_name} is taken",
+                got=f"{present.__module__}.{present.__qualname__}",
+                next_step="rename the other one",
+            )
 
     def provenance(self) -> dict[str, Any]:
         """Returns the host block of a result: which host, at which commit, and what was stood in for."""

@@ -1,0 +1,58 @@
+"""What a host's ``get_test_metrics`` returns beyond its own, in runs the plugin takes part in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+MetricFunction = Callable[..., dict[str, Any]]
+
+_taking_part = False
+
+
+def take_part() -> None:
+    """Marks this process as a run of the plugin's detector or trainer, or one that asked for our JSON."""
+    global _taking_part
+    _taking_part = True
+
+
+def with_precision_recall_f1(get_test_metrics: MetricFunction) -> MetricFunction:
+    """Wraps a host's ``get_test_metrics`` so that it also returns frame precision, recall and F1.
+
+    Threshold and labels are the host's: fake when the probability is above 0.5, a label >= 1 is fake. A
+    ratio with nothing below its line is left out. Runs the plugin takes no part in get what they always
+    got, because a host's trainer logs every value it is given.
+    """
+
+    @functools.wraps(get_test_metrics)
+    def extended(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        result = get_test_metrics(*args, **kwargs)
+        return {**result, **_precision_recall_f1(result)} if _taking_part else result
+
+    return extended
+
+
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A host's metrics as JSON: numbers, ``null`` for those that are not finite, frames by label."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        array = np.asarray(value)
+        if array.ndim == 0 and np.issubdtype(array.dtype, np.number):
+            result[name] = float(array) if np.isfinite(array) else None
+        elif name == "label":
+            result["frames"] = {"real": int(np.sum(array == 0)), "fake": int(np.sum(array >= 1))}
+    return result
+
+
+def _precision_recall_f1(result: Mapping[str, Any]) -> dict[str, float]:
+    called, fake = np.asarray(result["pred"]) > 0.5, np.asarray(result["label"]) >= 1
+    hits = int(np.sum(called & fake))
+    ratios = {
+        "precision": (hits, int(np.sum(called))),
+        "recall": (hits, int(np.sum(fake))),
+        "f1": (2 * hits, int(np.sum(called)) + int(np.sum(fake))),
+    }
+    return {name: above / below for name, (above, below) in ratios.items() if below}

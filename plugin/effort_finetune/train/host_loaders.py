@@ -1,0 +1,101 @@
+"""Our frames as the loaders a host's own ``train.py`` and ``test.py`` loop over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from effort_finetune.data.frames import FrameDataset, open_frames
+from effort_finetune.data.loader import make_loader
+from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.evaluate.run import open_datasets
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+
+class HostLoader:
+    """Batches for a host's loop, which knows neither missing frames nor our rows.
+
+    Args:
+        loader: Of our frames.
+        allowed: Share of frames that may be missing. A host's own loop pairs scores with frame names by
+            position, so it needs 0.
+
+    Attributes:
+        dataset: The frames; ``data_dict`` lists their paths and labels, as a host's dataset does.
+        protocol: How the frames were chosen, for results.
+    """
+
+    def __init__(self, loader: DataLoader[dict[str, Any]], *, allowed: float) -> None:
+        self._loader = loader
+        self._allowed = allowed
+        self.dataset: FrameDataset = loader.dataset  # type: ignore[assignment]
+        rows = self.dataset.rows
+        self.dataset.data_dict = {  # type: ignore[attr-defined]
+            "image": [row.path for row in rows],
+            "label": [row.label for row in rows],
+        }
+        self.protocol: Mapping[str, Any] = self.dataset.protocol
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        missing: list[int] = []
+        for batch in self._loader:
+            missing += batch["missing"].tolist()
+            if len(missing) > self._allowed * len(self.dataset):
+                first = self.dataset.rows[missing[0]].path
+                raise RunFailure(
+                    f"{len(missing)} frames could not be read, more than {self._allowed:.2%} of "
+                    f"{len(self.dataset)}; first {first}; next: effort-finetune check-data, or raise "
+                    "max_missing_rate"
+                )
+            if len(batch["label"]):
+                yield batch
+
+
+def training_loader(host: Host, settings: Settings, *, allowed: float) -> HostLoader:
+    """Opens the training frames of all datasets, shuffled anew each epoch.
+
+    Raises:
+        UserError: If a dataset cannot be opened.
+    """
+    if not settings.train_dataset:
+        raise UserError("--train_dataset", got="no names", expected="at least one dataset")
+    frames = open_frames(host, settings, split="train", names=settings.train_dataset)
+    loader = make_loader(
+        frames,
+        batch_size=settings.train_batchSize,
+        workers=settings.workers,
+        shuffle=True,
+        seed=settings.manualSeed,
+        sampler="oversample" if settings.balance == "oversample" else None,
+    )
+    return HostLoader(loader, allowed=allowed)
+
+
+def testing_loaders(
+    host: Host, settings: Settings, split: str, names: Sequence[str], *, allowed: float
+) -> dict[str, HostLoader]:
+    """Opens one split of every dataset, a loader each, in the order of the index.
+
+    Raises:
+        UserError: If a dataset cannot be opened; all of them at once.
+    """
+    return {
+        name: HostLoader(
+            make_loader(
+                dataset,
+                batch_size=settings.test_batchSize,
+                workers=settings.workers,
+                seed=settings.manualSeed,
+            ),
+            allowed=allowed,
+        )
+        for name, dataset in open_datasets(host, settings, names, split).items()
+    }
