@@ -19,6 +19,7 @@ HELP = "write a checkpoint in another layout"
 
 FORMATS = {
     "deepfakebench": "a .pth that DeepfakeBench's own test.py loads",
+    "effort-fork": "the same for the Effort authors' fork, whose files are three times as large",
     "merged": "a folder with a plain CLIPVisionModel, the residuals summed in, and the head",
     "adapter": "a .safetensors with residuals and head only; needs --base",
     "peft": "a folder with a LoRA adapter over plain CLIP, for PEFT; needs --base",
@@ -81,8 +82,8 @@ def _export(
     from effort_finetune.weights import adapter, export, export_onnx, export_peft
 
     state = checkpoint.tensors
-    if args.to == "deepfakebench":
-        return export.export_deepfakebench(state, args.output)
+    if args.to in ("deepfakebench", "effort-fork"):
+        return export.export_deepfakebench(state, args.output, effort_fork=args.to == "effort-fork")
     if args.to == "merged":
         return export.export_merged(state, args.output, checkpoint)
     if args.to == "onnx":

@@ -20,12 +20,12 @@ from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write, write_json
 from effort_finetune.model import svd
 from effort_finetune.model.backbone import tower_config
+from effort_finetune.progress import track
 from effort_finetune.weights.adapter import CLIP_MEAN, CLIP_STD
 from effort_finetune.weights.checkpoint import Checkpoint, effective_weight
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 from effort_finetune.weights.safe_io import HEAD_FILE
 
-FORMATS = ("deepfakebench", "merged", "adapter", "peft", "onnx")
 _ATTENTION = re.compile(r"backbone\.encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
 _CONFIG_KEYS = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels",
@@ -48,7 +48,9 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export_deepfakebench(state: Mapping[str, Tensor], path: Path | str) -> Exported:
+def export_deepfakebench(
+    state: Mapping[str, Tensor], path: Path | str, *, effort_fork: bool = False
+) -> Exported:
     """Writes a ``.pth`` that DeepfakeBench's own ``test.py`` loads with ``strict=True``.
 
     The file has upstream's structure whatever was decomposed here: every attention projection as main plus
@@ -57,8 +59,10 @@ def export_deepfakebench(state: Mapping[str, Tensor], path: Path | str) -> Expor
     Args:
         state: Canonical state dict.
         path: File to write.
+        effort_fork: Write for the Effort authors' fork instead, whose detector also wants the singular
+            triplets of every main part (``S_r [n-k], U_r [n, n-k], V_r [n-k, m]``): three times the file.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     ranks = {value.shape[0] for key, value in state.items() if key.endswith(".S_residual")}
     rank = max(ranks, default=_UPSTREAM_RANK)
     for key, value in _forward(state).items():
@@ -74,6 +78,8 @@ def export_deepfakebench(state: Mapping[str, Tensor], path: Path | str) -> Expor
             tensors |= {f"{module}.{name}_residual": getattr(parts, name) for name in "SUV"}
         else:
             tensors[key] = value
+    if effort_fork:
+        tensors |= _main_triplets(tensors)
     own = {key: _plain(value) for key, value in tensors.items()}
     width = own["head.weight"].shape[1]
     notes = []
@@ -83,6 +89,18 @@ def export_deepfakebench(state: Mapping[str, Tensor], path: Path | str) -> Expor
             f"and does not accept this model's width {width} and rank {rank} as it is"
         )
     return Exported((atomic_write(path, lambda temporary: _torch_save(own, temporary)),), tuple(notes))
+
+
+def _main_triplets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the leading singular triplets of every main part, whose rank is its size less k."""
+    triplets: dict[str, Tensor] = {}
+    mains = [key.removesuffix(".weight_main") for key in tensors if key.endswith(".weight_main")]
+    for module in track(mains, desc="singular values of main", unit="matrix"):
+        main = tensors[f"{module}.weight_main"].double()
+        keep = min(main.shape) - tensors[f"{module}.S_residual"].shape[0]
+        u, s, v = torch.linalg.svd(main, full_matrices=False)
+        triplets |= {f"{module}.S_r": s[:keep], f"{module}.U_r": u[:, :keep], f"{module}.V_r": v[:keep]}
+    return triplets
 
 
 def export_merged(state: Mapping[str, Tensor], folder: Path | str, shape: Checkpoint) -> Exported:

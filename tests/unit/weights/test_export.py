@@ -117,6 +117,21 @@ def test_deepfakebench_brings_other_targets_into_upstreams_structure(tmp_path, t
     )
 
 
+def test_effort_fork_holds_the_triplets_of_main(tmp_path, trained, images):
+    path, _ = trained
+
+    written = export.export_deepfakebench(
+        checkpoint_of(path).tensors, tmp_path / "fork.pth", effort_fork=True
+    )
+
+    assert set(torch.load(written.paths[0], weights_only=True)) == set(golden.detector(triplets=True))
+    checkpoint = checkpoint_of(written.paths[0])  # which checks the triplets against main
+    assert checkpoint.layout == "effort-fork"
+    torch.testing.assert_close(
+        logits_of(detector_of(written.paths[0]), images), logits_of(detector_of(path), images), rtol=0, atol=0
+    )
+
+
 def test_the_same_state_gives_the_same_file(tmp_path, trained):
     state = torch.load(trained[0], weights_only=True)
 
