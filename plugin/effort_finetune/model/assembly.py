@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig
 
 from effort_finetune.config import Settings
 from effort_finetune.errors import UserError
@@ -57,8 +57,8 @@ def assemble(settings: Settings, tower: nn.Module | None = None) -> Assembled:
         _decompose(tower, settings, settings.targets)
         return Assembled(tower, new_head(tower_room.hidden_size(tower), settings.manualSeed), None)
     if settings.pretrained_weights is not None:
-        return _from_checkpoint(settings)
-    return _from_clip(settings)
+        return _read(settings, Path(settings.pretrained_weights))
+    return _read(settings, tower_room.locate_clip(settings.clip_path))
 
 
 def new_head(hidden: int, seed: int) -> nn.Linear:
@@ -68,26 +68,10 @@ def new_head(hidden: int, seed: int) -> nn.Linear:
         return nn.Linear(hidden, 2)
 
 
-def _from_checkpoint(settings: Settings) -> Assembled:
-    checkpoint = read_checkpoint(
-        str(settings.pretrained_weights), allow_pickle=settings.allow_pickle, head_width=settings.head_width
-    )
-    return _load(settings, checkpoint, tower_room.config_from_checkpoint(checkpoint))
-
-
-def _from_clip(settings: Settings) -> Assembled:
-    path, shape = tower_room.locate_clip(settings.clip_path)
-    checkpoint = read_checkpoint(path, allow_pickle=settings.allow_pickle, head_width=settings.head_width)
-    if shape is None:
-        config = tower_room.config_from_checkpoint(checkpoint)
-    else:
-        config = tower_room.vision_config(shape)
-    return _load(settings, checkpoint, config)
-
-
-def _load(settings: Settings, checkpoint: Checkpoint, config: CLIPVisionConfig) -> Assembled:
+def _read(settings: Settings, source: Path) -> Assembled:
+    checkpoint = read_checkpoint(source, allow_pickle=settings.allow_pickle, head_width=settings.head_width)
     checkpoint.require_resolution(settings.resolution)
-    tower = tower_room.build_tower(config)
+    tower = tower_room.build_tower(tower_room.tower_config(checkpoint, source))
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)
     if checkpoint.head_outputs is None:

@@ -14,14 +14,15 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
 from effort_finetune.errors import UserError
 from effort_finetune.weights.reader import Checkpoint
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_OPEN_CLIP_CONFIG = "open_clip_config.json"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _SHAPE_KEYS = (
     "hidden_size",
@@ -48,16 +49,27 @@ def vision_config(shape: Mapping[str, Any]) -> CLIPVisionConfig:
     return CLIPVisionConfig(**{k: inner[k] for k in _SHAPE_KEYS if k in inner})
 
 
-def config_from_checkpoint(checkpoint: Checkpoint) -> CLIPVisionConfig:
-    """Reads the tower's shape from a checkpoint's tensors.
+def tower_config(checkpoint: Checkpoint, source: Path) -> CLIPVisionConfig:
+    """Finds the shape of the tower that a checkpoint was read from.
 
-    What no shape states is CLIP's: ``quick_gelu`` and a layer-norm epsilon of 1e-5; the number
-    of heads follows from the checkpoint's ``head_width``.
+    Args:
+        checkpoint: What was read.
+        source: The folder or file it was read from. A folder tells its shape (``config.json``) or
+            its activation (``open_clip_config.json``); a file leaves both to its tensors, and what
+            no tensor tells is OpenAI CLIP's: ``quick_gelu``, a layer-norm epsilon of 1e-5, and
+            heads of the checkpoint's ``head_width``.
 
     Raises:
-        UserError: If the tensors do not describe a tower, or its width is no multiple of
-            ``head_width``.
+        UserError: If a folder has neither configuration, or the tensors describe no tower.
     """
+    activation = "quick_gelu"
+    if source.is_dir():
+        if (source / _OPEN_CLIP_CONFIG).is_file():
+            # open_clip's plain `gelu` towers and OpenAI's `quick_gelu` ones have the same tensors.
+            model = read_config(source / _OPEN_CLIP_CONFIG).get("model_cfg", {})
+            activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+        else:
+            return vision_config(read_config(source / "config.json"))
     return vision_config(
         {
             "hidden_size": checkpoint.hidden_size,
@@ -66,7 +78,7 @@ def config_from_checkpoint(checkpoint: Checkpoint) -> CLIPVisionConfig:
             "num_attention_heads": checkpoint.heads,
             "image_size": checkpoint.resolution,
             "patch_size": checkpoint.patch_size,
-            "hidden_act": "quick_gelu",
+            "hidden_act": activation,
             "layer_norm_eps": 1e-5,
         }
     )
@@ -147,51 +159,39 @@ def fill_buffers(tower: nn.Module) -> None:
         raise RuntimeError(f"parameters without a value: {', '.join(empty[:5])}")
 
 
-def locate_clip(clip_path: str | Path) -> tuple[Path, dict[str, Any] | None]:
-    """Finds the weights file of plain CLIP, and its ``config.json`` when there is one.
+def locate_clip(clip_path: str | Path) -> Path:
+    """Finds plain CLIP.
 
     Args:
-        clip_path: A folder with ``config.json`` and ``model.safetensors`` or
-            ``pytorch_model.bin``; a weights file; or a hub id such as
-            ``openai/clip-vit-large-patch14``, looked up in the local cache first.
+        clip_path: A folder, a weights file, or a hub id such as ``openai/clip-vit-large-patch14``,
+            looked up in the local cache first.
 
     Returns:
-        The weights file and the parsed configuration; ``None`` for a file, whose shape is in
-        its tensors.
+        The folder (for a hub id, the one in the cache) or the file.
 
     Raises:
         UserError: If nothing is there, or the hub cannot be reached.
     """
     path = Path(clip_path).expanduser()
-    if path.is_dir():
-        return _in_folder(path)
-    if path.is_file():
-        return path, None
-    if _HUB_ID.fullmatch(str(clip_path)) and not path.suffix[1:].isalpha():
+    if path.exists():
+        return path
+    if _HUB_ID.fullmatch(str(clip_path)) and path.suffix not in (".pth", ".pt", ".bin", ".safetensors"):
         return _from_hub(str(clip_path))
     raise UserError(
-        "clip_path", got=f"{clip_path} (no such file or folder)",
+        "clip_path",
+        got=f"{clip_path} (no such file or folder)",
         expected="a CLIP folder, a weights file or a hub id like openai/clip-vit-large-patch14",
         next_step="set clip_path, or start from an Effort checkpoint with --pretrained_weights",
-    )  # fmt: skip
+    )
 
 
-def _in_folder(folder: Path) -> tuple[Path, dict[str, Any]]:
-    config = folder / "config.json"
-    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    missing = "config.json" if not config.is_file() else None if weights else " or ".join(WEIGHT_FILES)
-    if missing or weights is None:
-        raise UserError("clip_path", got=f"{folder} without {missing}", expected="a CLIP folder holding it")
-    return weights, _read_config(config)
-
-
-def _from_hub(hub_id: str) -> tuple[Path, dict[str, Any]]:
+def _from_hub(hub_id: str) -> Path:
     config = _hub_file(hub_id, "config.json")
-    weights = next((f for name in WEIGHT_FILES if (f := _hub_file(hub_id, name))), None)
+    weights = next((f for name in _WEIGHT_FILES if (f := _hub_file(hub_id, name))), None)
     if config is None or weights is None:
-        missing = "config.json" if config is None else " or ".join(WEIGHT_FILES)
+        missing = "config.json" if config is None else " or ".join(_WEIGHT_FILES)
         raise UserError("clip_path", got=f"{hub_id} without {missing}", expected="a CLIP repository")
-    return weights, _read_config(config)
+    return weights.parent
 
 
 def _hub_file(hub_id: str, name: str) -> Path | None:
@@ -214,11 +214,16 @@ def _hub_file(hub_id: str, name: str) -> Path | None:
         ) from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a ``config.json``.
+
+    Raises:
+        UserError: If it is missing or no JSON object.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError("clip_path", got=f"{path} ({error})", expected="CLIP's config.json") from error
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError("CLIP folder", got=f"{path} ({error})", expected="CLIP's config.json") from error
     if not isinstance(found, dict):
-        raise UserError("clip_path", got=f"{path} holding no object", expected="CLIP's config.json")
+        raise UserError("CLIP folder", got=f"{path} holding no object", expected="CLIP's config.json")
     return found

@@ -110,7 +110,8 @@ def group_of(name: str) -> str:
 def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
     """Returns the parameter names that any pattern matches.
 
-    A pattern with ``*``, ``?`` or ``[`` is a glob anywhere in the name; any other is a substring.
+    A pattern with ``*``, ``?`` or ``[`` is a glob on the whole name, or, when that matches nothing,
+    on any part of it; any other is a substring.
     ``backbone.layer.`` and ``attention``, common in guides, mean ``backbone.encoder.layers.``
     and ``self_attn``.
 
@@ -148,9 +149,10 @@ def _trained_groups(settings: Settings) -> frozenset[str]:
 
 
 def _hits(pattern: str, names: Sequence[str]) -> set[str]:
-    if any(c in pattern for c in "*?["):
-        return {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"*{pattern}*")}
-    return {n for n in names if pattern in n}
+    if not any(c in pattern for c in "*?["):
+        return {n for n in names if pattern in n}
+    whole = {n for n in names if fnmatchcase(n, pattern)}
+    return whole or {n for n in names if fnmatchcase(n, f"*{pattern}*")}
 
 
 def _translated(pattern: str) -> str:
