@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from config.errors import SettingError, run_command
 from config.loader import find_path, load_config, parse_overrides
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import ensure_writable, write_atomically
 from trainer.device import choose_device
 from trainer.inference import predict, scalars, score
 from trainer.setup import build_model, split_loader
@@ -63,6 +63,8 @@ def test(arguments: Sequence[str]) -> int:
     torch.backends.cudnn.benchmark = bool(config.get("cudnn"))
 
     loaders = {name: split_loader(config, name, "test") for name in config["test_dataset"]}
+    if known.output_json:
+        ensure_writable(known.output_json.absolute().parent)
     device = choose_device(config.get("device") or "auto")
     model = build_model(config).to(device)
     model.device = device

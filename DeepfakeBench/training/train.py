@@ -142,6 +142,7 @@ def train(arguments: Sequence[str]) -> int:
 
     time_now = time.strftime("%Y-%m-%d-%H-%M-%S")
     folder = checkpoint.run_dir(config, time_now)
+    checkpoint.ensure_writable(folder)
     logger = create_logger(folder / "training.log")
     rank = torch.distributed.get_rank() if config["ddp"] else 0
     logger.addFilter(RankFilter(rank))

@@ -61,7 +61,6 @@ class DeepfakeAbstractBaseDataset(Dataset):
         if not wanted:
             raise DatasetError(f"{mode}_dataset names no dataset")
         self.dataset_list = _names(wanted)
-        self.store = self._open_store()
 
         paths: list[str] = []
         labels: list[int] = []
@@ -72,7 +71,15 @@ class DeepfakeAbstractBaseDataset(Dataset):
             labels += targets
             self.video_name_list += videos
         self.data_dict = {"image": paths, "label": labels}
+        self.store = self._open_store()
         self._augmentation: tuple[int, Any] | None = None
+        if self._augments:
+            # Wrong limits show now and not in a worker, and workers inherit the imported library.
+            self._seeded_augmentation()
+
+    @property
+    def _augments(self) -> bool:
+        return self.mode == "train" and bool(self.config.get("use_data_augmentation"))
 
     def _folder(self, key: str) -> Path:
         return ROOT / Path(self.config[key]).expanduser()
@@ -209,7 +216,7 @@ class DeepfakeAbstractBaseDataset(Dataset):
         image = self.load_rgb(path)
         landmark = self.load_landmark(path) if self.config.get("with_landmark") else None
         mask = self._mask_or_zeros(path, label) if self.config.get("with_mask") else None
-        if self.mode == "train" and self.config.get("use_data_augmentation"):
+        if self._augments:
             image, landmark, mask = self.data_aug(image, landmark, mask)
         return (
             self.normalize(self.to_tensor(image)),

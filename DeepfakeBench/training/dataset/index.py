@@ -75,18 +75,28 @@ def frame_order(path: str) -> tuple[int, int, str]:
     return (0, int(stem), path) if stem.isdigit() else (1, 0, path)
 
 
+def _is_video(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get("frames"), list) and "label" in entry
+
+
 def _videos(
-    split: Mapping[str, Any], name: str, group: str, compression: str
+    splits: Any, wanted: str, name: str, group: str, compression: str
 ) -> tuple[Mapping[str, Any], str]:
     """Return the videos of a split and the name of the compression level they were under ('' for none)."""
-    if all(isinstance(entry, Mapping) and "frames" in entry for entry in split.values()):
-        return split, ""
-    if compression not in split:
-        raise DatasetError(
-            f"dataset '{name}', group '{group}' has no compression '{compression}'; "
-            f"{near(compression, list(split))}"
-        )
-    return split[compression], compression
+    where = f"dataset '{name}', group '{group}'"
+    split = (splits.get(wanted) or {}) if isinstance(splits, Mapping) else None
+    if not isinstance(split, Mapping) or not all(isinstance(entry, Mapping) for entry in split.values()):
+        raise DatasetError(f"{where} is not a table of splits, of videos")
+    level = ""
+    if split and not any("frames" in entry for entry in split.values()):
+        if compression not in split:
+            hint = near(compression, list(split))
+            raise DatasetError(f"{where} has no compression '{compression}'; {hint}")
+        split, level = split[compression], compression
+    for video, entry in split.items():
+        if not _is_video(entry):
+            raise DatasetError(f"{where}: video '{video}' is not a table with a label and a list of frames")
+    return split, level
 
 
 def collect_videos(
@@ -108,7 +118,7 @@ def collect_videos(
     plain, level_wanted = split_name(name, compression)
     videos: list[Video] = []
     for group, splits in read_index(folder, plain).items():
-        entries, level = _videos(splits.get(split) or {}, plain, group, level_wanted)
+        entries, level = _videos(splits, split, plain, group, level_wanted)
         for video, entry in entries.items():
             label_name = entry["label"]
             if label_name not in label_dict:

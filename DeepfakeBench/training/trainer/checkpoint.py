@@ -24,17 +24,23 @@ def run_dir(config: Mapping[str, Any], time_now: str) -> Path:
     return Path(config["log_dir"]) / "_".join(part for part in parts if part)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path beside ``path`` and move the result into place once it is on disk.
+def ensure_writable(folder: Path) -> None:
+    """Make a folder, so that a run cannot end without a place for its results.
 
     Raises:
-        SettingError: The folder cannot be written to.
+        SettingError: It cannot be made or written to.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise SettingError(f"{path} cannot be written: {error.strerror}") from error
+        raise SettingError(f"folder {folder} cannot be written: {error.strerror}") from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a temporary path beside ``path``; move the result into place once it is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:

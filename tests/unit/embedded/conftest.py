@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -47,9 +48,10 @@ def host_modules(training: Path) -> Iterator[None]:
     hidden = {
         name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in HOST_MODULES
     }
+    path = list(sys.path)
     sys.path.insert(0, str(training))
     yield
-    sys.path.remove(str(training))
+    sys.path[:] = path
     for name in [name for name in sys.modules if name.partition(".")[0] in HOST_MODULES]:
         del sys.modules[name]
     sys.modules.update(hidden)
@@ -69,6 +71,10 @@ class Bench:
             "rgb_dir": str(self.root / "rgb"),
             "log_dir": str(self.root / "logs"),
         }
+
+    @property
+    def flags(self) -> list[str]:
+        return [text for key, value in self.folders.items() for text in (f"--{key}", value)]
 
     def config(self, **changes: Any) -> dict[str, Any]:
         labels = {f"Demo{x}_{kind}": int(kind == "Fake") for x in "ABC" for kind in ("Real", "Fake")}
@@ -130,10 +136,18 @@ class Bench:
                         entry[video] = {"label": label, "frames": sorted(prefix + key for key in keys)}
                     place = index.setdefault(group, {}).setdefault(split, {})
                     place.update({level: entry} if level else entry)
-        folder = self.root / "dataset_json"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_text(json.dumps({name: index}))
+        self._index_path(name).parent.mkdir(parents=True, exist_ok=True)
+        self.write_index(name, index)
         write_files(self.root / "rgb", crops) if files else self.add_lmdb(lmdb_name or name, crops)
+
+    def index(self, name: str) -> dict[str, Any]:
+        return json.loads(self._index_path(name).read_text())[name]
+
+    def write_index(self, name: str, groups: Any) -> None:
+        self._index_path(name).write_text(json.dumps({name: groups}))
+
+    def _index_path(self, name: str) -> Path:
+        return self.root / "dataset_json" / f"{name}.json"
 
     def add_lmdb(self, stem: str, values: dict[str, bytes]) -> None:
         folder = self.root / "lmdb" / f"{stem}_lmdb"
@@ -162,7 +176,7 @@ def write_files(root: Path, crops: dict[str, bytes]) -> None:
 
 
 def crop(key: str, fake: bool, size: int) -> bytes:
-    """PNG of a noisy grey square; a fake one is tinted red, and the stem is written into the first pixel's blue."""
+    """PNG of a noisy grey square whose noise depends on the key; a fake one is tinted red."""
     rng = np.random.default_rng(list(key.encode()))
     image = rng.integers(64, 160, (size, size, 3), dtype=np.uint8)
     if fake:
@@ -207,18 +221,37 @@ def run_script(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs train.py or test.py in a folder that is not the bench's, on the generated data."""
 
-    def run(script: str, *arguments: object, folders: bool = True) -> subprocess.CompletedProcess[str]:
-        flags = (
-            [text for key, value in bench.folders.items() for text in (f"--{key}", value)] if folders else []
-        )
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         return subprocess.run(
-            [sys.executable, str(training / script), *map(str, arguments), *flags],
+            [sys.executable, str(training / script), *map(str, arguments), *bench.flags],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
             timeout=120,
         )
+
+    return run
+
+
+@pytest.fixture
+def run_inside(
+    training: Path, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs the command of train.py or test.py in this process; returns its exit code and stderr."""
+
+    def run(script: str, *arguments: object) -> tuple[int, str]:
+        from config.errors import run_command
+
+        specification = importlib.util.spec_from_file_location(
+            f"embedded_{script}", training / f"{script}.py"
+        )
+        assert specification is not None
+        assert specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        code = run_command(getattr(module, script), [*map(str, arguments), *bench.flags])
+        return code, capsys.readouterr().err
 
     return run
