@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from effort_finetune.errors import UserError
-from effort_finetune.host import git
+from effort_finetune.host import git, patching
 from effort_finetune.host.kinds import HostKind, recognise
 from effort_finetune.host.modules import ModuleLoader
 
@@ -39,7 +39,8 @@ class Host:
         kind: ``embedded``, ``deepfakebench`` (SCLBD v2) or ``effort-fork``.
         name: The kind's name for people.
         commit: The commit checked out there, or ``None`` outside git.
-        dirty: Whether tracked files differ from that commit, or ``None`` outside git.
+        dirty: Whether tracked files differ from that commit by more than what ``install`` put there, or
+            ``None`` outside git.
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,7 +49,7 @@ class Host:
         self.kind: HostKind = known.kind
         self.name = known.title
         self.commit = git.commit(self.root)
-        self.dirty = git.is_dirty(self.root)
+        self.dirty = _is_dirty(self.root)
         self._registry_module = known.registry_module
         self._modules = ModuleLoader(self.root)
 
@@ -148,3 +149,18 @@ class Host:
             "dirty": self.dirty,
             "stand_ins": dict(self._modules.stand_ins),
         }
+
+
+def _is_dirty(root: Path) -> bool | None:
+    paths = git.modified(root)
+    return None if paths is None else any(_differs(root, path) for path in paths)
+
+
+def _differs(root: Path, path: str) -> bool:
+    file = root / path
+    if not file.is_file():
+        return True
+    try:
+        return patching.strip(file.read_bytes()) != git.committed(root, path)
+    except UserError:  # a block of ours that was cut apart
+        return True

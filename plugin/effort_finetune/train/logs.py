@@ -32,26 +32,28 @@ class _LineFormatter(logging.Formatter):
 
 
 @contextmanager
-def run_logger(paths: Iterable[Path], *, append: bool = False) -> Iterator[logging.Logger]:
+def run_logger(paths: Iterable[Path]) -> Iterator[logging.Logger]:
     """Opens the logger of a run and closes its files at the end.
 
     Args:
-        paths: Log files; each gets every line.
-        append: Go on in the files (a resumed run) instead of beginning them anew.
+        paths: Log files; each gets every line, after those of earlier runs.
     """
     logger = logging.getLogger("effort_finetune.train")
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = False
     handlers: list[logging.Handler] = [_TerminalHandler()]
     for path in dict.fromkeys(Path(p).resolve() for p in paths):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8"))
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(_LineFormatter(_FORMAT))
         logger.addHandler(handler)
     try:
         yield logger
     finally:
+        logger.setLevel(level)
+        logger.propagate = propagate
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
@@ -45,6 +46,17 @@ def build_scheduler(optimizer: Optimizer, settings: Settings) -> LRScheduler | N
         end_factor=settings.lr_eta_min / settings.optimizer.lr,
         total_iters=settings.lr_T_max,
     )
+
+
+def advance(scheduler: LRScheduler | None) -> None:
+    """Steps a schedule at the end of an epoch; nothing happens without one."""
+    if scheduler is None:
+        return
+    with warnings.catch_warnings():
+        # torch looks for a step of the optimiser in this process; a run resumed between training and
+        # validation made it in the process before.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        scheduler.step()
 
 
 def schedule_warning(settings: Settings) -> str | None:

@@ -22,6 +22,7 @@ from effort_finetune.train.interrupt import InterruptGuard
 from effort_finetune.train.loop import Interrupted, Record, TrainingLoop
 from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.optim import learning_rate
+from effort_finetune.train.schedule import advance
 from effort_finetune.train.selection import Selector, mean_of_known
 from effort_finetune.train.tensorboard import RunBoard
 
@@ -130,8 +131,7 @@ class Session:
         if results:
             self.stopping.update(self._epoch_value(results))
         self._write_history(epoch, rate, results, seconds, selected)
-        if self.scheduler is not None:
-            self.scheduler.step()
+        advance(self.scheduler)
         self.progress = EpochProgress(epoch + 1)
         if number % self.settings.save_epoch == 0:
             self.save_last()

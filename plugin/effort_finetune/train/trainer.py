@@ -28,7 +28,7 @@ from effort_finetune.train.host_scoring import measure_loader
 from effort_finetune.train.loop import Record, TrainingLoop
 from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.precision import resolve_precision
-from effort_finetune.train.schedule import build_scheduler
+from effort_finetune.train.schedule import advance, build_scheduler
 from effort_finetune.train.selection import Selector, mean_of_known
 
 if TYPE_CHECKING:
@@ -147,8 +147,7 @@ class EffortFinetuneTrainer:
         step = (epoch + 1) * batches
         results = self._test("test", test_data_loaders or {}, step)
         chooser = self._test("val", self.val_data_loaders, step) if self.val_data_loaders else results
-        if self.scheduler is not None:
-            self.scheduler.step()
+        advance(self.scheduler)
         self._keep(epoch, results, chooser)
         return self.best_results
 

@@ -31,8 +31,10 @@ def png(seed: int, fake: bool) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def write_dataset(root: Path, name: str, videos: Mapping[str, int], *, frames: int = 3) -> list[str]:
-    """Writes index and LMDB: ``videos[split]`` videos of each class; returns all frame paths."""
+def write_dataset(
+    root: Path, name: str, videos: Mapping[str, int], *, frames: int = 3, leave_out: int = 0
+) -> None:
+    """Writes index and LMDB of ``videos[split]`` videos of each class; the first frames may be left out."""
     listed, images, number = [], {}, 0
     for split, count in videos.items():
         for fake, group in enumerate(LABELS):
@@ -44,8 +46,7 @@ def write_dataset(root: Path, name: str, videos: Mapping[str, int], *, frames: i
                     images[path] = png(number, bool(fake))
                     number += 1
     write_index(root / "json", name, listed)
-    write_lmdb(root / "lmdb" / f"{name}_lmdb", sorted(images.items()))
-    return sorted(images)
+    write_lmdb(root / "lmdb" / f"{name}_lmdb", sorted(list(images.items())[leave_out:]))
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,26 @@ def test_non_finite_gradient_is_caught_before_the_step():
     assert torch.equal(before, weights(loop))
 
 
+def test_an_overflow_under_the_scaler_skips_the_step_and_is_counted():
+    loop = make_loop()
+    loop.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    before = weights(loop)
+    large = batch(4, 0)
+    large["image"] *= 100  # gradients above 1: times the scale they leave float32
+    progress = loop.run_epoch([large], EpochProgress(0))
+    assert torch.equal(before, weights(loop))
+    assert (progress.steps, progress.skipped_steps) == (0, 1)
+    assert loop.scaler.get_scale() < 3e38
+
+
+def test_scaling_does_not_change_the_step():
+    scaled, plain = make_loop(clip_grad_norm=0.01), make_loop(clip_grad_norm=0.01)
+    scaled.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for loop in (scaled, plain):
+        loop.run_epoch([batch(4, 0)], EpochProgress(0))
+    torch.testing.assert_close(weights(scaled), weights(plain))
+
+
 def test_interruption_and_continuation_equal_one_run():
     batches = [batch(4, s) for s in range(5)]
     whole = make_loop()

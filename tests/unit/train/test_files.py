@@ -1,0 +1,150 @@
+"""Checkpoints, paths and logs."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from effort_finetune.config import resolve
+from effort_finetune.errors import UserError
+from effort_finetune.train import checkpoint, paths
+from effort_finetune.train.logs import run_logger
+
+
+def draw() -> tuple[float, float, float]:
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_generators_go_on_through_a_file(tmp_path):
+    np.random.standard_normal()  # leaves a cached value behind
+    path = checkpoint.save_last(tmp_path / "last.pth", model=nn.Linear(1, 1), settings={}, state={})
+    expected = [draw() for _ in range(3)] + [np.random.standard_normal()]
+    checkpoint.set_rng_state(checkpoint.load_last(path)["rng"])
+    assert [draw() for _ in range(3)] + [np.random.standard_normal()] == expected
+
+
+def test_best_is_a_plain_state_dict_on_the_cpu(tmp_path):
+    model = nn.Linear(2, 3)
+    saved = torch.load(checkpoint.save_best(tmp_path / "best.pth", model), weights_only=True)
+    assert list(saved) == ["weight", "bias"]
+    assert torch.equal(saved["weight"], model.weight)
+    assert not saved["weight"].requires_grad
+
+
+def test_last_is_readable_as_weights(tmp_path):
+    path = checkpoint.save_last(
+        tmp_path / "last.pth", model=nn.Linear(2, 3), settings={"a": 1}, state={"b": 2}
+    )
+    saved = torch.load(path, weights_only=True)
+    assert list(saved["model"]) == ["weight", "bias"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = checkpoint.save_best(tmp_path / "best.pth", nn.Linear(1, 1))
+    before = path.read_bytes()
+
+    class Broken(nn.Module):
+        def state_dict(self, *args, **kwargs):
+            return {"x": torch.ones(1), "unpicklable": torch.ones(1).as_subclass(Odd)}
+
+    class Odd(torch.Tensor):
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return lambda: None
+
+    with pytest.raises(Exception, match=r"pickle|local"):
+        checkpoint.save_best(path, Broken())
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["best.pth"]
+
+
+def test_free_settings_exist():
+    from dataclasses import fields
+
+    from effort_finetune.config import Settings
+
+    assert {f.name for f in fields(Settings)} >= checkpoint.FREE_SETTINGS
+
+
+def test_settings_that_change_the_steps_are_refused_and_others_not():
+    saved = {"train_batchSize": 4, "nEpochs": 2, "targets": ["a"]}
+    checkpoint.check_settings(saved, {"train_batchSize": 4, "nEpochs": 9, "targets": ["a"], "new": 1})
+    with pytest.raises(UserError, match="train_batchSize 8 instead of 4"):
+        checkpoint.check_settings(saved, {**saved, "train_batchSize": 8})
+
+
+@pytest.mark.parametrize(
+    ("names", "tag"),
+    [(["UADFV"], "uadfv"), (["UADFV", "Celeb-DF-v2"], "uadfv_celeb-df-v2"), (["a/b c"], "a-b-c")],
+)
+def test_published_names(names, tag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = resolve(flags={"train_dataset": names}, yaml_path=None, host_defaults={})
+    assert paths.published_path(settings) == tmp_path / "finetuned" / f"effort_{tag}.pth"
+
+
+def test_publishing_replaces_and_survives_the_run_folder(tmp_path):
+    selected, target = tmp_path / "run" / "best.pth", tmp_path / "finetuned" / "effort.pth"
+    selected.parent.mkdir()
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    selected.write_bytes(b"new")
+    paths.publish(selected, target)
+    assert target.read_bytes() == b"new"
+    selected.unlink()
+    assert target.read_bytes() == b"new"
+
+
+def test_publishing_without_hard_links_copies(tmp_path, monkeypatch):
+    def refuse(*args: object) -> None:
+        raise OSError("cross-device link")
+
+    monkeypatch.setattr(paths.os, "link", refuse)
+    selected = tmp_path / "best.pth"
+    selected.write_bytes(b"new")
+    paths.publish(selected, tmp_path / "out.pth")
+    assert (tmp_path / "out.pth").read_bytes() == b"new"
+
+
+def test_a_later_run_does_not_change_a_published_file(tmp_path):
+    """The link shares the file's data; writing the checkpoint anew must not write through it."""
+    selected, target = tmp_path / "best.pth", tmp_path / "out.pth"
+    checkpoint.save_best(selected, nn.Linear(1, 1))
+    paths.publish(selected, target)
+    before = target.read_bytes()
+    checkpoint.save_best(selected, nn.Linear(5, 5))
+    assert target.read_bytes() == before
+
+
+def test_every_line_of_a_log_is_stamped(tmp_path, capsys):
+    files = [tmp_path / "a" / "run.log", tmp_path / "b.log"]
+    with run_logger(files) as logger:
+        logger.info("one\ntwo")
+        logger.warning("three %d", 3)
+    text = files[0].read_text()
+    assert text == files[1].read_text()
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ", "", line) for line in text.splitlines()] == [
+        "INFO    one",
+        "INFO    two",
+        "WARNING three 3",
+    ]
+    assert "one" in capsys.readouterr().err
+
+
+def test_logs_are_closed_and_appended(tmp_path):
+    path = tmp_path / "run.log"
+    for word in ("first", "second"):
+        with run_logger([path, Path(f"{tmp_path}/./run.log")]) as logger:
+            logger.info(word)
+        left = logging.getLogger("effort_finetune.train").handlers
+        assert not [handler for handler in left if isinstance(handler, logging.FileHandler)]
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["first", "second"]

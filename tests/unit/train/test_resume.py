@@ -1,0 +1,202 @@
+"""A run that was stopped and continued is the run that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.train import run as run_module
+from effort_finetune.train.checkpoint import load_last
+from effort_finetune.train.loop import TrainingLoop
+from effort_finetune.train.run import finetune
+
+from .conftest import COMMAND, Bench
+
+RUN: dict[str, Any] = {
+    "nEpochs": 3,
+    "lr_scheduler": "cosine",
+    "lr_T_max": 3,
+    "accumulation_steps": 2,
+    "balance": "oversample",
+    "use_data_augmentation": True,
+    "early_stopping.patience": 3,
+}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)
+
+
+def assert_equal(left: Any, right: Any, where: str = "") -> None:
+    """Compares nested containers, tensors to the bit."""
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), where
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            if key not in ("seconds", "data_seconds", "samples_per_second", "selection_seconds", "resume"):
+                assert_equal(left[key], right[key], f"{where}/{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), where
+        for number, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_equal(a, b, f"{where}/{number}")
+    else:
+        assert left == right, where
+
+
+def whole_run(bench: Bench, folder: str = "whole", **flags: Any) -> Path:
+    settings = bench.settings(**{**RUN, **flags}, output_dir=str(bench.root / folder), save_to=None)
+    return finetune(settings, bench.host, command=COMMAND).run_dir
+
+
+def stopped_run(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, steps: int, **flags: Any) -> Path:
+    """Starts a run and sends it a Ctrl-C after ``steps`` optimiser steps."""
+    folder = bench.root / "stopped"
+    made = 0
+    original = TrainingLoop._step
+
+    def counting(self: TrainingLoop, *args: Any) -> float:
+        nonlocal made
+        made += 1
+        result = original(self, *args)
+        if made == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "_step", counting)
+        settings = bench.settings(**{**RUN, **flags}, output_dir=str(folder), save_to=None)
+        with pytest.raises(RunFailure, match="interrupted; go on with: .* --resume "):
+            finetune(settings, bench.host, command=COMMAND)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_interrupted_in_an_epoch_and_resumed_equals_uninterrupted(bench, monkeypatch, steps, workers):
+    whole = whole_run(bench, workers=workers)
+    stopped = stopped_run(bench, monkeypatch, steps=steps, workers=workers)
+    saved = load_last(stopped)
+    assert (saved["epoch"], saved["progress"]["batches"]) == ((0, 2) if steps == 1 else (1, 2))
+    assert json.loads((stopped / "results.json").read_text())["status"] == "failed"
+
+    settings = bench.settings(**RUN, workers=workers, resume=str(stopped), output_dir=None, save_to=None)
+    resumed = finetune(settings, bench.host, command=COMMAND).run_dir
+    assert resumed == stopped.resolve()
+    left, right = load_last(whole), load_last(resumed)
+    for key in ("model", "optimizer", "scheduler", "rng", "selection", "early_stopping", "history", "epoch"):
+        assert_equal(left[key], right[key], key)
+    assert_equal(weights(whole / "ckpt_best.pth"), weights(resumed / "ckpt_best.pth"))
+    ours = json.loads((resumed / "results.json").read_text())
+    theirs = json.loads((whole / "results.json").read_text())
+    assert ours["status"] == "complete"
+    assert_equal(theirs["training"]["history"], ours["training"]["history"])
+
+
+def test_ctrl_c_during_validation_owes_only_the_validation(bench, monkeypatch):
+    whole = whole_run(bench)
+    folder = bench.root / "stopped"
+
+    def interrupting(*args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        raise AssertionError("the signal has to end the validation at once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("effort_finetune.train.setup.evaluate_model", interrupting)
+        with pytest.raises(RunFailure, match="interrupted"):
+            finetune(bench.settings(**RUN, output_dir=str(folder), save_to=None), bench.host, command=COMMAND)
+    saved = load_last(folder)
+    assert (saved["epoch"], saved["progress"]["batches"], saved["history"]) == (0, 6, [])
+    settings = bench.settings(**RUN, resume=str(folder / "ckpt_last.pth"), output_dir=None, save_to=None)
+    resumed = finetune(settings, bench.host, command=COMMAND).run_dir
+    assert_equal(load_last(whole)["model"], load_last(resumed)["model"])
+    assert_equal(load_last(whole)["history"], load_last(resumed)["history"])
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(bench):
+    whole = whole_run(bench, nEpochs=3)
+    short = whole_run(bench, folder="short", nEpochs=2)
+    settings = bench.settings(**RUN, resume=str(short), output_dir=str(bench.root / "on"), save_to=None)
+    on = finetune(settings, bench.host, command=COMMAND).run_dir
+    assert_equal(load_last(whole)["model"], load_last(on)["model"])
+    assert_equal(weights(whole / "ckpt_best.pth"), weights(on / "ckpt_best.pth"))
+
+
+def test_other_settings_are_refused_by_name(bench):
+    short = whole_run(bench, nEpochs=1)
+    settings = bench.settings(**{**RUN, "train_batchSize": 2, "optimizer.lr": 0.5}, resume=str(short))
+    with pytest.raises(
+        UserError, match=r"train_batchSize 2 instead of 4.*optimizer|optimizer.*train_batchSize"
+    ):
+        finetune(settings, bench.host, command=COMMAND)
+
+
+@pytest.mark.parametrize("content", [None, b"not a checkpoint", b""])
+def test_what_cannot_be_resumed_is_a_user_error(bench, content):
+    path = bench.root / "ckpt_last.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="--resume"):
+        finetune(bench.settings(**RUN, resume=str(path)), bench.host, command=COMMAND)
+
+
+def test_weights_are_no_training_state(bench):
+    run = whole_run(bench, nEpochs=1)
+    settings = bench.settings(**RUN, resume=str(run / "ckpt_best.pth"))
+    with pytest.raises(UserError, match="--pretrained_weights"):
+        finetune(settings, bench.host, command=COMMAND)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from effort_finetune import files
+from effort_finetune.train import checkpoint
+from effort_finetune.train.checkpoint import load_last
+
+path = Path(sys.argv[1])
+model = torch.nn.Linear(4, 4)
+checkpoint.save_last(path, model=model, settings={}, state={"epoch": 1})
+before = path.read_bytes()
+save = torch.save
+
+def cut_off(obj, target, *args, **kwargs):
+    save(obj, target)
+    data = Path(target).read_bytes()
+    Path(target).write_bytes(data[: len(data) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = cut_off
+checkpoint.save_last(path, model=model, settings={}, state={"epoch": 2})
+"""
+
+
+def test_kill_9_while_writing_leaves_the_last_good_file(tmp_path):
+    path = tmp_path / "ckpt_last.pth"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert load_last(path)["epoch"] == 1
+
+
+def test_second_ctrl_c_stops_at_once(bench, monkeypatch):
+    def twice(self: TrainingLoop, *args: Any) -> float:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        raise AssertionError("the second signal has to end the step")
+
+    monkeypatch.setattr(TrainingLoop, "_step", twice)
+    with pytest.raises(RunFailure, match="interrupted before there was anything to save"):
+        run_module.finetune(bench.settings(**RUN), bench.host, command=COMMAND)
