@@ -1,0 +1,123 @@
+"""A folder of crops in DeepfakeBench's layout: listed, divided into splits, packed into an LMDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from effort_finetune.data.build import write_index, write_lmdb
+from effort_finetune.data.crop_dataset import CLASSES
+from effort_finetune.data.index import Video
+from effort_finetune.data.sampling import frame_order
+from effort_finetune.data.splits import Clip, assign_splits
+from effort_finetune.errors import UserError
+from effort_finetune.progress import track
+
+PACKED_SUFFIXES = frozenset({".png", ".npy"})
+
+
+def label_names(name: str) -> dict[str, str]:
+    """The label groups of a dataset, by class, as DeepfakeBench names them (``UADFV_Real``)."""
+    return {"real": f"{name}_Real", "fake": f"{name}_Fake"}
+
+
+def list_clips(rgb_dir: Path, name: str) -> list[Clip]:
+    """Videos of ``<rgb_dir>/<name>/<real|fake>/frames/<video>/<number>.png``.
+
+    Raises:
+        UserError: No crops of one of the classes.
+    """
+    clips = []
+    for label in CLASSES:
+        folder = rgb_dir / name / label / "frames"
+        videos = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        found = [Clip(video.name, label, _frames(rgb_dir, video)) for video in videos]
+        if not any(clip.frames for clip in found):
+            raise UserError(
+                f"no {label} crops of {name!r}",
+                got=f"no <video>/<number>.png in {folder}",
+                expected="crops of both classes",
+                next_step="run `effort-finetune prepare crop` first",
+            )
+        clips += [clip for clip in found if clip.frames]
+    return clips
+
+
+def _frames(rgb_dir: Path, video: Path) -> tuple[str, ...]:
+    paths = [_key(rgb_dir, path) for path in video.glob("*.png")]
+    return tuple(sorted(paths, key=frame_order))
+
+
+def _key(rgb_dir: Path, path: Path) -> str:
+    """Path in the index and key in the LMDB: below ``rgb_dir``, with backslashes."""
+    return "\\".join(path.relative_to(rgb_dir).parts)
+
+
+def index_crops(
+    rgb_dir: Path,
+    json_folder: Path,
+    name: str,
+    *,
+    ratios: Mapping[str, float],
+    seed: int,
+    identity: str | None = None,
+) -> tuple[Path, list[Video]]:
+    """Writes the index of a folder of crops, divided by video and person.
+
+    Args:
+        rgb_dir: The host's folder of crops.
+        json_folder: The host's ``dataset_json_folder``.
+        name: Dataset.
+        ratios: Share of ``train``, ``val`` and ``test``.
+        seed: Of the division.
+        identity: Pattern of a person in a video's name, see :func:`splits.identities`.
+
+    Returns:
+        The JSON file and its videos.
+
+    Raises:
+        UserError: No crops, or videos that cannot be divided.
+    """
+    clips = list_clips(rgb_dir, name)
+    splits = assign_splits(clips, ratios=ratios, seed=seed, identity=identity)
+    labels = label_names(name)
+    videos = [
+        Video(name, labels[c.label], labels[c.label], None, c.name, splits[c.label, c.name], c.frames)
+        for c in clips
+    ]
+    return write_index(json_folder, name, videos), videos
+
+
+def pack_crops(rgb_dir: Path, lmdb_dir: Path, name: str) -> tuple[Path, int]:
+    """Packs all crops and landmarks under ``<rgb_dir>/<name>`` into ``<lmdb_dir>/<name>_lmdb``.
+
+    Any folders below are taken, so upstream's own trees pack too. Keys are paths below ``rgb_dir`` with
+    backslashes; crops and masks keep their file's bytes, landmarks become bare uint32 numbers.
+
+    Returns:
+        The LMDB and its number of entries.
+
+    Raises:
+        UserError: No crops there.
+    """
+    folder = rgb_dir / name
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PACKED_SUFFIXES]
+    if not files:
+        raise UserError(
+            f"no crops of {name!r}",
+            got=f"no PNG under {folder}",
+            expected=f"the dataset's folder in rgb_dir {rgb_dir}",
+            next_step="set rgb_dir, or run `effort-finetune prepare crop` first",
+        )
+    path = lmdb_dir / f"{name}_lmdb"
+    return path, write_lmdb(path, _items(rgb_dir, files))
+
+
+def _items(rgb_dir: Path, files: list[Path]) -> Iterator[tuple[str, bytes]]:
+    for path in track(files, desc="packing", unit="file"):
+        if path.suffix.lower() == ".npy":
+            yield _key(rgb_dir, path), np.load(path, allow_pickle=False).astype(np.uint32).tobytes()
+        else:
+            yield _key(rgb_dir, path), path.read_bytes()
