@@ -17,6 +17,8 @@ from effort_finetune.errors import UserError, UserErrors, did_you_mean
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 # Written at the top level in the guide's table; the YAML has them under `optimizer`.
 _TOP_LEVEL_ALIASES = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}
+# A host's own files may hold keys of its own (the Effort authors' fork has `dataset_root_rgb`).
+_HOST_SETTINGS = "the host's settings"
 _NULL_WORDS = frozenset({"null", "none", "~", ""})
 
 
@@ -62,7 +64,7 @@ def resolve(
     Raises:
         UserError: If something is unknown, of the wrong type, out of bounds or contradictory.
     """
-    layers: list[tuple[str, Mapping[str, Any]]] = [("the host's settings", host_defaults)]
+    layers: list[tuple[str, Mapping[str, Any]]] = [(_HOST_SETTINGS, host_defaults)]
     if yaml_path is not None:
         layers.append((str(yaml_path), load_yaml(yaml_path)))
     layers.append(("the command line", flags))
@@ -193,7 +195,7 @@ def _build(
             )
             if complaint:
                 errors.append(UserError(f"{key} in {source}", got=repr(value), expected=complaint))
-        elif key in HOST_ONLY_KEYS or not unknown_is_error:
+        elif key in HOST_ONLY_KEYS or source == _HOST_SETTINGS or not unknown_is_error:
             host_only[key] = value
         else:
             hint = did_you_mean(key, [*known, *HOST_ONLY_KEYS])

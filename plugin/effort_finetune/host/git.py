@@ -12,19 +12,30 @@ def commit(folder: Path) -> str | None:
     return _git(folder, "rev-parse", "HEAD")
 
 
-def is_dirty(folder: Path) -> bool | None:
-    """Tells whether tracked files below ``folder`` differ from that commit; ``None`` outside git."""
+def modified(folder: Path) -> list[str] | None:
+    """Returns the tracked files below ``folder`` that differ from that commit, relative to ``folder``.
+
+    ``None`` outside git.
+    """
     if commit(folder) is None:
         return None
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    return None if status is None else bool(status)
+    names = _git(folder, "diff", "--name-only", "--relative", "-z", "HEAD", "--", ".")
+    return None if names is None else [name for name in names.split("\0") if name]
+
+
+def committed(folder: Path, path: str) -> bytes | None:
+    """Returns a file's content in that commit, as a checkout writes it; ``None`` where it has none."""
+    return _run(folder, "cat-file", "--filters", f"HEAD:./{path}")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    output = _run(folder, *arguments)
+    return None if output is None else output.decode("utf-8", "surrogateescape").strip()
+
+
+def _run(folder: Path, *arguments: str) -> bytes | None:
     executable = shutil.which("git")
     if executable is None:
         return None
-    done = subprocess.run(
-        [executable, "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else None
+    done = subprocess.run([executable, "-C", str(folder), *arguments], capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None

@@ -166,3 +166,8 @@ def test_names_on_the_command_line_stay_names():
 def test_every_key_has_help():
     assert len(known_keys()) > 60
     assert all(metadata["help"] for _, metadata in known_keys().values())
+
+
+def test_a_key_of_the_hosts_own_file_passes_through():
+    settings = _resolve(host={"dataset_root_rgb": "./datasets"})
+    assert settings.host_only["dataset_root_rgb"] == "./datasets"
