@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameDataset
     from effort_finetune.evaluate.scores import ScoreFile
 
-PER_ROW = 8
+PER_ROW = 10
 SIDE = 96  # pixels; enough to see a blend boundary, small enough to embed dozens
 
 

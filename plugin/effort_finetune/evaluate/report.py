@@ -217,11 +217,9 @@ def _provenance(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def _plain(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Flattens a block to dotted keys and text, empty parts left out."""
-    rows: list[tuple[str, str]] = []
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            rows.extend((f"{key}.{k}", v) for k, v in _plain(value))
-        elif value not in (None, [], ""):
-            rows.append((key, str(value)))
-    return rows
+    """Returns a block as keys and text, a nested one in one line; what is empty is left out."""
+    return [
+        (key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value))
+        for key, value in mapping.items()
+        if value not in (None, [], {}, "")
+    ]

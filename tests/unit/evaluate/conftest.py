@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from effort_finetune.evaluate.scoring import Scores, cross_entropy, probability
+from effort_finetune.host import open_host
+from effort_finetune.model.backbone import random_tower
+from effort_finetune.model.detector import EffortFinetuneDetector
+
+from .bench import SIZE, Bench
+
+EMBEDDED = Path(__file__).resolve().parents[3] / "DeepfakeBench"
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": SIZE,
+    "patch_size": 16,
+}
+
+# How long an example takes says nothing about whether it is right, and a busy machine is slow.
+settings.register_profile("no deadline", deadline=None, max_examples=50)
+settings.load_profile("no deadline")
 
 
 @dataclass(frozen=True)
@@ -57,3 +78,20 @@ def batch(values, labels, index, missing=()):
 @pytest.fixture
 def detector():
     return MeanDetector()
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    return Bench(open_host(EMBEDDED), tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A tiny Effort checkpoint with random weights."""
+    torch.manual_seed(3)
+    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
+    with torch.no_grad():
+        detector.head.weight.mul_(20)
+    path = tmp_path_factory.mktemp("weights") / "effort.pth"
+    torch.save(detector.state_dict(), path)
+    return path
