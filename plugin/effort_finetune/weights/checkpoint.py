@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from effort_finetune.errors import UserError
+from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.layouts import RESIDUAL_LEAVES
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")
@@ -46,7 +46,7 @@ class Checkpoint:
     source: Path
     layout: str
     tensors: dict[str, Tensor]
-    hash: Future[str] = field(repr=False)
+    hash: BackgroundHash = field(repr=False)
     wrappers: tuple[str, ...] = ()
     ignored: dict[str, str] = field(default_factory=dict)
     derived: dict[str, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Checkpoint:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file, hexadecimal; waits for it when it is still being computed."""
-        return self.hash.result()
+        return self.hash.value()
 
     @property
     def hidden_size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from effort_finetune.errors import UserError
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
+from effort_finetune.weights.hashing import BackgroundHash
 
 NEW_HEAD = "new: a plain CLIP checkpoint has no head"
 
@@ -21,6 +22,7 @@ class LoadReport:
     """What became of every key of a checkpoint and of the model it was loaded into.
 
     Attributes:
+        hash: The SHA-256 being computed; read :attr:`sha256`.
         loaded: Canonical keys copied as they were.
         derived: Canonical key to the rule by which its value was computed.
         ignored: Key in the file to the rule why it is not used.
@@ -32,7 +34,7 @@ class LoadReport:
     path: str
     layout: str
     wrappers: tuple[str, ...]
-    sha256: str
+    hash: BackgroundHash = field(repr=False, compare=False)
     rank: int | None
     resolution: int
     head_outputs: int | None
@@ -44,6 +46,11 @@ class LoadReport:
     wrong_shape: Mapping[str, str]
     converted: Mapping[str, int]
     notes: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file, hexadecimal; waits for it when it is still being computed."""
+        return self.hash.value()
 
     def counts(self) -> dict[str, int]:
         """Returns the number of keys in each class."""
@@ -151,7 +158,7 @@ def load_into(
         path=str(checkpoint.path),
         layout=checkpoint.layout,
         wrappers=checkpoint.wrappers,
-        sha256=checkpoint.sha256,
+        hash=checkpoint.hash,
         rank=checkpoint.rank,
         resolution=checkpoint.resolution,
         head_outputs=checkpoint.head_outputs,

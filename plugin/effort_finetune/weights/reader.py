@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
 
 import torch
 from torch import Tensor
 
 from effort_finetune.errors import UserError
-from effort_finetune.files import sha256_file
 from effort_finetune.weights import adapter, fork, layouts, safe_io, wrappers
 from effort_finetune.weights.checkpoint import Checkpoint
+from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
 
 __all__ = ["Checkpoint", "LoadReport", "load_into", "read_checkpoint"]
@@ -54,7 +52,7 @@ def read_checkpoint(
         own = Checkpoint(
             path=file,
             source=Path(path),
-            layout=adapter.LAYOUT, tensors=content, hash=_hash_in_background(file),
+            layout=adapter.LAYOUT, tensors=content, hash=BackgroundHash(file),
             metadata=metadata, head_width=head_width,
         )  # fmt: skip
         info = adapter.AdapterInfo.from_metadata(metadata, what)
@@ -76,7 +74,7 @@ def read_checkpoint(
         source=Path(path),
         layout=canonical.layout,
         tensors=tensors,
-        hash=_hash_in_background(file),
+        hash=BackgroundHash(file),
         wrappers=tuple(flat.wrappers),
         ignored={**flat.ignored, **canonical.ignored},
         derived=canonical.derived,
@@ -127,17 +125,3 @@ def _to_float32(tensors: dict[str, Tensor], what: str) -> tuple[dict[str, Tensor
             tensor = tensor.float()
         result[key] = tensor
     return result, converted
-
-
-def _hash_in_background(path: Path) -> Future[str]:
-    """Hashes a file beside the loading (hashlib lets other threads run); a daemon, so errors exit at once."""
-    future: Future[str] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(sha256_file(path))
-        except OSError as error:
-            future.set_exception(error)
-
-    Thread(target=work, daemon=True, name="sha256").start()
-    return future

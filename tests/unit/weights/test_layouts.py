@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import pickle
+
 import make_layouts as golden
 import pytest
 import torch
 
+from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.reader import read_checkpoint
 
 
@@ -122,8 +127,14 @@ def test_half_precision_storage_is_brought_to_float32_and_counted(tmp_path, dtyp
 
 
 def test_sha256_is_the_files(tmp_path):
-    import hashlib
-
     checkpoint = _read(tmp_path, golden.EFFORT, "deepfakebench.pth")
 
-    assert checkpoint.sha256 == hashlib.sha256((tmp_path / "deepfakebench.pth").read_bytes()).hexdigest()
+    digest = hashlib.sha256((tmp_path / "deepfakebench.pth").read_bytes()).hexdigest()
+    assert checkpoint.sha256 == digest
+    assert copy.deepcopy(checkpoint.hash).value() == digest
+    assert pickle.loads(pickle.dumps(checkpoint.hash)).value() == digest
+
+
+def test_a_file_gone_before_it_was_hashed_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        BackgroundHash(tmp_path / "gone").value()
