@@ -132,7 +132,9 @@ def _host_rows(
         state = random.getstate()
         try:
             paths, labels, names = reader.collect_img_and_label_for_one_dataset(index.name)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a host raises what it likes, none of it meant for a user
             raise UserError(
                 f"the host's dataset class cannot read {index.path}",
                 got=f"{type(error).__name__}: {error}",
@@ -185,7 +187,14 @@ def _assign(videos: Sequence[Video], rows: Iterator[tuple[str, int, str]]) -> li
             places[path].append(number)
     assigned = []
     for path, label, name in rows:
-        candidates = places[path]
+        candidates = places.get(path)
+        if not candidates:
+            raise UserError(
+                "the host's dataset class lists a frame that the index does not hold",
+                got=repr(path),
+                expected="frames of the index alone",
+                next_step="use an unmodified dataset/abstract_dataset.py in the host",
+            )
         named = [n for n in candidates if name == f"{videos[n].label_name}_{videos[n].name}"]
         number = (named or candidates)[0]
         if len(candidates) > 1:

@@ -66,8 +66,8 @@ def _environment(path: str) -> lmdb.Environment:
     environment = _environments.get(path)
     if environment is None:
         try:
-            # Random access over a file larger than memory: read-ahead only evicts pages that are needed.
-            environment = lmdb.open(path, create=False, readonly=True, lock=False, readahead=False)
+            # Read-ahead stays on: one crop spans some 25 pages, each a read of its own without it.
+            environment = lmdb.open(path, create=False, readonly=True, lock=False)
         except lmdb.Error as error:
             twice = "already open" in str(error)
             step = "pip install 'lmdb<2': the host holds it open" if twice else "fetch or build it again"

@@ -29,7 +29,7 @@ def protocol(
     """
     return {
         "split": split,
-        "frames_asked": settings.frame_num.train if split == "train" else settings.frame_num.test,
+        "frames_asked": settings.frame_num.test if split == "test" else settings.frame_num.train,
         "frame_sampling": settings.frame_sampling,
         "compression": settings.compression,
         "resolution": settings.resolution,

@@ -158,3 +158,22 @@ def test_an_index_that_is_complete_is_read_where_it_stands(embedded: Bench, tmp_
     index = load_index(embedded.host, embedded.settings(), "UADFV")
     assert index.path == tmp_path / "json" / "UADFV.json"
     assert [v.id for v in index.videos("val")][:2] == ["UADFV/UADFV_Real/0000", "UADFV/UADFV_Real/0001"]
+
+
+def test_whatever_a_host_raises_and_lists_becomes_one_line(
+    embedded: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.write(pair_of_groups())
+
+    class Changed(embedded.host.dataset_class):  # type: ignore[misc,name-defined]
+        def collect_img_and_label_for_one_dataset(self, dataset_name: str) -> Any:
+            paths, labels, names = super().collect_img_and_label_for_one_dataset(dataset_name)
+            return [f"/mnt/{path}" for path in paths], labels, names
+
+    class Broken(embedded.host.dataset_class):  # type: ignore[misc,name-defined]
+        def collect_img_and_label_for_one_dataset(self, dataset_name: str) -> Any:
+            raise RuntimeError("no such drive")
+
+    for host_class, words in ((Changed, "a frame that the index does not hold"), (Broken, "no such drive")):
+        monkeypatch.setattr(type(embedded.host), "dataset_class", host_class)
+        assert words in message(embedded)
