@@ -42,6 +42,8 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *, skip: tuple[str, 
     parser.add_argument(
         "--detector_config", type=Path, help="detector YAML (default: the host's effort_finetune.yaml)"
     )
+    # argparse would list all seventy flags in the usage line.
+    parser.usage = "%(prog)s [options]"
     keys = known_keys()
     main_group = parser.add_argument_group("run")
     others = parser.add_argument_group("settings", "every key of the YAML, dotted; the command line wins")
