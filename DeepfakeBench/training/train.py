@@ -131,7 +131,8 @@ def train(arguments: Sequence[str]) -> int:
             )
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if config.get("manualSeed") is not None:
-        seed_everything(int(config["manualSeed"]))
+        # The processes of a distributed run augment differently; their weights are those of the first.
+        seed_everything(int(config["manualSeed"]) + int(os.environ.get("RANK", "0")) * config["ddp"])
     torch.backends.cudnn.benchmark = bool(config.get("cudnn"))
 
     training = train_loader(config)
@@ -151,7 +152,7 @@ def train(arguments: Sequence[str]) -> int:
     trainer = trainer_class(config)(
         config, model, optimizer, scheduler, logger, config.get("metric_scoring", "auc"), time_now=time_now
     )
-    if isinstance(trainer, Trainer):
+    if hasattr(trainer, "val_data_loaders"):
         trainer.val_data_loaders = val_loaders(config)
     if config.get("dry_run"):
         logger.info("dry run: everything could be built")

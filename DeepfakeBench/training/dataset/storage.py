@@ -42,11 +42,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _read_lmdb(path: Path, keys: Sequence[bytes]) -> bytes | None:
-    """Return the value of the first key that the LMDB at ``path`` holds."""
+    """Return the value of the first key that the LMDB at ``path`` (resolved) holds."""
     import lmdb
 
     with _lock:
-        name = str(path.resolve())
+        name = str(path)
         if name not in _open:
             try:
                 _open[name] = lmdb.open(name, readonly=True, lock=False, readahead=False, meminit=False)
@@ -79,7 +79,8 @@ class LmdbStore:
     """Frames in one or more LMDB folders. Keys are index paths; either kind of slash is found."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(dict.fromkeys(paths))
+        # Resolved, because one folder under two names would be opened twice.
+        self.paths = tuple(dict.fromkeys(path.resolve() for path in paths))
 
     def read(self, path: str) -> bytes:
         """Return the value stored for ``path``; MissingFrameError when no LMDB has it."""

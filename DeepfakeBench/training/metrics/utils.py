@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 THRESHOLD = 0.5
 
@@ -33,6 +32,9 @@ def binary_metrics(label: np.ndarray, prob: np.ndarray) -> dict[str, float | Non
         negative rate) and ``ap``. All but ``acc`` are None when only one class is present; all are None for N
         = 0.
     """
+    # Here, because it takes seconds, and everything that only builds a detector imports this module.
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
     if len(label) == 0:
         return {"acc": None, "auc": None, "eer": None, "ap": None}
     acc = float(np.mean((prob > THRESHOLD) == (label == 1)))

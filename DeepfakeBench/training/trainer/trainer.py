@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from metrics.registry import TRAINER
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from . import checkpoint
 from .device import choose_device, to_device
 from .inference import Predictions, predict, scalars, score
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Results = dict[str, dict[str, float | None]]
 LOWER_IS_BETTER = ("eer", "video_eer")
@@ -112,7 +114,8 @@ class Trainer:
             )
         checkpoint.load_weights(self.detector, path)
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
+        if not self.distributed:
+            torch.set_rng_state(state["rng"])
         if self.scheduler is not None and state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.start_epoch = state["epoch"] + 1
@@ -120,6 +123,9 @@ class Trainer:
         self.logger.info("resumed from %s after epoch %d", path, state["epoch"])
 
     def _log_scalars(self, phase: str, values: Mapping[str, float | None], step: int) -> None:
+        # Here, because it takes seconds, and test.py, which needs this module too, writes no events.
+        from torch.utils.tensorboard import SummaryWriter
+
         if phase not in self.writers:
             self.writers[phase] = SummaryWriter(str(self.log_dir / phase))
         for name, value in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import numpy as np
@@ -18,6 +19,8 @@ def augment():
     from dataset.augmentation import build_augmentation
 
     def augment(image, count=1, seed=3, **options):
+        # albumentations 1 draws from here.
+        random.seed(seed)
         pipeline = build_augmentation(options, seed=seed)
         return [pipeline(image=image)["image"] for _ in range(count)]
 
