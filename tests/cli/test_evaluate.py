@@ -1,0 +1,243 @@
+"""evaluate, compare and report as a user runs them: processes, exit codes, one line an error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+import torch
+
+from effort_finetune.cli.main import main
+from effort_finetune.data.build import write_index, write_lmdb
+from effort_finetune.data.index import Video
+from effort_finetune.evaluate import results
+from effort_finetune.model.backbone import random_tower
+from effort_finetune.model.detector import EffortFinetuneDetector
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "DeepfakeBench"
+CONSOLE = str(Path(sys.executable).with_name("effort-finetune"))
+SIZE = 32
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": SIZE,
+    "patch_size": 16,
+}
+
+
+def write_dataset(root: Path, name: str, *, groups=("Real", "Fake"), missing: int = 0, test: int = 3) -> None:
+    """A dataset of three frames a video; the first ``missing`` test frames are not in its LMDB."""
+    rng = np.random.default_rng(0)
+    videos, images = [], {}
+    for split, count in (("train", 1), ("test", test)):
+        for group in groups:
+            for number in range(count):
+                paths = tuple(f"{name}\\{group}\\frames\\{split}{number}\\{i:03d}.png" for i in range(3))
+                videos.append(
+                    Video(name, f"{name}_{group}", f"{name}_{group}", None, f"{split}{number}", split, paths)
+                )
+                for path in paths:
+                    picture = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+                    images[path] = cv2.imencode(".png", picture)[1].tobytes()
+    for path in [p for v in videos if v.split == "test" for p in v.frames][:missing]:
+        del images[path]
+    write_index(root / "preprocessing" / "dataset_json", name, videos)
+    write_lmdb(root / "datasets" / "lmdb" / f"{name}_lmdb", sorted(images.items()))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory) -> Path:
+    """The embedded host's code with toy datasets under names its label_dict knows."""
+    root = tmp_path_factory.mktemp("host")
+    (root / "training").mkdir()
+    for entry in (EMBEDDED / "training").iterdir():
+        if entry.name not in ("logs", "pretrained", "__pycache__"):
+            (root / "training" / entry.name).symlink_to(entry)
+    write_dataset(root, "UADFV")
+    write_dataset(root, "roop")
+    write_dataset(root, "DFDC", missing=2)
+    write_dataset(root, "DemoA", groups=("Real", "Other"))
+    write_dataset(root, "DemoB", test=0)
+    write_dataset(root, "DemoC")
+    (root / "datasets" / "lmdb" / "DemoC_lmdb").rename(root / "elsewhere")
+    torch.manual_seed(1)
+    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
+    torch.save(detector.state_dict(), root / "weights.pth")
+    return root
+
+
+def command(host: Path, folder: Path, *datasets: str, weights: object = None) -> list[str]:
+    return [
+        "--detector_config", str(host / "training/config/detector/effort_finetune.yaml"),
+        "--weights", str(weights or host / "weights.pth"),
+        "--test_dataset", *datasets,
+        "--output_dir", str(folder),
+        "--resolution", str(SIZE), "--head_width", "16", "--workers", "0", "--bootstrap_samples", "20",
+    ]  # fmt: skip
+
+
+def process(*arguments: str, host: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DEEPFAKEBENCH_ROOT": str(host), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def evaluated(host, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The guide's command, by the guide's script."""
+    folder = tmp_path_factory.mktemp("out") / "evaluation_results"
+    script = str(EMBEDDED / "training" / "evaluate_finetune.py")
+    return folder, process(sys.executable, script, *command(host, folder, "UADFV", "roop"), host=host)
+
+
+def test_the_guides_command_writes_everything(evaluated, host):
+    folder, done = evaluated
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in folder.iterdir()} == {
+        "evaluation.log",
+        "results.json",
+        "settings.yaml",
+        "report.html",
+        "scores",
+    }
+    document = json.loads((folder / "results.json").read_text())
+    jsonschema.validate(document, results.schema())
+    assert list(document["datasets"]) == ["UADFV", "roop"]
+    assert document["datasets"]["UADFV"]["host_metrics"]["values"]["auc"] == pytest.approx(
+        document["datasets"]["UADFV"]["frame"]["auc"]
+    )
+    with (folder / "scores" / "roop.csv").open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 18
+    assert "UADFV    video" in done.stdout
+    assert str(folder / "results.json") in done.stdout
+
+
+def test_stderr_is_silent_where_there_is_no_terminal(evaluated):
+    assert evaluated[1].stderr == ""
+
+
+def test_the_settings_file_gives_the_same_settings_again(evaluated, host, tmp_path):
+    folder, _ = evaluated
+    arguments = command(host, tmp_path / "out", "UADFV", "roop")
+    arguments[1] = str(folder / "settings.yaml")
+    done = process(CONSOLE, "evaluate", *arguments[:-8], host=host)
+    assert done.returncode == 0, done.stderr
+    first, second = (results.read(path) for path in (folder, tmp_path / "out"))
+    assert first["settings_digest"] == second["settings_digest"]
+    assert first["datasets"]["UADFV"]["video"] == second["datasets"]["UADFV"]["video"]
+
+
+def test_compare_and_report(evaluated, tmp_path, capsys, host):
+    folder = str(evaluated[0])
+    assert main(["compare", folder, folder, "--labels", "one", "two", "--metrics", "video_auc", "eer"]) == 0
+    out = capsys.readouterr().out
+    assert "frame_eer" in out
+    assert out.splitlines()[0].split() == ["dataset", "metric", "one", "two", "change"]
+    page = tmp_path / "report.html"
+    assert main(["report", folder, folder, "--output", str(page), "--host", str(host)]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert "data:image/png;base64," in page.read_text()
+
+
+def test_a_report_without_the_host_says_why_there_are_no_crops(evaluated, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    copy = tmp_path / "results.json"
+    document = json.loads((evaluated[0] / "results.json").read_text())
+    document["settings"]["dataset_json_folder"] = str(tmp_path / "gone")
+    copy.write_text(json.dumps(document))
+    (tmp_path / "scores").symlink_to(evaluated[0] / "scores")
+    assert main(["report", str(copy), "--output", str(page), "--host", str(EMBEDDED)]) == 0
+    assert "Crops are not shown" in page.read_text()
+
+
+def run_main(capsys, arguments) -> tuple[int, list[str]]:
+    code = main(arguments)
+    return code, capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("datasets", "weights", "words"),
+    [
+        (["UADVF"], None, ["UADVF", "UADFV"]),
+        (["DemoC"], None, ["DemoC_lmdb"]),
+        (["DemoA"], None, ["DemoA_Other"]),
+        (["DemoB"], None, ["DemoB", "test"]),
+        (["UADFV"], "missing.pth", ["missing.pth"]),
+        (["UADFV"], "README.md", ["README.md"]),
+    ],
+    ids=["unknown dataset", "no LMDB", "unknown label", "empty split", "no weights file", "no checkpoint"],
+)
+def test_bad_input_is_one_line_and_exit_code_2(host, tmp_path, capsys, datasets, weights, words, monkeypatch):
+    monkeypatch.setenv("DEEPFAKEBENCH_ROOT", str(host))
+    if weights is not None:
+        (tmp_path / "README.md").write_text("# no tensors here\n")
+        weights = tmp_path / weights
+    code, lines = run_main(capsys, ["evaluate", *command(host, tmp_path / "out", *datasets, weights=weights)])
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words)
+    assert not list(tmp_path.glob("out/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--treshold", "0.4"], ["--treshold", "threshold"]),
+        (["--threshold", "1.5"], ["threshold", "1.5"]),
+        (["--precision", "fp16", "--device", "cpu"], ["fp16"]),
+        (["--device", "toaster"], ["toaster"]),
+    ],
+)
+def test_bad_flags(host, tmp_path, capsys, flags, words, monkeypatch):
+    monkeypatch.setenv("DEEPFAKEBENCH_ROOT", str(host))
+    code, lines = run_main(capsys, ["evaluate", *command(host, tmp_path / "out", "UADFV"), *flags])
+    assert code == 2
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words)
+
+
+def test_an_output_folder_that_cannot_be_written(host, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DEEPFAKEBENCH_ROOT", str(host))
+    (tmp_path / "file").write_text("")
+    code, lines = run_main(capsys, ["evaluate", *command(host, tmp_path / "file" / "out", "UADFV")])
+    assert code == 2
+    assert len(lines) == 1
+    assert "output" in lines[0]
+
+
+def test_too_many_missing_frames_end_with_1_and_are_listed(host, tmp_path):
+    done = process(CONSOLE, "evaluate", *command(host, tmp_path / "out", "UADFV", "DFDC"), host=host)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "2 of 18 test frames of DFDC" in done.stderr
+    document = results.read(tmp_path / "out")
+    assert document["status"] == "failed"
+    assert document["datasets"]["UADFV"]["status"] == "complete"
+    assert len(document["datasets"]["DFDC"]["missing"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "gone.json"], ["gone.json", "does not exist"]),
+        (["compare", "gone.json", "--metrics", "video_auk"], ["--metrics", "video_auc"]),
+        (["compare", "a", "b", "--labels", "x"], ["--labels"]),
+        (["report", "gone.json"], ["gone.json"]),
+    ],
+)
+def test_bad_results_files(capsys, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, lines = run_main(capsys, arguments)
+    assert code == 2
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words)
