@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write
+from effort_finetune.weights.layouts import LOSS_LEAF
 
 LAST_NAME = "ckpt_last.pth"
 BEST_NAME = "ckpt_best.pth"
@@ -31,7 +32,8 @@ FREE_SETTINGS = frozenset(
     {
         *("resume", "output_dir", "log_dir", "save_to", "save_epoch", "rec_iter"),
         *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "threshold"),
-        *("device", "workers", "early_stopping", "allow_pickle", "trainer"),
+        *("device", "workers", "early_stopping", "allow_pickle", "allow_base_mismatch"),
+        *("trainer",),
         *("pretrained_weights", "clip_path", "lmdb_dir", "rgb_dir", "dataset_json_folder"),
     }
 )
@@ -39,7 +41,11 @@ FREE_SETTINGS = frozenset(
 
 def save_best(path: Path, model: nn.Module) -> Path:
     """Writes the plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu()
+        for name, tensor in model.state_dict().items()
+        if not name.endswith(f".{LOSS_LEAF}")  # a reference of a loss, which DeepfakeBench would refuse
+    }
     return atomic_write(path, lambda temporary: torch.save(state, temporary))
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.evaluate.protocol import leakage_warnings
 from effort_finetune.evaluate.run import open_datasets
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ def selection_names(settings: Settings) -> tuple[str, ...]:
     if settings.select_on == "test":
         return settings.test_dataset
     return settings.train_dataset if settings.val_dataset is None else settings.val_dataset
+
+
+def selection_warnings(settings: Settings, data: RunData) -> list[str]:
+    """Returns what taints the choice of the checkpoint, e.g. validation videos that are trained on."""
+    split = "test" if settings.select_on == "test" else "val"
+    return [w for name, frames in data.selection.items() for w in leakage_warnings(name, frames, split)]
 
 
 def _open_selection(

@@ -11,6 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 LOG_NAME = "finetuning.log"
+#: ``extra=FILES_ONLY`` keeps a record off the terminal, where the command prints it in its own form.
+FILES_ONLY = {"files_only": True}
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -18,7 +20,8 @@ class _TerminalHandler(logging.Handler):
     """Prints lines above a progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        if not getattr(record, "files_only", False):
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _LineFormatter(logging.Formatter):

@@ -39,6 +39,7 @@ class Record:
     lr: float
     grad_norm: float
     samples_per_second: float
+    seconds_per_batch: float
 
 
 @dataclass
@@ -225,6 +226,7 @@ class TrainingLoop:
                 lr=learning_rate(self.optimizer),
                 grad_norm=grad_norm,
                 samples_per_second=window.samples / max(window.seconds, 1e-9),
+                seconds_per_batch=window.seconds / window.batches,
             )
         )
 

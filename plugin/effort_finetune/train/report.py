@@ -13,7 +13,7 @@ from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.table import results_table
 from effort_finetune.files import sha256_file, write_text
-from effort_finetune.train.data import selection_names
+from effort_finetune.train.data import selection_names, selection_warnings
 from effort_finetune.train.device import device_name, memory_report
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
     logger.info("checkpoint chosen on %s: %s", settings.select_on, chosen)
     if settings.select_on == "test":
         logger.warning("select_on 'test' is an oracle: the test numbers of this run are labelled so")
+    for warning in selection_warnings(settings, data):
+        logger.warning("%s", warning)
     logger.info("test: %s", ", ".join(settings.test_dataset) or "no test_dataset given, nothing is tested")
 
 
@@ -106,7 +108,10 @@ def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
             "stopped_early": session.stopping.should_stop,
         },
         "history": session.history,
-        "selection": session.selector.report(selection_names(settings)),
+        "selection": {
+            **session.selector.report(selection_names(settings)),
+            "warnings": selection_warnings(settings, data),
+        },
         "trainable": {
             "trainable": model.trainable.trainable,
             "total": model.trainable.total,

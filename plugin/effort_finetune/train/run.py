@@ -5,20 +5,22 @@ effort-finetune finetune --train_dataset UADFV --test_dataset UADFV --pretrained
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from effort_finetune.errors import RunFailure
+from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
 from effort_finetune.train.interrupt import InterruptGuard
-from effort_finetune.train.logs import run_logger
+from effort_finetune.train.logs import FILES_ONLY, run_logger
 from effort_finetune.train.loop import Interrupted
 from effort_finetune.train.paths import RunPaths, publish
 from effort_finetune.train.report import log_data, log_outcome, write_results, write_settings
@@ -54,14 +56,18 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         Where everything is.
 
     Raises:
-        UserError: If the run cannot start; nothing but an empty output folder was made then.
+        UserError: If the run cannot start; the output folder then holds its log at most.
         RunFailure: If it could not finish or was interrupted; ``ckpt_last.pth`` and a results file
             with status ``failed`` hold what there is.
     """
     started = time.perf_counter()
     prepared = prepare(settings, host)
     paths, guard = prepared.paths, InterruptGuard()
-    with run_logger(paths.logs) as logger, RunBoard(paths.folder) as board:
+    with (
+        run_logger(paths.logs) as logger,
+        RunBoard(paths.folder, first_step=prepared.first_step) as board,
+        _last_words(logger),
+    ):
         logger.info("command: %s", _shell(command))
         session = build_session(settings, host, prepared, logger=logger, guard=guard, board=board)
         write_settings(paths.settings, settings)
@@ -89,12 +95,24 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
             command=command,
         )
         if failure is not None:
-            logger.error("%s", failure)
             raise failure
         if paths.published is not None:
             publish(paths.best, paths.published)
         log_outcome(logger, paths, document)
     return Outcome(paths.folder, paths.results, paths.best, paths.last, paths.published)
+
+
+@contextmanager
+def _last_words(logger: logging.Logger) -> Iterator[None]:
+    """Writes what ends a run into its log files; the terminal gets it from the command."""
+    try:
+        yield
+    except (UserError, RunFailure) as error:
+        logger.error("%s", error, extra=FILES_ONLY)
+        raise
+    except BaseException:
+        logger.exception("the run broke off", extra=FILES_ONLY)
+        raise
 
 
 def _test_selected(

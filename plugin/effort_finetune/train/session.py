@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from tqdm import tqdm
 
 from effort_finetune.errors import RunFailure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
@@ -164,10 +165,11 @@ class Session:
 
     def _record(self, record: Record) -> None:
         losses = ", ".join(f"{name} {value:.4f}" for name, value in record.loss.items())
+        owed = (self.end_epoch - record.epoch) * record.batches - record.batch
         self.logger.info(
-            "epoch %d, batch %d of %d: loss %s; lr %g, gradient norm %.3g, %.1f frames/s",
-            *(record.epoch, record.batch, record.batches, losses),
-            *(record.lr, record.grad_norm, record.samples_per_second),
+            "epoch %d, batch %d of %d: loss %s; lr %g, gradient norm %.3g, %.1f frames/s, %s left to train",
+            *(record.epoch, record.batch, record.batches, losses, record.lr, record.grad_norm),
+            *(record.samples_per_second, tqdm.format_interval(owed * record.seconds_per_batch)),
         )
         self.board.record(record, self._step(record.epoch, record.batch))
 

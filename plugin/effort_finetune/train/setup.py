@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,14 @@ class Prepared:
     data: RunData
     paths: RunPaths
 
+    @property
+    def first_step(self) -> int | None:
+        """The batch of the run, counted from 0, at which a resumed one goes on."""
+        if self.saved is None:
+            return None
+        epochs = self.saved["epoch"] - self.saved["settings"]["start_epoch"]
+        return epochs * len(self.data.loader) + self.saved["progress"]["batches"]
+
 
 def prepare(settings: Settings, host: Host) -> Prepared:
     """Checks device, precision, checkpoint to resume, data and output folders.
@@ -51,6 +60,13 @@ def prepare(settings: Settings, host: Host) -> Prepared:
     Raises:
         UserError: If any of them is not as asked for.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "finetune under torchrun",
+            got=f"{os.environ['WORLD_SIZE']} processes",
+            expected="one process on one device",
+            next_step="start it without torchrun; accumulation_steps gives large batches on one device",
+        )
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
     device = choose_device(settings.device)
     precision = resolve_precision(settings.precision, device)

@@ -16,11 +16,12 @@ class RunBoard:
 
     Args:
         folder: The run folder.
-        first_batch: Batches already on the board (a resumed run): later points there are hidden.
+        first_step: Step at which a resumed run goes on: points from there on, left by a killed
+            process, are hidden. ``None`` hides nothing.
     """
 
-    def __init__(self, folder: Path, *, first_batch: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=first_batch)
+    def __init__(self, folder: Path, *, first_step: int | None = None) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def record(self, record: Record, step: int) -> None:
         """Writes a training record at ``step``, counted in batches of the run."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from effort_finetune.host import Host
 
 Results = dict[str, dict[str, float]]
+_LOGGED = ("auc", "eer", "acc", "ap", "video_auc", "video_eer", "video_acc", "host_auc", "host_video_auc")
 
 
 class EffortFinetuneTrainer:
@@ -140,19 +141,30 @@ class EffortFinetuneTrainer:
         self._tell_class_counts(train_data_loader)
         batches = len(train_data_loader)
         with bar(total=batches, desc=f"epoch {epoch}", unit="batch") as progress:
-            self.loop.on_step = lambda count, loss: progress.update(count) and None
+
+            def advance_bar(count: int, loss: float) -> None:
+                progress.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                progress.update(count)
+
+            self.loop.on_step = advance_bar
             done = self.loop.run_epoch(train_data_loader, EpochProgress(epoch))
         losses = ", ".join(f"{term} {value:.4f}" for term, value in done.means().items())
         self.logger.info("epoch %d trained: loss %s; %.1f s", epoch, losses, done.seconds)
         step = (epoch + 1) * batches
-        results = self._test("test", test_data_loaders or {}, step)
-        chooser = self._test("val", self.val_data_loaders, step) if self.val_data_loaders else results
+        results, losses_of = self._test("test", test_data_loaders or {}, step)
+        chooser = results
+        if self.val_data_loaders:
+            chooser, losses_of = self._test("val", self.val_data_loaders, step)
         advance(self.scheduler)
-        self._keep(epoch, results, chooser)
+        self._keep(epoch, results, chooser, losses_of)
         return self.best_results
 
-    def _test(self, phase: str, loaders: Mapping[str, DataLoader[Any]], step: int) -> Results:
+    def _test(
+        self, phase: str, loaders: Mapping[str, DataLoader[Any]], step: int
+    ) -> tuple[Results, dict[str, float | None]]:
+        """Measures every loader; returns the metrics with their mean, and the loss of each dataset."""
         results: Results = {}
+        overall: dict[str, float | None] = {}
         for name, loader in loaders.items():
             values, losses = measure_loader(
                 self.model,
@@ -163,24 +175,27 @@ class EffortFinetuneTrainer:
                 device=self.device,
                 precision=self.precision,
             )
-            results[name] = values
+            results[name], overall[name] = values, losses.get("overall")
             self._scalars(phase, name, {f"{phase}_metrics/{k}": v for k, v in values.items()}, step)
             self._scalars(phase, name, {f"{phase}_losses/{k}": v for k, v in losses.items()}, step)
-            shown = ", ".join(f"{metric} {value:.4f}" for metric, value in values.items())
-            self.logger.info("%s of %s: loss %s; %s", phase, name, losses.get("overall"), shown)
+            shown = {"loss": overall[name], **{metric: values.get(metric) for metric in _LOGGED}}
+            text = ", ".join(f"{metric} {v:.4f}" for metric, v in shown.items() if v is not None)
+            self.logger.info("%s of %s: %s", phase, name, text)
         if results:
             shared = set.intersection(*(set(values) for values in results.values()))
             first = next(iter(results.values()))
             average = {m: mean_of_known({n: v[m] for n, v in results.items()}) for m in first if m in shared}
             results["avg"] = {metric: value for metric, value in average.items() if value is not None}
-        return results
+        return results, overall
 
-    def _keep(self, epoch: int, results: Results, chooser: Results) -> None:
+    def _keep(
+        self, epoch: int, results: Results, chooser: Results, losses: Mapping[str, float | None]
+    ) -> None:
         values = {n: v.get(self.metric_scoring) for n, v in chooser.items() if n != "avg"}
         if not values:
             self.logger.warning("nothing to test on: the last epoch counts as the best")
         # Without a number the newest state is the one to keep: an earlier one has nothing for it.
-        chosen = self.selector.consider(epoch, values, {}) or self.selector.needs_fallback
+        chosen = self.selector.consider(epoch, values, losses) or self.selector.needs_fallback
         if chosen:
             self.best_results = results
         if not self.config.get("save_ckpt", True):

@@ -81,8 +81,7 @@ def stopped_run(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, steps: int, **
     return folder
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize(("steps", "workers"), [(1, 0), (4, 0), (4, 2)])
 def test_interrupted_in_an_epoch_and_resumed_equals_uninterrupted(bench, monkeypatch, steps, workers):
     whole = whole_run(bench, workers=workers)
     stopped = stopped_run(bench, monkeypatch, steps=steps, workers=workers)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from effort_finetune.config import resolve
 from effort_finetune.errors import RunFailure, UserError, UserErrors
@@ -16,6 +17,7 @@ from effort_finetune.evaluate.run import evaluate_model
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import setup as setup_file
+from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.train.run import Outcome, finetune
 
 from .conftest import COMMAND, EMBEDDED, Bench, write_dataset
@@ -130,6 +132,50 @@ def test_schedule_really_steps(bench):
     rates = [entry["lr"] for entry in document(outcome)["training"]["history"]]
     assert rates[0] == 1e-3
     assert rates[0] > rates[1] > rates[2] > 1e-5
+
+
+def test_tensorboard_has_losses_and_metrics(bench):
+    outcome = run(bench, rec_iter=2)
+    board = EventAccumulator(str(outcome.run_dir))
+    board.Reload()
+    tags = set(board.Tags()["scalars"])
+    assert {"train/overall", "train/real", "train/fake", "train/lr", "train/grad_norm"} <= tags
+    assert {"val/Toy/video_auc", "val/Toy/auc", "val/Toy/loss", "val/Toy/f1"} <= tags
+    assert [event.step for event in board.Scalars("train/overall")] == [2, 4, 6, 8, 10, 12]
+    assert [event.step for event in board.Scalars("val/Toy/auc")] == [6, 12]
+
+
+def test_shared_videos_are_said(bench):
+    """Upstream's UADFV has all videos in all splits: the choice of the checkpoint is tainted then."""
+    (bench.root / "json").unlink()
+    (bench.root / "lmdb").unlink()
+    write_dataset(bench.root, "Toy", {"train": 2, "val": 2})
+    path = bench.root / "json" / "Toy.json"
+    index = json.loads(path.read_text())
+    for group in index["Toy"].values():
+        group["val"] = group["train"]
+    path.write_text(json.dumps(index))
+    outcome = run(bench, nEpochs=1)
+    (warning,) = document(outcome)["training"]["selection"]["warnings"]
+    assert "4 of 4 val videos of Toy are in its train split" in warning
+    assert warning in (outcome.run_dir / "finetuning.log").read_text()
+
+
+def test_torchrun_is_refused(bench, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="torchrun"):
+        run(bench)
+
+
+def test_a_bug_leaves_its_traceback_in_the_log(bench, monkeypatch, capsys):
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(TrainingLoop, "_step", broken)
+    with pytest.raises(ZeroDivisionError):
+        run(bench)
+    assert "ZeroDivisionError: a bug" in (bench.root / "out" / "finetuning.log").read_text()
+    assert "a bug" not in capsys.readouterr().err
 
 
 def test_one_batch_per_epoch(bench):
