@@ -13,7 +13,6 @@ from effort_finetune.data.crop_dataset import CropOptions, crop_dataset, summary
 from effort_finetune.data.folder import index_crops, label_names, pack_crops
 from effort_finetune.data.index import SPLITS
 from effort_finetune.errors import UserError
-from effort_finetune.files import ensure_writable_dir
 from effort_finetune.host import Host
 
 NAME = "prepare"
@@ -70,7 +69,12 @@ def _common(parser: argparse.ArgumentParser, *folders: str) -> None:
     for folder in folders:
         help_text = f"{folder} in place of the configured one"
         parser.add_argument(
-            f"--{folder}", dest=f"setting:{folder}", nargs=1, default=argparse.SUPPRESS, help=help_text
+            f"--{folder}",
+            dest=f"setting:{folder}",
+            nargs=1,
+            metavar="FOLDER",
+            default=argparse.SUPPRESS,
+            help=help_text,
         )
 
 
@@ -94,7 +98,7 @@ def _crop(args: argparse.Namespace, host: Host, settings: Settings) -> int:
         args.size,
         args.margin,
     )
-    target = ensure_writable_dir(host.resolve(settings.rgb_dir) / args.name, what="rgb_dir")
+    target = host.resolve(settings.rgb_dir) / args.name
     reports = crop_dataset(args.videos, target, options, workers=args.jobs)
     for report in reports:
         if report.error or not report.crops:

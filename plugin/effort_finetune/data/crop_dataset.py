@@ -18,7 +18,7 @@ import numpy as np
 from effort_finetune.data.faces import Crop, LandmarkFinder, NoFace, crop_face, dlib_finder
 from effort_finetune.data.videos import find_videos, read_frames
 from effort_finetune.errors import UserError
-from effort_finetune.files import write_json
+from effort_finetune.files import ensure_writable_dir, write_json
 from effort_finetune.progress import track
 
 CLASSES = ("real", "fake")
@@ -96,10 +96,11 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
         workers: Processes.
 
     Raises:
-        UserError: No videos, two videos of one name, or no landmark model.
+        UserError: No videos, two videos of one name, no landmark model, or a target that cannot be written.
     """
     videos = list(_videos(source))
     _finder(options)  # its errors belong here, not into the reports of all videos
+    ensure_writable_dir(target, what="folder of the crops")
     job = partial(_crop_video, target=target, options=options)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
@@ -150,7 +151,6 @@ def _crop_video(label: str, name: str, path: Path, *, target: Path, options: Cro
         return VideoReport(title, crops=sum(1 for _ in frames.glob("*.png")), done_before=True)
     find = _finder(options)
     read = no_face = lost = 0
-    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".crop_", dir=target) as folder:
         images, points = Path(folder) / "frames", Path(folder) / "landmarks"
         try:

@@ -1,5 +1,7 @@
 import json
 import multiprocessing
+import runpy
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,7 +251,7 @@ def test_processes_make_the_same_crops(videos: Path, tmp_path: Path) -> None:
 
 def test_missing_model_folder_and_videos_are_user_errors(videos: Path, tmp_path: Path) -> None:
     for options in (CropOptions(), CropOptions(predictor=tmp_path / "none.dat")):
-        with pytest.raises(UserError, match="landmark model|needs dlib"):
+        with pytest.raises(UserError, match="landmark model|need dlib"):
             crop_dataset(videos, tmp_path / "out", options)
     with pytest.raises(UserError, match="real not found"):
         crop_dataset(tmp_path, tmp_path / "out", CropOptions(faces="cropped"))
@@ -327,3 +329,19 @@ def test_command_from_videos_to_a_checked_dataset(
     ):
         assert main(wrong) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", ["preprocess.py", "rearrange.py", "dataset2lmdb.py"])
+def test_the_hosts_preprocessing_commands_are_the_same_steps(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = EMBEDDED / "preprocessing" / script
+    assert len(path.read_text().splitlines()) <= 15
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    words = ["--videos", str(tmp_path), "--faces", "cropped"] if script == "preprocess.py" else []
+    monkeypatch.setattr(sys, "argv", [str(path), "Nobody", "--rgb_dir", str(tmp_path), *words])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(path), run_name="__main__")
+    assert left.value.code == 2
+    assert "error: " in capsys.readouterr().err
