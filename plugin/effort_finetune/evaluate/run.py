@@ -103,10 +103,8 @@ def evaluate_model(
     dtype = choose_autocast(settings.precision, _device(model)) if isinstance(autocast, str) else autocast
     samples = settings.bootstrap_samples if bootstrap_samples is None else bootstrap_samples
     chosen = {name: opened[name] for name in names}
-    done: dict[str, DatasetResult] = {}
-    for result in _results(model, host, settings, chosen, split, dtype, samples, output_dir, done):
-        done[result.name] = result
-    return DatasetResults(done)
+    evaluated = _results(model, host, settings, chosen, split, dtype, samples, output_dir)
+    return DatasetResults({result.name: result for result in evaluated})
 
 
 def evaluate(
@@ -140,19 +138,18 @@ def evaluate(
     settings, datasets, folder = _prepare(settings, host, weights, output_dir)
     device = choose_device(settings.device)
     autocast = choose_autocast(settings.precision, device)
+    model = _build(settings, host).to(device)
+    loading = time.perf_counter() - start
     with evaluation_log(folder / "evaluation.log"):
-        model = _build(settings, host).to(device)
-        loading = time.perf_counter() - start
-        logger.info("command: %s", shlex.join(command))
-        for line in model.load_report.lines():
+        logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
+        for line in (*model.load_report.lines(), model.status.line()):
             logger.info("%s", line)
         logger.info("device: %s, %s", device, autocast or "float32")
-        write_text(folder / "settings.yaml", yaml.safe_dump(settings.to_dict(), sort_keys=False))
         done: dict[str, DatasetResult] = {}
         failure: str | None = None
         try:
             for result in _results(
-                model, host, settings, datasets, "test", autocast, settings.bootstrap_samples, folder, done
+                model, host, settings, datasets, "test", autocast, settings.bootstrap_samples, folder
             ):
                 done[result.name] = result
                 logger.info("%s: %s", result.name, table.summary_line(result.block))
@@ -172,16 +169,26 @@ def evaluate(
             status="complete" if failure is None else "failed",
             reason=failure,
         )
-        path = results.write(folder / "results.json", document)
-        if done:
-            from effort_finetune.evaluate import report  # it draws: matplotlib takes a while to import
+        path = _save(folder, settings, document, {name: result.dataset for name, result in done.items()})
+    if failure is not None:
+        raise RunFailure(f"{failure}; what there is: {path}")
+    return path
 
-            report.write_html(folder / "report.html", [path], frames={n: r.dataset for n, r in done.items()})
-            logger.info("summary\n%s", table.results_table(document))
-            print(table.results_table(document))
-        if failure is not None:
-            raise RunFailure(f"{failure}; what there is: {path}")
-        logger.info("results: %s", path)
+
+def _save(
+    folder: Path, settings: Settings, document: dict[str, Any], frames: Mapping[str, FrameDataset]
+) -> Path:
+    """Writes settings, results and report, logs and prints the table; returns the results' path."""
+    from effort_finetune.evaluate import report  # it draws: matplotlib takes a while to import
+
+    tree = yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)
+    write_text(folder / "settings.yaml", tree)
+    path = results.write(folder / "results.json", document)
+    report.write_html(folder / "report.html", [path], frames=frames)
+    summary = table.results_table(document)
+    logger.info("summary\n%s", summary)
+    print(summary)
+    logger.info("results: %s", path)
     return path
 
 
@@ -238,10 +245,10 @@ def _results(
     autocast: torch.dtype | None,
     samples: int,
     output_dir: Path | None,
-    done: Mapping[str, DatasetResult],
 ) -> Iterator[DatasetResult]:
-    """Yields each dataset's result; ``done`` is what the caller has kept of them, for the failure."""
+    """Yields each dataset's result as soon as it is there."""
     device = _device(model)
+    done: dict[str, DatasetResult] = {}
     for name, dataset in datasets.items():
         try:
             loader = make_loader(
@@ -266,11 +273,12 @@ def _results(
             )
         except Exception as error:
             raise EvaluationFailure(
-                f"evaluating {name} failed: {type(error).__name__}: {error}", DatasetResults(dict(done))
+                f"evaluating {name} failed: {type(error).__name__}: {error}", DatasetResults(done)
             ) from error
+        done[name] = result
         yield result
         if result.block["status"] == "failed":
-            raise EvaluationFailure(result.block["reason"], DatasetResults(dict(done)))
+            raise EvaluationFailure(result.block["reason"], DatasetResults(done))
 
 
 def _device(model: nn.Module) -> torch.device:

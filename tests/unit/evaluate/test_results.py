@@ -145,6 +145,7 @@ def test_weights_that_are_no_checkpoint_are_a_user_error(bench, tmp_path):
             weights=tmp_path / "text.pth",
             output_dir=tmp_path / "out",
         )
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.fixture
