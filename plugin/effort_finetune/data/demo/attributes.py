@@ -104,6 +104,7 @@ class Delivery:
     Drawn anew, and alike, for every real and every fake video.
     """
 
+    black: float
     gain: np.ndarray
     gamma: float
     saturation: float
@@ -208,12 +209,13 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 def draw_delivery(rng: np.random.Generator) -> Delivery:
     """Draws a video's way to its viewer."""
     return Delivery(
+        black=rng.uniform(0.0, 0.06),
         gain=(rng.uniform(0.88, 1.1) * (1 + rng.normal(0, 0.025, 3))).astype(np.float32),
         gamma=rng.uniform(0.88, 1.15),
         saturation=rng.uniform(0.75, 1.2),
-        softness=rng.uniform(0.2, 0.85),
+        softness=rng.uniform(0.2, 0.75),
         sharpen=rng.uniform(0.0, 1.0),
-        jpeg_quality=int(rng.integers(72, 97)),
+        jpeg_quality=int(rng.integers(76, 97)),
     )
 
 

@@ -116,7 +116,7 @@ def deliver(frame: np.ndarray, way: Delivery) -> np.ndarray:
     """Grading, scaling, sharpening and JPEG, after any editing. Returns uint8 [256, 256, 3]."""
     grey = (frame @ _LUMA)[..., None]
     out = np.clip((grey + way.saturation * (frame - grey)) * way.gain, 0, 1)
-    out = np.power(out, way.gamma, dtype=np.float32)
+    out = way.black + (1 - way.black) * np.power(out, way.gamma, dtype=np.float32)
     out = cv2.GaussianBlur(out, (0, 0), way.softness)
     out = out + way.sharpen * (out - cv2.GaussianBlur(out, (0, 0), 1.2))
     image = np.clip(out * 255 + 0.5, 0, 255).astype(np.uint8)

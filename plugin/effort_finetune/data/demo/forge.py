@@ -80,12 +80,28 @@ def _statistics(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.nda
     return mean, np.sqrt(np.maximum(weight @ pixels**2 - mean**2, 0)) + 1e-3
 
 
+def _match_colours(image: np.ndarray, like: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Gives ``image`` the channel means and deviations (within limits) of ``like`` under ``mask``."""
+    (mean, spread), (wanted, wanted_spread) = _statistics(image, mask), _statistics(like, mask)
+    gain = np.clip(wanted_spread / spread, 0.6, 1.5)
+    return ((image - mean) * gain + wanted).astype(np.float32)
+
+
+def _match_detail(image: np.ndarray, like: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Scales the fine detail of ``image`` to the strength it has in ``like`` under ``mask``."""
+    base, other = (cv2.GaussianBlur(i, (0, 0), 1.5) for i in (image, like))
+    fine, wanted = image - base, like - other
+    gain = np.clip(_statistics(wanted, mask)[1].mean() / _statistics(fine, mask)[1].mean(), 0.4, 3.0)
+    return base + gain * fine
+
+
 def swap(target: Footage, donor: Footage, rng: np.random.Generator) -> list[Pair]:
     """Family A: the donor's inner face over the target's, through a wide soft mask.
 
-    The colours are matched in the mean and then shifted, as by a swap with imperfect colour correction.
+    Colours and fine detail are matched; then the colours are shifted, as by an imperfect correction.
     """
-    shift = rng.choice([-1, 1], 3) * rng.uniform(0.05, 0.15, 3)
+    # Tone curves per channel move the middle and leave black and white, which would tell on them, in place.
+    curve = np.exp(rng.choice([-1, 1], 3) * rng.uniform(0.08, 0.22, 3)).astype(np.float32)
     size, power = rng.uniform(0.85, 1.15, 2), rng.uniform(2.0, 3.0)
     wobble, blur = rng.normal(0, 0.03, 3), rng.uniform(3.0, 8.0)
     out = []
@@ -98,7 +114,9 @@ def swap(target: Footage, donor: Footage, rng: np.random.Generator) -> list[Pair
         shape = _ring(centre, (0.88 * gaze * size[0], 1.02 * gaze * size[1]), _tilt(landmarks), power, wobble)
         mask = _outline(shape, blur)
         (mean, _), (own, _) = _statistics(face, mask), _statistics(frame, mask)
-        face = np.clip(face * (own / (mean + 1e-3)) * (1 + shift), 0, 1)
+        tone = np.clip(np.log(own + 1e-3) / np.log(mean + 1e-3), 0.4, 2.5) * curve
+        face = np.power(np.clip(face, 0, 1), tone, dtype=np.float32)
+        face = np.clip(_match_detail(face, frame, mask), 0, 1)
         out.append((frame + mask[..., None] * (face - frame), mask))
     return out
 
@@ -142,9 +160,7 @@ def reenact(target: Footage, donor: Footage, rng: np.random.Generator) -> list[P
         axes = (float(axes[0] * size[0]), float(axes[1] * size[1]))
         centre = landmarks[pair].mean(0) - (0 if mouth else 0.08) * np.array([0, gaze])
         mask = _outline(_ring(centre, axes, _tilt(landmarks), power, wobble), blur)
-        (mean, spread), (own, own_spread) = _statistics(patch, mask), _statistics(frame, mask)
-        gain = np.clip(own_spread / spread, 0.6, 1.5)
-        patch = np.clip((patch - mean) * gain + own, 0, 1).astype(np.float32)
+        patch = np.clip(_match_colours(patch, frame, mask), 0, 1)
         out.append((_laplacian_blend(frame, patch, mask, 3), mask))
     return out
 
