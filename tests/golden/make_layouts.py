@@ -166,6 +166,13 @@ EFFORT: dict[str, Callable[[Path], None]] = {
     "state_dict.pth": lambda p: torch.save({"state_dict": detector()}, p),
     "model_state_dict.pth": lambda p: torch.save(trainer_state(detector(), "model_state_dict"), p),
     "ckpt_last.pth": lambda p: torch.save(trainer_state(detector(), "model"), p),
+    "ckpt_last_ours.pth": lambda p: torch.save(
+        {
+            **trainer_state(detector(), "model"), "format": "effort_finetune.train/1",
+            "order": torch.arange(4), "settings": {"nEpochs": 1},
+        },
+        p,
+    ),
     "nested.pth": lambda p: torch.save(
         trainer_state({"state_dict": prefixed(detector(), "module.")}, "model"), p  # type: ignore[arg-type]
     ),

@@ -131,6 +131,9 @@ class Settings:
     allow_pickle: bool = _setting(
         False, "read checkpoints that run code on loading; only for files you trust"
     )
+    allow_base_mismatch: bool = _setting(
+        False, "put an adapter on another base than its own; the results say so"
+    )
     residual_rank: int = _setting(
         1, "trainable rank k of each residual when plain CLIP is decomposed", _at_least(1)
     )

@@ -69,9 +69,15 @@ def new_head(hidden: int, seed: int) -> nn.Linear:
 
 
 def _read(settings: Settings, source: Path) -> Assembled:
-    checkpoint = read_checkpoint(source, allow_pickle=settings.allow_pickle, head_width=settings.head_width)
+    checkpoint = read_checkpoint(
+        source,
+        allow_pickle=settings.allow_pickle,
+        head_width=settings.head_width,
+        find_base=lambda name: _find_base(name, settings.clip_path),
+        allow_base_mismatch=settings.allow_base_mismatch,
+    )
     checkpoint.require_resolution(settings.resolution)
-    tower = tower_room.build_tower(tower_room.tower_config(checkpoint, source))
+    tower = tower_room.build_tower(tower_room.tower_config(checkpoint, checkpoint.source))
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)
     if checkpoint.head_outputs is None:
@@ -91,6 +97,13 @@ def _read(settings: Settings, source: Path) -> Assembled:
             rank,
         )
     return Assembled(tower, head, report)
+
+
+def _find_base(name: str, clip_path: str) -> Path | None:
+    """Offers ``clip_path`` as an adapter's base; a hub id only when it is the one the adapter names."""
+    if name == clip_path or Path(clip_path).expanduser().exists():
+        return tower_room.locate_clip(clip_path)
+    return None
 
 
 def _take_energies(checkpoint: Checkpoint, settings: Settings) -> dict[str, Tensor]:

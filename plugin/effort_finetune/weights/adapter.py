@@ -170,7 +170,15 @@ def apply(
         if f"{target}.weight_main" not in tensors:
             tensors[f"{target}.weight_main"] = _main_from_dense(target, base, adapter.tensors)
             derived[f"{target}.weight_main"] = "the base's dense weight less its smallest triplets"
-    return replace(adapter, layout=LAYOUT, tensors=tensors, derived=derived, notes=(*adapter.notes, *notes))
+    # The base's folder, if it is one, also tells what no tensor does: the tower's activation.
+    return replace(
+        adapter,
+        source=base.source,
+        layout=LAYOUT,
+        tensors=tensors,
+        derived=derived,
+        notes=(*adapter.notes, *notes),
+    )
 
 
 def _check_base(

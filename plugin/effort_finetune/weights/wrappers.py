@@ -14,6 +14,7 @@ from effort_finetune.errors import UserError
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
 PREFIXES = {"module.": "ddp", "_orig_mod.": "torch.compile"}
 MAX_DEPTH = 4
+OWN_FORMAT = "effort_finetune.train/"  # how the "format" of our ckpt_last.pth begins
 
 # Names that trainers put beside the weights. Anything else that holds tensors is not guessed at.
 TRAINING_STATE = {
@@ -73,8 +74,11 @@ def unwrap(content: Any, what: str) -> Unwrapped:
             break
         chosen = inner[0]
         result.wrappers.append(chosen)
+        ours = str(content.get("format", "")).startswith(OWN_FORMAT)
         for key, value in content.items():
-            if key != chosen:
+            if key != chosen and ours:
+                result.ignored[str(key)] = "training state of one of our runs"
+            elif key != chosen:
                 _classify(str(key), value, result)
         content = content[chosen]
     tensors: dict[str, torch.Tensor] = {}

@@ -6,7 +6,10 @@ import make_layouts as golden
 import pytest
 import torch
 
+from effort_finetune.errors import UserError
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.weights.adapter import save_adapter
+from effort_finetune.weights.reader import read_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +91,43 @@ def test_plain_clip_layouts_give_clips_features(tmp_path, images, name):
     torch.testing.assert_close(features, _reference_features(images, effort=False), rtol=1e-5, atol=2e-5)
     assert detector.status.ranks == (1,)
     assert set(detector.load_report.derived) >= {"head.weight", "head.bias"}
+
+
+def test_an_adapter_is_a_checkpoint_like_any_other(tmp_path, images):
+    """Saved from a detector over a CLIP folder, it scores the same, wherever that folder has gone."""
+    clip = tmp_path / "clip"
+    golden.clip_model().save_pretrained(clip)
+    settings = {"resolution": golden.RESOLUTION, "head_width": golden.HEAD_WIDTH}
+    trained = EffortFinetuneDetector({"clip_path": str(clip), **settings}).eval()
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            if parameter.requires_grad:
+                parameter += 0.1 * torch.randn_like(parameter)
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(path, trained.state_dict(), read_checkpoint(clip, head_width=golden.HEAD_WIDTH))
+    moved = clip.rename(tmp_path / "moved")
+
+    again = EffortFinetuneDetector(
+        {"pretrained_weights": str(path), "clip_path": str(moved), **settings}
+    ).eval()
+
+    with torch.no_grad():
+        torch.testing.assert_close(again({"image": images})["cls"], trained({"image": images})["cls"])
+    assert again.load_report.layout == "adapter"
+
+
+def test_a_base_that_is_not_the_adapters_needs_the_setting_and_is_noted(tmp_path):
+    settings = {"resolution": golden.RESOLUTION, "head_width": golden.HEAD_WIDTH}
+    base, other = tmp_path / "base", tmp_path / "other"
+    golden.clip_model().save_pretrained(base)
+    golden.clip_model(seed=1).save_pretrained(other)
+    path = tmp_path / "adapter.safetensors"
+    state = EffortFinetuneDetector({"clip_path": str(base), **settings}).state_dict()
+    save_adapter(path, state, read_checkpoint(base, head_width=golden.HEAD_WIDTH), base_name="gone/clip")
+    asked = {"pretrained_weights": str(path), "clip_path": str(other), **settings}
+
+    with pytest.raises(UserError, match="differs from the adapter's base gone/clip"):
+        EffortFinetuneDetector(asked)
+
+    detector = EffortFinetuneDetector({**asked, "allow_base_mismatch": True})
+    assert len(detector.load_report.to_dict()["notes"]) == 1
