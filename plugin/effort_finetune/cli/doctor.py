@@ -1,0 +1,86 @@
+"""``effort-finetune doctor``: would a run work here, and if not, what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from effort_finetune.cli import doctor_checks as checks
+from effort_finetune.cli.context import Context
+from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.errors import UserError
+from effort_finetune.host import Host, locate, open_host
+from effort_finetune.host.traps import Finding, find_traps
+
+NAME = "doctor"
+HELP = "Check the machine, the host, the data and the weights; every finding comes with its cure."
+
+_MARKS = {"ok": "ok", "note": "note", "warning": "WARN", "error": "ERROR"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_settings_arguments(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Prints the findings; 0 when no finding is an error, else 1."""
+    findings = list(_examine(args, context))
+    ok = all(finding.level != "error" for finding in findings)
+    if args.json:
+        print(json.dumps({"ok": ok, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        return 0 if ok else 1
+    area = ""
+    for finding in findings:
+        if finding.area != area:
+            area = finding.area
+            print(area)
+        print(f"  {_MARKS[finding.level]:<5} {finding.what}")
+        if finding.cure:
+            print(f"        -> {finding.cure}")
+    numbers = {level: sum(finding.level == level for finding in findings) for level in ("error", "warning")}
+    print(f"{numbers['error']} errors, {numbers['warning']} warnings")
+    return 0 if ok else 1
+
+
+def _examine(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
+    yield from checks.machine()
+    try:
+        host = open_host(locate(args.host, script=context.script))
+    except UserError as error:
+        yield from _as_findings("host", error)
+        return
+    yield from checks.host(host)
+    yield from _guarded("host", lambda: checks.installation(host))
+    yield from find_traps(host)
+    yield from _guarded("settings", lambda: _with_settings(args, context, host))
+
+
+def _with_settings(args: argparse.Namespace, context: Context, host: Host) -> Iterator[Finding]:
+    _, settings = open_run(args, context, mode="test")
+    yield Finding("settings", "ok", f"{settings.model_name}: all keys known, all values in bounds")
+    yield from _guarded("device", lambda: checks.device(settings))
+    yield from _guarded("weights", lambda: checks.weights(settings))
+    yield from _guarded("data", lambda: checks.datasets(host, settings))
+    yield from checks.disk(host, settings)
+
+
+def _guarded(area: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yields a check's findings, and as one more the user error that ended it."""
+    try:
+        yield from check()
+    except UserError as error:
+        yield from _as_findings(area, error)
+
+
+def _as_findings(area: str, error: UserError) -> Iterator[Finding]:
+    for each in getattr(error, "errors", (error,)):
+        clauses = [each.what]
+        if each.got is not None:
+            clauses.append(f"got {each.got}")
+        if each.expected is not None:
+            clauses.append(f"expected {each.expected}")
+        yield Finding(area, "error", " ".join("; ".join(clauses).split()), each.next_step or "")

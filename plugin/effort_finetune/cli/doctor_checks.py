@@ -1,0 +1,203 @@
+"""The single checks of ``effort-finetune doctor``; each yields findings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from effort_finetune.config import Settings
+from effort_finetune.data.index import SPLITS, Video, available_datasets, load_index
+from effort_finetune.data.sources import open_source
+from effort_finetune.errors import UserError
+from effort_finetune.evaluate.device import choose_autocast, choose_device
+from effort_finetune.host import Host
+from effort_finetune.host.installation import read_record, status
+from effort_finetune.host.transaction import is_interrupted
+from effort_finetune.host.traps import Finding
+from effort_finetune.weights.reader import read_checkpoint
+
+_PACKAGES = ("torch", "transformers", "numpy", "albumentations", "lmdb", "opencv-python-headless")
+_OLDEST_PYTHON = (3, 10)
+
+#: A fine-tuned ViT-L/14 is 1.2 GB on disk; a run keeps last, best and published, and writes one aside.
+_ROOM_NEEDED = 5 * 2**30
+
+
+def machine() -> Iterator[Finding]:
+    """Python, packages, processors and accelerators."""
+    supported = sys.version_info >= _OLDEST_PYTHON
+    yield Finding(
+        "machine",
+        "ok" if supported else "error",
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        "" if supported else f"use Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer",
+    )
+    versions = []
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            yield Finding("machine", "error", f"{package} is not installed", f"pip install {package}")
+    yield Finding("machine", "ok", ", ".join(versions))
+    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        accelerators.append("Apple GPU (MPS)")
+    yield Finding("machine", "ok", f"{os.cpu_count()} CPU cores, {', '.join(accelerators) or 'no GPU'}")
+
+
+def host(host: Host) -> Iterator[Finding]:
+    """Which host it is and at which commit."""
+    commit = f"commit {host.commit[:12]}" if host.commit else "not under git"
+    yield Finding("host", "ok", f"{host.name} at {host.root}, {commit}")
+    if host.dirty:
+        yield Finding(
+            "host",
+            "note",
+            "tracked files of the host have local edits beside the plugin's own",
+            "results record this as dirty; commit the edits to make them reproducible",
+        )
+
+
+def installation(host: Host) -> Iterator[Finding]:
+    """Whether the plugin is in the host, whole, and the host's modules import."""
+    if host.kind == "embedded":
+        yield Finding("host", "ok", "the plugin is built in")
+    else:
+        yield from _installed_files(host)
+    name = f"{host.dataset_class.__name__} imports"
+    stand_ins = host.provenance()["stand_ins"]
+    if stand_ins:
+        name += f", without the packages it does not need here: {', '.join(sorted(stand_ins))}"
+    yield Finding("host", "ok", name)
+
+
+def _installed_files(host: Host) -> Iterator[Finding]:
+    cure = f"effort-finetune install {host.root}"
+    if is_interrupted(host.root):
+        yield Finding("host", "error", "an install or uninstall was cut off here", cure)
+        return
+    record = read_record(host.root)
+    wrong = [file for file in status(host) if file.state not in ("ok", "edited beside")]
+    if not record and all(file.state == "not installed" for file in wrong):
+        yield Finding("host", "warning", "the plugin is not installed in this host", cure)
+    elif wrong:
+        files = ", ".join(f"{file.path} ({file.state})" for file in wrong)
+        yield Finding("host", "error", f"the plugin's files are not as installed: {files}", cure)
+    else:
+        yield Finding("host", "ok", f"overlay and patches in place, by version {record.get('version')}")
+
+
+def device(settings: Settings) -> Iterator[Finding]:
+    """The device and arithmetic a run would take."""
+    chosen = choose_device(settings.device)
+    dtype = choose_autocast(settings.precision, chosen)
+    arithmetic = "float32" if dtype is None else f"{dtype} autocast".removeprefix("torch.")
+    yield Finding("device", "ok", f"runs take {chosen} in {arithmetic}")
+    if chosen.type == "cpu":
+        yield Finding(
+            "device",
+            "note",
+            "no GPU: a ViT-L/14 trains, slowly",
+            "tune_mode: head, or a machine with a GPU, for large datasets",
+        )
+
+
+def weights(settings: Settings) -> Iterator[Finding]:
+    """The checkpoint or the CLIP a run would start from."""
+    if settings.pretrained_weights is not None:
+        checkpoint = read_checkpoint(
+            settings.pretrained_weights,
+            allow_pickle=settings.allow_pickle,
+            head_width=settings.head_width,
+        )
+        wrong_size = checkpoint.resolution != settings.resolution
+        yield Finding(
+            "weights",
+            "error" if wrong_size else "ok",
+            f"{settings.pretrained_weights}: layout {checkpoint.layout}, {checkpoint.resolution} px",
+            f"set resolution: {checkpoint.resolution}" if wrong_size else "",
+        )
+        return
+    path = Path(settings.clip_path)
+    if path.exists():
+        yield Finding("weights", "ok", f"CLIP at {path}")
+    elif _in_hub_cache(settings.clip_path):
+        yield Finding("weights", "ok", f"CLIP {settings.clip_path} in the local hub cache")
+    else:
+        yield Finding(
+            "weights",
+            "warning",
+            f"no checkpoint is named, and CLIP {settings.clip_path} is not on this machine",
+            "give --pretrained_weights an Effort checkpoint, or --clip_path a CLIP folder; a hub id is "
+            "downloaded at the first run",
+        )
+
+
+def _in_hub_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:  # a path that is not there
+        return False
+
+
+def datasets(host: Host, settings: Settings) -> Iterator[Finding]:
+    """Each dataset's index, labels and frames; those the settings name have to be there."""
+    named = [*settings.train_dataset, *(settings.val_dataset or ()), *settings.test_dataset]
+    available = available_datasets(host, settings)
+    if not named and not available:
+        raise UserError(
+            "no dataset",
+            got=f"no JSON in {host.resolve(settings.dataset_json_folder)}",
+            next_step="effort-finetune demo makes one; effort-finetune prepare builds yours",
+        )
+    for name in dict.fromkeys([*named, *available]):
+        try:
+            yield from _dataset(host, settings, name)
+        except UserError as error:
+            got = f"; got {error.got}" if error.got is not None else ""
+            what = f"{name}: {error.what}{got}"
+            yield Finding("data", "error" if name in named else "warning", what, error.next_step or "")
+
+
+def _dataset(host: Host, settings: Settings, name: str) -> Iterator[Finding]:
+    index = load_index(host, settings, name)
+    videos = {split: [v for v in index.walk(split) if isinstance(v, Video)] for split in SPLITS}
+    labels = {video.label_name for split in SPLITS for video in videos[split]}
+    unknown = sorted(labels - set(settings.label_dict))
+    if unknown:
+        raise UserError(
+            f"labels outside label_dict: {', '.join(unknown)}",
+            next_step=f"add `{unknown[0]}: 0` (real) or `: 1` (fake) to label_dict in the YAML",
+        )
+    paths = [path for split in SPLITS for video in videos[split] for path in video.frames]
+    if not paths:
+        raise UserError("the index lists no frame", next_step=f"effort-finetune check-data {name}")
+    source = open_source(host, settings, name, paths)
+    counts = ", ".join(f"{len(videos[split])} {split}" for split in SPLITS)
+    yield Finding("data", "ok", f"{name}: {counts} videos; {source.kind} at {source.location}")
+
+
+def disk(host: Host, settings: Settings) -> Iterator[Finding]:
+    """Room for checkpoints where a run would write them."""
+    folder = Path(settings.output_dir) if settings.output_dir else host.resolve(settings.log_dir)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    enough = free >= _ROOM_NEEDED
+    yield Finding(
+        "disk",
+        "ok" if enough else "warning",
+        f"{free / 2**30:.0f} GiB free for {folder}",
+        "" if enough else f"a ViT-L/14 run writes up to {_ROOM_NEEDED / 2**30:.0f} GiB; choose --output_dir",
+    )
+    if not os.access(existing, os.W_OK):
+        yield Finding("disk", "error", f"{existing} cannot be written", "choose another --output_dir")
