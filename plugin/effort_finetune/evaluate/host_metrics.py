@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from effort_finetune.evaluate.scoring import Scores
     from effort_finetune.host import Host
+
+logger = logging.getLogger(__name__)
 
 #: What a host returns beside scalars: the arrays it was given.
 _ARRAYS = ("pred", "label")
@@ -33,14 +39,20 @@ def host_metrics(host: Host, scores: Scores, paths: Sequence[str]) -> dict[str, 
     """
     if not len(scores.index):
         return {"values": None, "null_reasons": {"get_test_metrics": "no sample was scored"}}
+    output = io.StringIO()
     try:
-        # Copies: upstream's function writes into y_true.
-        returned = host.get_test_metrics(
-            y_pred=scores.prob.copy(), y_true=scores.label.copy(), img_names=list(paths)
-        )
+        # What it prints or warns of on the way is for the log; what it could not compute is recorded below.
+        with contextlib.redirect_stdout(output), warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            # Copies: upstream's function writes into y_true.
+            returned = host.get_test_metrics(
+                y_pred=scores.prob.copy(), y_true=scores.label.copy(), img_names=list(paths)
+            )
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".strip()
         return {"values": None, "null_reasons": {"get_test_metrics": reason}}
+    for line in (*output.getvalue().splitlines(), *(str(w.message) for w in warned)):
+        logger.debug("host's get_test_metrics: %s", line)
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for name, value in returned.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -53,6 +54,31 @@ def test_a_host_that_raises_is_a_reason(bench, detector, monkeypatch):
     assert block["host_metrics"]["values"] is None
     assert "ZeroDivisionError" in block["host_metrics"]["null_reasons"]["get_test_metrics"]
     assert block["status"] == "complete"
+
+
+def test_what_a_host_prints_warns_or_cannot_compute(bench, detector, monkeypatch, capsys, recwarn):
+    def noisy(self, y_pred, y_true, img_names):
+        print("shape of everything")
+        warnings.warn("no positive samples", stacklevel=1)
+        y_true[:] = 7
+        return {
+            "auc": np.float32(0.5),
+            "video_auc": float("nan"),
+            "pred": y_pred,
+            "label": y_true,
+            "note": "x",
+        }
+
+    bench.write("ToyA")
+    monkeypatch.setattr(type(bench.host), "get_test_metrics", noisy)
+    result = evaluate_model(detector, bench.host, bench.settings(), ["ToyA"]).datasets["ToyA"]
+    assert result.block["host_metrics"] == {
+        "values": {"auc": 0.5, "video_auc": None},
+        "null_reasons": {"video_auc": "the host returned nan"},
+    }
+    assert set(result.scores.label.tolist()) == {0, 1}
+    assert capsys.readouterr().out == ""
+    assert not [w for w in recwarn if "no positive" in str(w.message)]
 
 
 def test_one_class_gives_null_and_the_run_goes_on(bench, detector):
