@@ -8,6 +8,7 @@ and every reader of weights can open it as ``{'model': state dict, ...}``.
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,24 @@ def save_best(path: Path, model: nn.Module) -> Path:
     return atomic_write(path, lambda temporary: torch.save(state, temporary))
 
 
+def carry_best(folder: Path, target: Path) -> None:
+    """Brings the selected weights of a resumed run into its new folder; nothing to do in the old one.
+
+    Raises:
+        UserError: If they are gone: no later epoch could be compared with them.
+    """
+    source = folder / BEST_NAME
+    if not source.is_file():
+        raise UserError(
+            "--resume",
+            got=f"{folder} without its {BEST_NAME}",
+            expected="the run's folder as it was left",
+            next_step="start a new run from its last weights with --pretrained_weights",
+        )
+    if source.resolve() != target.resolve():
+        atomic_write(target, lambda temporary: shutil.copyfile(source, temporary))
+
+
 def save_last(path: Path, *, model: nn.Module, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
     """Writes everything a run needs to go on exactly as if it had not stopped.
 
@@ -66,6 +85,12 @@ def save_last(path: Path, *, model: nn.Module, settings: Mapping[str, Any], stat
         **state,
     }
     return atomic_write(path, lambda temporary: torch.save(document, temporary))
+
+
+def folder_of(resume: Path | str) -> Path:
+    """Returns the run folder that ``resume`` names, by itself or by a checkpoint in it."""
+    path = Path(resume)
+    return path if path.is_dir() else path.parent
 
 
 def load_last(path: Path | str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effort_finetune.files import atomic_write, ensure_writable_dir
-from effort_finetune.train.checkpoint import BEST_NAME, LAST_NAME
+from effort_finetune.train.checkpoint import BEST_NAME, LAST_NAME, folder_of
 from effort_finetune.train.logs import LOG_NAME
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def prepare_paths(settings: Settings, host: Host) -> RunPaths:
     if settings.output_dir is not None:
         folder = Path(settings.output_dir)
     else:
-        folder = _resumed_folder(settings) or _new_folder(settings, host)
+        resumed = None if settings.resume is None else folder_of(settings.resume)
+        folder = _new_folder(settings, host) if resumed is None else resumed
         shared_logs.append(host.resolve("training/logs") / LOG_NAME)
         folders["folder of the host's log (choose another with --output_dir)"] = shared_logs[0].parent
     published = published_path(settings)
@@ -109,10 +110,3 @@ def _new_folder(settings: Settings, host: Host) -> Path:
         folder = folder.with_name(f"{name}_{number}")
         number += 1
     return folder
-
-
-def _resumed_folder(settings: Settings) -> Path | None:
-    if settings.resume is None:
-        return None
-    path = Path(settings.resume)
-    return path if path.is_dir() else path.parent

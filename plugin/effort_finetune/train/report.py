@@ -77,7 +77,7 @@ def write_results(
     """
     best = session.paths.best
     measured = None
-    if best.is_file():
+    if best in session.written:
         measured = {"path": str(best), "sha256": sha256_file(best), "layout": "deepfakebench"}
     document = results_file.build(
         kind="finetuning",

@@ -22,7 +22,7 @@ from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
 from effort_finetune.train.interrupt import InterruptGuard
 from effort_finetune.train.logs import FILES_ONLY, run_logger
 from effort_finetune.train.loop import Interrupted
-from effort_finetune.train.paths import RunPaths, publish
+from effort_finetune.train.paths import publish
 from effort_finetune.train.report import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.session import Session
 from effort_finetune.train.setup import Prepared, build_session, prepare
@@ -79,7 +79,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
                 session.run()
                 tested = _test_selected(session, prepared, host, timings)
         except (Interrupted, KeyboardInterrupt):
-            failure = RunFailure(_interrupted(command, paths))
+            failure = RunFailure(_interrupted(command, session))
         except EvaluationFailure as error:
             tested, failure = error.results, error
         except RunFailure as error:
@@ -139,14 +139,16 @@ def _test_selected(
     return tested
 
 
-def _interrupted(command: Sequence[str], paths: RunPaths) -> str:
-    if not paths.last.is_file():
+def _interrupted(command: Sequence[str], session: Session) -> str:
+    last = session.paths.last
+    state = str(last) if last in session.written else session.settings.resume
+    if state is None:
         return "interrupted before there was anything to save"
     words = list(command)
     if "--resume" in words:
         at = words.index("--resume")
         del words[at : at + 2]
-    return f"interrupted; go on with: {_shell([*words, '--resume', str(paths.last)])}"
+    return f"interrupted; go on with: {_shell([*words, '--resume', state])}"
 
 
 def _shell(command: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
@@ -76,6 +77,8 @@ class Session:
             higher_is_better=self.selector.higher_is_better,
         )
         self.progress = EpochProgress(s.start_epoch)
+        #: Checkpoints of this run; a folder used before may hold another run's under the same names.
+        self.written: set[Path] = set()
         self._rng: Mapping[str, Any] | None = None
         self.loop.on_record = self._record
 
@@ -96,20 +99,19 @@ class Session:
         total = self.settings.nEpochs * batches
         with bar(total=total, initial=done, desc="fine-tuning", unit="batch") as progress:
 
-            def advance(count: int, loss: float) -> None:
+            def advance_bar(count: int, loss: float) -> None:
                 progress.set_postfix(epoch=self.progress.epoch, loss=f"{loss:.4f}", refresh=False)
                 progress.update(count)
 
-            self.loop.on_step = advance
+            self.loop.on_step = advance_bar
             while self.progress.epoch < self.end_epoch and not self.stopping.should_stop:
                 try:
                     self._epoch()
                 except (Interrupted, RunFailure):
                     self.save_last()
                     raise
-        self.save_last()
         if self.selector.needs_fallback:
-            checkpoint.save_best(self.paths.best, self.model)
+            self.save_best()
 
     def _epoch(self) -> None:
         epoch, number = self.progress.epoch, self.progress.epoch - self.settings.start_epoch + 1
@@ -128,13 +130,14 @@ class Session:
             {name: result.metric("loss") for name, result in results.items()},
         )
         if selected:
-            checkpoint.save_best(self.paths.best, self.model)
+            self.save_best()
         if results:
             self.stopping.update(self._epoch_value(results))
         self._write_history(epoch, rate, results, seconds, selected)
         advance(self.scheduler)
         self.progress = EpochProgress(epoch + 1)
-        if number % self.settings.save_epoch == 0:
+        finished = self.progress.epoch == self.end_epoch or self.stopping.should_stop
+        if finished or number % self.settings.save_epoch == 0:
             self.save_last()
 
     def _validate(self) -> tuple[Mapping[str, DatasetResult], float]:
@@ -204,6 +207,11 @@ class Session:
             describe_memory(self.loop.device),
         )
 
+    def save_best(self) -> None:
+        """Writes ``ckpt_best.pth``: the weights as they are now."""
+        checkpoint.save_best(self.paths.best, self.model)
+        self.written.add(self.paths.best)
+
     def save_last(self) -> None:
         """Writes ``ckpt_last.pth``: all that :meth:`restore` needs."""
         checkpoint.save_last(
@@ -222,12 +230,14 @@ class Session:
                 "history": self.history,
             },
         )
+        self.written.add(self.paths.last)
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Any], folder: Path) -> None:
         """Takes up a run where :meth:`save_last` left it, in the middle of an epoch too.
 
         Args:
             saved: From :func:`effort_finetune.train.checkpoint.load_last`.
+            folder: Where it was saved; its best checkpoint comes along if this run has another folder.
 
         Raises:
             UserError: If its settings are those of another run or its tensors do not fit.
@@ -239,6 +249,9 @@ class Session:
         self.progress = EpochProgress.from_state(saved["progress"])
         self.history = list(saved["history"])
         self._rng = saved["rng"]
+        if self.selector.best is not None:
+            checkpoint.carry_best(folder, self.paths.best)
+            self.written.add(self.paths.best)
 
     def _restore_rng(self) -> None:
         if self._rng is not None:

@@ -143,8 +143,8 @@ def build_session(
         guard=guard,
         board=board,
     )
-    if prepared.saved is not None:
-        session.restore(prepared.saved)
+    if prepared.saved is not None and settings.resume is not None:
+        session.restore(prepared.saved, checkpoint.folder_of(settings.resume))
         logger.info("resumed at epoch %d, batch %d", session.progress.epoch, session.progress.batches)
     return session
 

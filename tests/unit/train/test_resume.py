@@ -132,6 +132,32 @@ def test_a_longer_run_goes_on_from_a_finished_one(bench):
     assert_equal(weights(whole / "ckpt_best.pth"), weights(on / "ckpt_best.pth"))
 
 
+def test_the_selected_weights_come_along_to_another_folder(bench):
+    """Even if no later epoch is better: here the run had ended already."""
+    run = whole_run(bench, nEpochs=1)
+    flags = {**RUN, "nEpochs": 1, "resume": str(run), "test_dataset": ["Toy"]}
+    settings = bench.settings(**flags, output_dir=str(bench.root / "on"))
+    on = finetune(settings, bench.host, command=COMMAND)
+    assert_equal(weights(run / "ckpt_best.pth"), weights(on.best_path))
+    assert on.published_path.is_file()
+    (run / "ckpt_best.pth").unlink()
+    with pytest.raises(UserError, match="without its ckpt_best.pth"):
+        finetune(settings, bench.host, command=COMMAND)
+
+
+def test_another_runs_checkpoints_in_the_folder_are_not_taken_for_ours(bench, monkeypatch):
+    folder = whole_run(bench, nEpochs=1)
+
+    def interrupted(self: TrainingLoop, *args: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingLoop, "_step", interrupted)
+    settings = bench.settings(**RUN, output_dir=str(folder), save_to=None)
+    with pytest.raises(RunFailure, match="before there was anything to save"):
+        finetune(settings, bench.host, command=COMMAND)
+    assert json.loads((folder / "results.json").read_text())["checkpoint"] is None
+
+
 def test_other_settings_are_refused_by_name(bench):
     short = whole_run(bench, nEpochs=1)
     settings = bench.settings(**{**RUN, "train_batchSize": 2, "optimizer.lr": 0.5}, resume=str(short))

@@ -338,6 +338,9 @@ def test_save_epoch_spaces_the_writes(bench, monkeypatch):
     monkeypatch.setattr(checkpoint, "save_last", spy)
     run(bench, nEpochs=3, save_epoch=2)
     assert written == [2, 3], "after two epochs, and at the end whatever the spacing"
+    written.clear()
+    run(bench, nEpochs=2, save_epoch=1)
+    assert written == [1, 2], "once an epoch: the file of a ViT-L has 1.2 GB"
 
 
 def test_balanced_weights_know_the_training_counts(bench, monkeypatch):
