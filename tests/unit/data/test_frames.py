@@ -1,7 +1,6 @@
 import json
 import pickle
 import random
-import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -81,9 +80,9 @@ def test_pixels_equal_the_hosts_test_path_to_the_bit(bench: Bench, monkeypatch: 
         def init_data_aug_method(self) -> None:
             """Real hosts build an augmentation for tests too, with arguments albumentations 2 refuses."""
 
-    module = sys.modules[bench.host.dataset_class.__module__]
-    if hasattr(module, "dlib"):  # the fork builds a face detector that it never calls
-        monkeypatch.setattr(module, "dlib", SimpleNamespace(get_frontal_face_detector=lambda: None))
+    names = bench.host.dataset_class.__init__.__globals__
+    if "dlib" in names:  # the fork builds a face detector that it never calls
+        monkeypatch.setitem(names, "dlib", SimpleNamespace(get_frontal_face_detector=lambda: None))
     config = settings.to_dict() | {"test_dataset": "UADFV", "with_mask": False, "with_landmark": False}
     ours = [(dataset[index], dataset.load_rgb(index)) for index in range(len(dataset))]
     lmdb_pool.close_all()  # the host opens the environment itself, and lmdb 2 wants only one
