@@ -33,7 +33,6 @@ from trainer import TRAINER, Trainer, checkpoint
 from trainer.setup import build_model, split_loader
 
 SETTING_FLAGS = ("train_dataset", "test_dataset", "pretrained_weights", "resume", "output_dir")
-METRICS = ("acc", "auc", "eer", "ap", "video_acc", "video_auc", "video_eer")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,9 +68,6 @@ def settings_of(arguments: Sequence[str]) -> dict[str, Any]:
         config["task_target"] = known.task_target
     if config.get("SWA"):
         raise SettingError("SWA is true, but this bench has no stochastic weight averaging")
-    metric = config.get("metric_scoring", "auc")
-    if metric not in METRICS:
-        raise SettingError(f"metric_scoring is '{metric}', expected one of: {', '.join(METRICS)}")
     return config
 
 
@@ -83,8 +79,7 @@ def seed_everything(seed: int) -> None:
 
 
 def val_loaders(config: dict[str, Any]) -> dict[str, DataLoader]:
-    """Return the loaders that choose the best epoch: of ``val_dataset``, else of the training sets' val
-    splits.
+    """Return the loaders that choose the best epoch: val splits of ``val_dataset`` or the training sets.
 
     A training set without a val split gives none; a ``val_dataset`` without one is an error.
     """
@@ -113,8 +108,7 @@ def train_loader(config: dict[str, Any]) -> DataLoader:
 
 
 def trainer_class(config: dict[str, Any]) -> type:
-    """Return the trainer that ``trainer`` names; without that setting the one named like the model, else
-    ours."""
+    """Return the trainer that ``trainer`` names; without that setting the model's own, else the bench's."""
     name = config["trainer"] if "trainer" in config else config["model_name"]
     if name is None or ("trainer" not in config and name not in TRAINER):
         return Trainer

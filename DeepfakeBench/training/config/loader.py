@@ -4,6 +4,7 @@ before."""
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,20 +94,16 @@ def _from_root(key: str, value: Any) -> Any:
 
 
 def parse_value(words: Sequence[str]) -> Any:
-    """Turn the words after a flag into a value: YAML's types, ``1e-4`` as a number, several words as a
-    list."""
+    """Turn the words after a flag into a value: YAML's types, ``1e-4`` a number, several words a list."""
     values = []
     for word in words:
         try:
             value = yaml.safe_load(word)
         except yaml.YAMLError:
             value = word
-        if isinstance(value, str):
-            try:
-                # YAML 1.1 reads 1e-4 as text.
-                value = float(value)
-            except ValueError:
-                value = word
+        # YAML 1.1 reads 1e-4 as text.
+        if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", word):
+            value = float(word)
         values.append(value)
     return values[0] if len(values) == 1 else values
 

@@ -23,7 +23,11 @@ LANDMARKS = 81
 
 
 def _names(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else list(value)
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise DatasetError(f"dataset '{repeated[0]}' is named twice")
+    return names
 
 
 class DeepfakeAbstractBaseDataset(Dataset):

@@ -62,7 +62,7 @@ def predict(
             # Outside no_grad: the contract lets a detector use gradients in its losses.
             for name, value in model.get_losses(data_dict, predictions).items():
                 recorders.setdefault(name, Recorder()).update(value, num=len(data_dict["label"]))
-            probs.append(predictions["prob"].detach().double().reshape(-1).cpu())
+            probs.append(predictions["prob"].detach().reshape(-1).cpu().double())
             labels.append(data_dict["label"].cpu())
             if features:
                 feats.append(predictions["feat"].detach().float().cpu())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Results = dict[str, dict[str, float | None]]
+METRICS = ("acc", "auc", "eer", "ap", "video_acc", "video_auc", "video_eer")
 LOWER_IS_BETTER = ("eer", "video_eer")
 
 
@@ -64,8 +65,8 @@ class Trainer:
         writers: TensorBoard writers by ``<phase>/<dataset>``; the caller closes them.
 
     Raises:
-        SettingError: Weight averaging was asked for, or the device or the checkpoint to resume cannot
-            be used.
+        SettingError: Weight averaging was asked for, or the metric, the device or the checkpoint to resume
+            cannot be used.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class Trainer:
     ) -> None:
         if swa_model is not None:
             raise SettingError("this bench has no stochastic weight averaging; set SWA: false")
+        if metric_scoring not in METRICS:
+            raise SettingError(f"metric_scoring is '{metric_scoring}', expected one of: {', '.join(METRICS)}")
         self.config = config
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -116,6 +119,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if not self.distributed:
             torch.set_rng_state(state["rng"])
+            if self.device.type == "cuda" and state["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         if self.scheduler is not None and state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.start_epoch = state["epoch"] + 1
@@ -255,6 +260,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
                 "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
                 "epoch": epoch,
                 "best_score": self.best_score,
                 "best_results": self.best_results,

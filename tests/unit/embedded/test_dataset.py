@@ -209,4 +209,5 @@ class TestUserErrors:
         assert "mode is 'eval'" in message("eval")
         assert "test_dataset names no dataset" in message(test_dataset=[])
         assert "frame_sampling is 'random'" in message(frame_sampling="random")
+        assert message(test_dataset=["DemoA", "DemoA"]) == "dataset 'DemoA' is named twice"
         assert "frame_num is 0" in message(frame_num={"test": 0})

@@ -67,6 +67,7 @@ def test_shipped_files(training, mode):
         (["null"], None),
         (["A", "B"], ["A", "B"]),
         (["DemoA"], "DemoA"),
+        (["nan"], "nan"),
     ],
 )
 def test_values(words, value):
