@@ -16,10 +16,9 @@ same base: one over the targeted weights, one over every other tensor that the a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,11 @@ from effort_finetune import __version__
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write
 from effort_finetune.model import svd
+from effort_finetune.progress import track
+from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
-from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 
 LAYOUT = "adapter"
-METADATA_KEY = "effort_finetune_adapter"
-FORMAT_VERSION = 1
-_OWN_LEAVES = (*RESIDUAL_LEAVES, LOSS_LEAF)
 _BASE_LEAVES = ("S_base", "U_base", "V_base")
 # Rounding of main to float32, a few units in the last place of its largest entry.
 _SAME_MAIN = 8 * torch.finfo(torch.float32).eps
@@ -45,48 +42,6 @@ _SAME_MAIN = 8 * torch.finfo(torch.float32).eps
 _GAP = 1e-6
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class AdapterInfo:
-    """What an adapter says about itself, from the header of its file.
-
-    Attributes:
-        base: ``name``, ``layout``, ``file_sha256``, ``targeted_sha256`` and ``frozen_sha256`` of its base.
-        targets: Names of the decomposed modules inside the tower.
-        rank: Residual rank k.
-        preprocessing: ``resolution``, ``mean``, ``std`` and ``interpolation`` of the input.
-        settings: The run's settings, or ``None`` when they are not known.
-        settings_digest: Their digest.
-        code_version: Version of this package that wrote it.
-    """
-
-    base: Mapping[str, str]
-    targets: tuple[str, ...]
-    rank: int
-    preprocessing: Mapping[str, Any]
-    settings: Mapping[str, Any] | None
-    settings_digest: str | None
-    code_version: str
-    format_version: int = FORMAT_VERSION
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str], what: str) -> AdapterInfo:
-        """Parses a safetensors header.
-
-        Raises:
-            UserError: If it was written by a later format or is not what :func:`save_adapter` writes.
-        """
-        try:
-            document = json.loads(metadata[METADATA_KEY])
-            if document["format_version"] != FORMAT_VERSION:
-                raise UserError(
-                    what, got=f"adapter format {document['format_version']}", expected=f"{FORMAT_VERSION}",
-                    next_step="update effort-finetune",
-                )  # fmt: skip
-            return cls(**{**document, "targets": tuple(document["targets"])})
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(what, got=f"a damaged adapter header ({error!r})") from error
 
 
 def save_adapter(
@@ -116,7 +71,7 @@ def save_adapter(
     if not targets:
         raise UserError("adapter", got="a state dict without residuals", expected="a decomposed model")
     tensors = {
-        key: state[key] for key in state if key.startswith("head.") or key.rpartition(".")[2] in _OWN_LEAVES
+        key: state[key] for key in state if key.startswith("head.") or key.rpartition(".")[2] in OWN_LEAVES
     }
     tensors.update(_triplets_to_store(targets, state, base))
     tensors.update(_trained_beside(targets, state, base))
@@ -125,7 +80,7 @@ def save_adapter(
             "name": base_name or str(base.path),
             "layout": base.layout,
             "file_sha256": base.sha256,
-            **_identity(base, targets, tensors),
+            **identity(base, targets, tensors),
         },
         targets=tuple(target.removeprefix("backbone.") for target in targets),
         rank=state[f"{targets[0]}.S_residual"].shape[0],
@@ -162,7 +117,7 @@ def apply(
     tensors = {
         key: tensor
         for key, tensor in base.tensors.items()
-        if key.startswith("backbone.") and not _belongs(key, targets, ("weight", *_OWN_LEAVES))
+        if key.startswith("backbone.") and not _belongs(key, targets, ("weight", *OWN_LEAVES))
     }
     tensors.update({k: t for k, t in adapter.tensors.items() if k.rpartition(".")[2] not in _BASE_LEAVES})
     derived = {}
@@ -193,7 +148,7 @@ def _check_base(
             got=f"base {base.path} without {abbreviate(lacking)}",
             expected="its own base",
         )
-    found = _identity(base, targets, adapter.tensors)
+    found = identity(base, targets, adapter.tensors)
     wrong = [name.split("_")[0] for name, digest in found.items() if digest != info.base[name]]
     if not wrong:
         return []
@@ -211,49 +166,22 @@ def _check_base(
     )
 
 
-def _identity(base: Checkpoint, targets: Iterable[str], stored: Mapping[str, Tensor]) -> dict[str, str]:
-    targeted = {f"{target}.{leaf}" for target in targets for leaf in ("weight", "weight_main")}
-    frozen = (
-        key
-        for key in base.tensors
-        if key.startswith("backbone.")
-        and key not in targeted
-        and key not in stored
-        and key.rpartition(".")[2] not in _OWN_LEAVES
-    )
-    return {
-        "targeted_sha256": content_digest(base.tensors, targeted.intersection(base.tensors)),
-        "frozen_sha256": content_digest(base.tensors, frozen),
-    }
-
-
-def content_digest(tensors: Mapping[str, Tensor], keys: Iterable[str]) -> str:
-    """Returns a SHA-256 over names, shapes and float32 values of some tensors, in the names' order."""
-    digest = hashlib.sha256()
-    for key in sorted(keys):
-        tensor = tensors[key].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{key} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.view(torch.uint8).numpy().data if tensor.ndim else tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _triplets_to_store(
     targets: list[str], state: Mapping[str, Tensor], base: Checkpoint
 ) -> dict[str, Tensor]:
     """Checks that the state's main weights are the base's; returns the triplets that W does not determine."""
     stored: dict[str, Tensor] = {}
     foreign = []
-    for target in targets:
+    for target in track(targets, desc="comparing with the base", unit="matrix"):
         main = state[f"{target}.weight_main"].detach().cpu()
         if f"{target}.weight_main" in base.tensors:
             same = torch.equal(main, base.tensors[f"{target}.weight_main"].to(main.dtype))
         else:
             dense = base.tensors[f"{target}.weight"]
-            rank = state[f"{target}.S_residual"].shape[0]
-            triplets = svd.smallest_triplets(dense, rank)
+            triplets, apart = _triplets_and_gap(dense, state[f"{target}.S_residual"].shape[0])
             again = svd.assemble(dense, triplets).main
             same = bool((again - main).abs().max() <= _SAME_MAIN * dense.abs().max())
-            if not _stands_apart(dense, rank):
+            if not apart:
                 parts = (triplets.S, triplets.U, triplets.V)
                 names = (f"{target}.{leaf}" for leaf in _BASE_LEAVES)
                 stored.update(zip(names, (part.to(dense.dtype) for part in parts), strict=True))
@@ -270,12 +198,14 @@ def _triplets_to_store(
     return stored
 
 
-def _stands_apart(dense: Tensor, rank: int) -> bool:
-    """Whether the ``rank`` smallest singular values of a weight have a gap to the next one."""
+def _triplets_and_gap(dense: Tensor, rank: int) -> tuple[svd.Triplets, bool]:
+    """Returns the ``rank`` smallest triplets, and whether their values have a gap to the next one."""
     if rank == min(dense.shape):
-        return True
-    values = svd.smallest_triplets(dense, rank + 1).S
-    return bool(values[0] - values[1] > _GAP * torch.linalg.norm(dense.double()))
+        return svd.smallest_triplets(dense, rank), True
+    found = svd.smallest_triplets(dense, rank + 1)
+    apart = bool(found.S[0] - found.S[1] > _GAP * torch.linalg.norm(dense.double()))
+    own = svd.Triplets(U=found.U[:, -rank:], S=found.S[-rank:], V=found.V[-rank:], method=found.method)
+    return own, apart
 
 
 def _main_from_dense(target: str, base: Checkpoint, stored: Mapping[str, Tensor]) -> Tensor:
@@ -290,7 +220,7 @@ def _trained_beside(targets: list[str], state: Mapping[str, Tensor], base: Check
     """Returns tensors outside residuals and head that are not the base's: what `unfreeze` trained."""
     changed = {}
     for key, tensor in state.items():
-        if not key.startswith("backbone.") or _belongs(key, targets, ("weight_main", *_OWN_LEAVES)):
+        if not key.startswith("backbone.") or _belongs(key, targets, ("weight_main", *OWN_LEAVES)):
             continue
         if key not in base.tensors or tensor.shape != base.tensors[key].shape:
             raise UserError(

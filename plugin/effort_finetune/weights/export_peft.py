@@ -22,6 +22,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write, write_text
+from effort_finetune.progress import track
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.export import Exported
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
@@ -65,7 +66,7 @@ def export_peft(
     targets = [key.removesuffix(".weight_main") for key in state if key.endswith(".weight_main")]
     _check(state, base, targets)
     weights, ranks = {}, {}
-    for target in targets:
+    for target in track(targets, desc="LoRA factors", unit="matrix"):
         name = f"{tower}{target.removeprefix('backbone.')}"
         a, b = _lora(state, base, target)
         weights[f"base_model.model.{name}.lora_A.weight"] = a

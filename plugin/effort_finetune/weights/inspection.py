@@ -8,7 +8,8 @@ from typing import Any
 
 from effort_finetune.files import sha256_file
 from effort_finetune.weights import safe_io
-from effort_finetune.weights.adapter import LAYOUT, METADATA_KEY, AdapterInfo
+from effort_finetune.weights.adapter import LAYOUT
+from effort_finetune.weights.adapter_header import METADATA_KEY, AdapterInfo
 from effort_finetune.weights.reader import read_checkpoint
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from effort_finetune.errors import UserError
-from effort_finetune.weights import adapter, fork, layouts, safe_io, wrappers
+from effort_finetune.weights import adapter, adapter_header, fork, layouts, safe_io, wrappers
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
@@ -48,14 +48,14 @@ def read_checkpoint(
     file = safe_io.locate(path)
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
-    if adapter.METADATA_KEY in metadata:
+    if adapter_header.METADATA_KEY in metadata:
         own = Checkpoint(
             path=file,
             source=Path(path),
             layout=adapter.LAYOUT, tensors=content, hash=BackgroundHash(file),
             metadata=metadata, head_width=head_width,
         )  # fmt: skip
-        info = adapter.AdapterInfo.from_metadata(metadata, what)
+        info = adapter_header.AdapterInfo.from_metadata(metadata, what)
         under = read_checkpoint(
             _locate_base(info.base["name"], file, base, find_base),
             allow_pickle=allow_pickle,

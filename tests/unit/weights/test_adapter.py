@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from effort_finetune.errors import UserError
 from effort_finetune.model import svd
-from effort_finetune.weights import adapter
+from effort_finetune.weights import adapter, adapter_header
 from effort_finetune.weights.inspection import inspect_file
 from effort_finetune.weights.reader import read_checkpoint
 
@@ -136,7 +136,7 @@ def test_the_header_tells_base_targets_preprocessing_and_settings(tmp_path, effo
     )
 
     with safe_open(path, "pt") as file:
-        info = adapter.AdapterInfo.from_metadata(file.metadata(), "adapter")
+        info = adapter_header.AdapterInfo.from_metadata(file.metadata(), "adapter")
     assert info.base["name"] == "my/base"
     assert info.base["file_sha256"] == read_checkpoint(effort_base).sha256
     assert len(info.targets) == golden.BLOCKS * 4
@@ -194,8 +194,8 @@ def test_a_model_of_another_base_is_not_saved_as_an_adapter(tmp_path, effort_bas
 def test_headers_of_another_format_are_refused(tmp_path, effort_base, change, match):
     path = save(tmp_path, trained(golden.detector()), effort_base)
     with safe_open(path, "pt") as file:
-        document = {**json.loads(file.metadata()[adapter.METADATA_KEY]), **change}
-    save_file(load_file(path), path, metadata={adapter.METADATA_KEY: json.dumps(document)})
+        document = {**json.loads(file.metadata()[adapter_header.METADATA_KEY]), **change}
+    save_file(load_file(path), path, metadata={adapter_header.METADATA_KEY: json.dumps(document)})
 
     with pytest.raises(UserError, match=match):
         read_checkpoint(path)
