@@ -28,6 +28,7 @@ class HostLoader:
     Attributes:
         dataset: The frames; ``data_dict`` lists their paths and labels, as a host's dataset does.
         protocol: How the frames were chosen, for results.
+        sampler: Of the loader; ``sampler.set_epoch(n)`` chooses the epoch's order and augmentation.
     """
 
     def __init__(self, loader: DataLoader[dict[str, Any]], *, allowed: float) -> None:
@@ -40,6 +41,7 @@ class HostLoader:
             "label": [row.label for row in rows],
         }
         self.protocol: Mapping[str, Any] = self.dataset.protocol
+        self.sampler = loader.sampler
 
     def __len__(self) -> int:
         return len(self._loader)

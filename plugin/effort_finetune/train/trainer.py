@@ -139,6 +139,9 @@ class EffortFinetuneTrainer:
             self.logger.info("epoch %d is not one of the %d to run", epoch, self.settings.nEpochs)
             return self.best_results
         self._tell_class_counts(train_data_loader)
+        sampler = getattr(train_data_loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
+            sampler.set_epoch(epoch)
         batches = len(train_data_loader)
         with bar(total=batches, desc=f"epoch {epoch}", unit="batch") as progress:
 

@@ -14,6 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.run import evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train.host_loaders import training_loader
 from effort_finetune.train.trainer import EffortFinetuneTrainer
 
 from .conftest import Bench
@@ -163,6 +164,23 @@ def test_resume_equals_uninterrupted(registered):
         trainer.train_epoch(epoch, second.train, second.test)
     assert_equal(whole.model.state_dict(), second.model.state_dict())
     assert_equal(whole.optimizer.state_dict()["state"], second.optimizer.state_dict()["state"])
+
+
+def test_our_loaders_under_a_host_resume_at_their_epoch(registered):
+    """Order and augmentation follow the epoch's number, also in a process that begins with the second."""
+
+    def trained(folder: str, epochs: range, **config: Any) -> HostRun:
+        run = HostRun(registered, nEpochs=2)
+        trainer = run.trainer(output_dir=str(registered.root / folder), **config)
+        loader = training_loader(registered.host, run.settings, allowed=0.0)
+        for epoch in epochs:
+            trainer.train_epoch(epoch, loader, {})
+        return run
+
+    whole = trained("whole", range(2))
+    trained("part", range(1))
+    resumed = trained("part", range(2), resume=str(registered.root / "part"))
+    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
 
 
 def test_no_save_ckpt_writes_none(registered):
