@@ -44,8 +44,8 @@ SIZES: Mapping[str, Size] = {
 class _Chunk:
     """A piece of work: pairs ``first`` to ``last`` (exclusive) of one split of one dataset.
 
-    ``names`` are the video names of each pair, real and fake; they are shuffled over the dataset, so that no
-    name tells the label, and no two videos share one (hosts merge videos of one name).
+    ``names`` are the video names of each pair, real and fake: neighbours in random order, so that no name
+    tells the label, and no two videos share one (hosts merge videos of one name).
     """
 
     dataset: str
@@ -103,8 +103,9 @@ def draw_chunk(chunk: _Chunk) -> list[DemoVideo]:
 def _chunks(name: str, size: Size, seed: int) -> list[_Chunk]:
     out, start = [], 0
     total = size.train + size.val + size.test
-    shuffled = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(2 * total)
-    names = [(f"{a:04d}", f"{b:04d}") for a, b in shuffled.reshape(total, 2)]
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    places, first = rng.permutation(total), rng.integers(2, size=total)
+    names = [(f"{2 * p + f:04d}", f"{2 * p + 1 - f:04d}") for p, f in zip(places, first, strict=True)]
     for split in ("train", "val", "test"):
         pairs = getattr(size, split)
         if pairs == 1:

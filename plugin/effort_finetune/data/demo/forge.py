@@ -1,7 +1,7 @@
 """Three forgery processes. Each edits captured frames; compression comes after, for real and fake alike.
 
 A  ``swap``: another face, warped onto this one, colour-shifted, blended in through a wide soft mask.
-B  ``reenact``: another person's mouth or eyes, made at a lower resolution, colour-matched, Laplacian-blended.
+B  ``reenact``: another person's mouth, made at a lower resolution, colour-matched, Laplacian-blended.
 C  ``regenerate``: a patch of the face itself, put through a small resampling generator.
 """
 
@@ -142,24 +142,23 @@ def _laplacian_blend(below: np.ndarray, above: np.ndarray, mask: np.ndarray, lev
 
 
 def reenact(target: Footage, donor: Footage, rng: np.random.Generator) -> list[Pair]:
-    """Family B: mouth or eyes of another person, generated at a lower resolution and blended band by band."""
-    pair = slice(3, 5) if rng.random() < 0.5 else slice(0, 2)
-    mouth = pair.start == 3
-    factor, power = rng.uniform(2.6, 4.0), rng.uniform(3.0, 6.0)
-    size, wobble, blur = rng.uniform(0.9, 1.2, 2), rng.normal(0, 0.02, 3), rng.uniform(1.0, 2.2)
-    small = round(SIZE / factor)
+    """Family B: the mouth of another person, generated at a lower resolution, blended band by band.
+
+    As lip-sync forgeries do. The colours are matched; what is left is a patch softer than the skin around it.
+    """
+    corners = slice(3, 5)
+    small, power = round(SIZE / rng.uniform(2.6, 4.0)), rng.uniform(2.5, 6.0)
+    size, wobble, blur = rng.uniform(0.9, 1.3, 2), rng.normal(0, 0.02, 3), rng.uniform(1.0, 2.2)
     out = []
     for frame, landmarks, other, points in zip(
         target.frames, target.landmarks, donor.frames, donor.landmarks, strict=True
     ):
-        patch = _warp(other, _similarity(points[pair], landmarks[pair]))
+        patch = _warp(other, _similarity(points[corners], landmarks[corners]))
         patch = cv2.resize(patch, (small, small), interpolation=cv2.INTER_AREA)
         patch = cv2.resize(patch, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
         gaze = float(np.linalg.norm(landmarks[1] - landmarks[0]))
-        axes = (0.62 * gaze, 0.36 * gaze) if mouth else (0.92 * gaze, 0.34 * gaze)
-        axes = (float(axes[0] * size[0]), float(axes[1] * size[1]))
-        centre = landmarks[pair].mean(0) - (0 if mouth else 0.08) * np.array([0, gaze])
-        mask = _outline(_ring(centre, axes, _tilt(landmarks), power, wobble), blur)
+        axes = (float(0.62 * gaze * size[0]), float(0.40 * gaze * size[1]))
+        mask = _outline(_ring(landmarks[corners].mean(0), axes, _tilt(landmarks), power, wobble), blur)
         patch = np.clip(_match_colours(patch, frame, mask), 0, 1)
         out.append((_laplacian_blend(frame, patch, mask, 3), mask))
     return out
