@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effort_finetune.errors import UserError
+from effort_finetune.model.factored import factored_linear
 from effort_finetune.model.svd import Split, split
 
 RESIDUAL_NAMES = ("S_residual", "U_residual", "V_residual")
@@ -47,7 +48,6 @@ class SVDResidualLinear(nn.Module):
     U_residual: nn.Parameter
     V_residual: nn.Parameter
     bias: nn.Parameter | None
-    merged_weight: Tensor | None
     residual_energy_ref: Tensor | None
 
     def __init__(
@@ -79,11 +79,12 @@ class SVDResidualLinear(nn.Module):
         self.register_parameter(
             "bias", nn.Parameter(empty(out_features), requires_grad=False) if bias else None
         )
-        # Not persistent: a state dict saved while merged is the same as one saved unmerged.
-        self.register_buffer("merged_weight", None, persistent=False)
         # Set by the singular-value loss only: the default state dict has upstream's keys and no other.
         self.register_buffer("residual_energy_ref", None)
         self.loads = 0
+        self._merged = False
+        # No buffer: a state dict saved while merged is that of the unmerged layer.
+        self._prepared: Tensor | None = None
         self._residual_on = True
 
     @classmethod
@@ -123,12 +124,32 @@ class SVDResidualLinear(nn.Module):
         """Maps ``[..., m]`` to ``[..., n]``."""
         if not self._residual_on:
             return F.linear(x, self.weight_main, self.bias)
-        # Rounded to bf16, a dense weight swallows a residual that lies under its rounding step;
-        # in low precision the two factors are therefore applied apart even when merged.
-        if self.merged_weight is not None and not _computes_in_low_precision(x):
-            return F.linear(x, self.merged_weight, self.bias)
-        code = F.linear(x, self.V_residual) * self.S_residual
-        return F.linear(x, self.weight_main, self.bias) + F.linear(code, self.U_residual)
+        dtype = self.weight_main.dtype
+        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # as autocast itself
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x = x.to(dtype)
+        if self._merged and dtype not in _LOW_PRECISION:
+            return F.linear(x, self._constant_weight(dtype), self.bias)
+        with torch.autocast(x.device.type, enabled=False):
+            main = self._constant_weight(dtype) if self._merged else self.weight_main.to(dtype)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            u, v = self.U_residual.to(dtype), self.V_residual.to(dtype)
+            return factored_linear(x, main, bias, u, self.S_residual, v)
+
+    def _constant_weight(self, dtype: torch.dtype) -> Tensor:
+        """Returns what a merged layer keeps ready: the dense weight, or in bf16 and fp16 ``main`` alone.
+
+        Rounded to bf16, a dense weight swallows a residual that lies under its rounding step: in low
+        precision the factors are applied apart, and only the cast of ``main`` is saved.
+        """
+        main = self.weight_main
+        ready = self._prepared
+        if ready is None or ready.dtype != dtype or ready.device != main.device:
+            # Not an inference tensor: an evaluation's copy may meet a gradient afterwards.
+            with torch.inference_mode(False), torch.no_grad():
+                source = main.detach() if dtype in _LOW_PRECISION else self.effective_weight()
+                self._prepared = ready = source.to(dtype, copy=True)
+        return ready
 
     def effective_weight(self) -> Tensor:
         """Returns ``main + U diag(S) V`` as a new float32 (or float64) ``[n, m]`` tensor, without gradient.
@@ -137,7 +158,7 @@ class SVDResidualLinear(nn.Module):
         """
         dtype = torch.float64 if self.weight_main.dtype == torch.float64 else torch.float32
         precise = dtype if self.weight_main.device.type == "mps" else torch.float64
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             main, u, s, v = (
                 p.detach().to(precise)
                 for p in (self.weight_main, self.U_residual, self.S_residual, self.V_residual)
@@ -157,20 +178,21 @@ class SVDResidualLinear(nn.Module):
 
     @property
     def merged(self) -> bool:
-        """Whether a dense weight stands ready for inference."""
-        return self.merged_weight is not None
+        """Whether the weights are held ready for inference."""
+        return self._merged
 
     def merge(self) -> None:
-        """Builds the dense weight that inference uses until :meth:`unmerge`, ``train()`` or a load.
+        """Declares the weights constant until :meth:`unmerge`, ``train()`` or a load.
 
-        The parameters stay as they are, so unmerging restores them to the bit. Where the forward
-        pass computes in bf16 or fp16 (dtype or autocast) it keeps the factors.
+        The next forward pass builds the dense weight for its precision and keeps it; one that
+        computes in bf16 or fp16 (dtype or autocast) keeps the factors. The parameters stay as they
+        are, so unmerging restores the layer to the bit. Call it again after changing a weight.
         """
-        self.merged_weight = self.effective_weight().to(self.weight_main.dtype)
+        self._merged, self._prepared = True, None
 
     def unmerge(self) -> None:
-        """Drops the dense weight; does nothing when there is none."""
-        self.merged_weight = None
+        """Undoes :meth:`merge`; does nothing when the layer is not merged."""
+        self._merged, self._prepared = False, None
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -186,6 +208,10 @@ class SVDResidualLinear(nn.Module):
         if mode:
             self.unmerge()
         return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> SVDResidualLinear:
+        self._prepared = None  # moved or converted weights: what was made of the old ones is stale
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -227,9 +253,3 @@ def residuals_disabled(module: nn.Module) -> Iterator[None]:
         for layer in residual_layers(module).values():
             stack.enter_context(layer.disabled())
         yield
-
-
-def _computes_in_low_precision(x: Tensor) -> bool:
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type) in _LOW_PRECISION
-    return x.dtype in _LOW_PRECISION

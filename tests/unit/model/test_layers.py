@@ -273,7 +273,101 @@ def test_meta_layer_has_shapes_only():
     assert layer.U_residual.shape == (8, 2)
 
 
-def test_second_derivatives_exist():
-    layer = SVDResidualLinear.from_linear(nn.Linear(5, 4, dtype=torch.float64), 2)
-    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(layer, (x,))
+@pytest.mark.parametrize("shape", [(5,), (0, 5), (2, 0, 5), (2, 3, 4, 5)])
+def test_any_number_of_leading_dimensions(shape):
+    linear = nn.Linear(5, 7)
+    layer = SVDResidualLinear.from_linear(linear, 2)
+    x = torch.randn(shape, requires_grad=True)
+    y = layer(x)
+    torch.testing.assert_close(y, linear(x))
+    y.sum().backward()
+    assert x.grad.shape == shape
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), linear(x))
+
+
+@pytest.mark.parametrize("trained", ["weight_main", "bias", "U_residual", "S_residual", "V_residual", "x"])
+def test_gradients_of_each_argument_alone(trained):
+    layer = SVDResidualLinear.from_linear(nn.Linear(6, 4, dtype=torch.float64), 2)
+    x = torch.randn(3, 6, dtype=torch.float64)
+    tensors = {"x": x, **dict(layer.named_parameters())}
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name == trained)
+    u, s, v = (tensors[f"{n}_residual"] for n in "USV")
+    dense = x @ (tensors["weight_main"] + u @ torch.diag(s) @ v).T + tensors["bias"]
+    target = torch.randn_like(dense)
+    (expected,) = torch.autograd.grad((dense * target).sum(), tensors[trained])
+    (layer(x) * target).sum().backward()
+    torch.testing.assert_close(tensors[trained].grad, expected)
+    assert [name for name, t in tensors.items() if t.grad is not None] == [trained]
+
+
+def test_no_graph_without_a_gradient_to_compute():
+    layer = SVDResidualLinear.from_linear(nn.Linear(6, 4), 2).requires_grad_(False)
+    assert not layer(torch.randn(3, 6)).requires_grad
+
+
+def test_second_derivatives_are_refused_not_wrong():
+    layer = SVDResidualLinear.from_linear(nn.Linear(5, 4), 2)
+    x = torch.randn(3, 5, requires_grad=True)
+    (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.load_state_dict({k: 2 * t for k, t in layer.state_dict().items()}),
+        lambda layer: (layer.weight_main.mul_(3), layer.merge()),
+        lambda layer: layer.double(),
+        lambda layer: layer.bfloat16(),
+        lambda layer: layer.train(),
+    ],
+    ids=["load", "merge again", "double", "bfloat16", "train"],
+)
+def test_merged_layer_follows_its_weights(change, precision):
+    layer = SVDResidualLinear.from_linear(nn.Linear(16, 16), 1).eval()
+    x = torch.randn(2, 16)
+
+    def scores():
+        with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
+            return layer(x.to(layer.weight_main.dtype)).float()
+
+    layer.merge()
+    scores()
+    with torch.no_grad():
+        change(layer)
+        got = scores()
+        layer.unmerge()
+        torch.testing.assert_close(got, scores(), rtol=1e-4, atol=1e-4)
+
+
+def test_merged_layer_changes_precision_and_back():
+    layer, x = bf16_trap()
+    expected = layer(x)
+    layer.merge()
+    for _ in range(2):
+        torch.testing.assert_close(layer(x), expected)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(layer(x).float(), expected, rtol=0.02, atol=0)
+
+
+def test_merged_under_inference_mode_serves_gradients_afterwards():
+    layer = SVDResidualLinear.from_linear(nn.Linear(6, 6), 1).eval()
+    layer.merge()
+    with torch.inference_mode():
+        layer(torch.randn(2, 6))
+    x = torch.randn(2, 6, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_input_of_another_dtype_is_an_error_as_for_a_linear_layer(merged):
+    layer = SVDResidualLinear.from_linear(nn.Linear(6, 6), 1).eval()
+    if merged:
+        layer.merge()
+    with pytest.raises(RuntimeError, match="dtype"):
+        layer(torch.randn(2, 6, dtype=torch.float64))
