@@ -1,13 +1,27 @@
-"""A small dataset in DeepfakeBench's on-disk layout: JSON index with backslash paths, LMDB of PNG bytes."""
+"""Hosts to test on, and a small dataset in their layout: JSON with backslash paths, LMDB of PNG bytes."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import cv2
 import lmdb
 import numpy as np
+import pytest
+
+REAL = os.environ.get("DEEPFAKEBENCH_ROOT")
+NEEDS_REAL = pytest.mark.skipif(not REAL, reason="DEEPFAKEBENCH_ROOT names no real host")
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "logs", "pretrained", "weights", "*.dat", "*.pth", ".*")
+
+#: What a command line needs to run the toy tower; the fork's own files name private folders.
+SETTINGS = (
+    *("--resolution", "224", "--head_width", "16", "--workers", "0", "--device", "cpu", "--lmdb", "true"),
+    *("--precision", "float32", "--bootstrap_samples", "0"),
+    *("--lmdb_dir", "./datasets/lmdb", "--dataset_json_folder", "./preprocessing/dataset_json"),
+)
 
 #: Name of the dataset -> its label groups, real first, as upstream's label_dict has them.
 DATASETS = {"UADFV": ("UADFV_Real", "UADFV_Fake"), "Celeb-DF-v2": ("CelebDFv2_real", "CelebDFv2_fake")}
@@ -56,3 +70,9 @@ def _png(generator: np.random.Generator, colour: np.ndarray, size: int, *, fake:
         board = np.indices((size, size)).sum(axis=0) // 4 % 2
         image += 40 * (board[:, :, None] - 0.5)
     return cv2.imencode(".png", np.clip(image, 0, 255).astype(np.uint8))[1].tobytes()
+
+
+def copy_host(source: Path, target: Path) -> Path:
+    for folder in ("training", "preprocessing"):
+        shutil.copytree(source / folder, target / folder, ignore=NOT_COPIED, symlinks=False)
+    return target

@@ -8,13 +8,11 @@ import json
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.install import add_host_argument
 from effort_finetune.host import locate, open_host
-from effort_finetune.host.installation import read_record, status
+from effort_finetune.host.installation import FINE_STATES, read_record, status
 from effort_finetune.host.transaction import is_interrupted
 
 NAME = "status"
 HELP = "Show how the plugin stands in a DeepfakeBench checkout; exit code 1 if something needs attention."
-
-_FINE = {"ok", "edited beside"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     interrupted = is_interrupted(host.root)
     installed = host.kind == "embedded" or bool(record)
     clean = all(file.state == "not installed" for file in files) and not record
-    healthy = not interrupted and (clean or all(file.state in _FINE for file in files))
+    healthy = not interrupted and (clean or all(file.state in FINE_STATES for file in files))
     if args.json:
         document = {
             "host": host.provenance(),

@@ -25,7 +25,7 @@ from effort_finetune.files import sha256_file, write_json
 from effort_finetune.host import argv as command_line
 from effort_finetune.host import light
 from effort_finetune.host.host import PLUGIN_NAME, Host, open_host
-from effort_finetune.host.run_metrics import as_json, take_part, with_precision_recall_f1
+from effort_finetune.host.run_metrics import as_json, mean_of_shared, take_part, with_precision_recall_f1
 
 if TYPE_CHECKING:
     from effort_finetune.train.host_loaders import HostLoader
@@ -243,18 +243,18 @@ class TestRun(_Run):
         """Writes what the host measured, when ``--output_json`` asked for it."""
         if self._output is None:
             return
-        weights = self._weights if self._weights and Path(self._weights).is_file() else None
+        weights = Path(self._weights) if self._weights and Path(self._weights).is_file() else None
+        datasets = {name: as_json(values) for name, values in metrics.items()}
         document = {
-            "schema": "effort_finetune.host_test/1",
-            "computed_by": "get_test_metrics of the host's test.py: a video is its folder's name",
+            "computed_by": "the host's get_test_metrics, for which a video is its folder's name",
             "host": self._host.provenance(),
             "model_name": self._yaml.get("model_name"),
-            "weights": None if weights is None else {"path": weights, "sha256": sha256_file(weights)},
+            "weights_path": None if weights is None else str(weights),
+            "weights_sha256": None if weights is None else sha256_file(weights),
+            "datasets": datasets,
+            "avg": mean_of_shared(datasets),
+            "protocols": self._protocols,
             "settings": None if self._settings is None else self._settings.to_dict(),
-            "datasets": {
-                name: {"metrics": as_json(values), "protocol": self._protocols.get(name)}
-                for name, values in metrics.items()
-            },
         }
         write_json(self._output, document)
         print(f"===> Metrics written to {self._output}")

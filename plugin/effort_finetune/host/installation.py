@@ -23,6 +23,9 @@ from effort_finetune.host.host import Host
 
 MANIFEST = ".effort-finetune.json"
 
+#: States of an installed file that ask for nothing.
+FINE_STATES = frozenset({"ok", "edited beside", "your version"})
+
 
 @dataclass(frozen=True)
 class Change:
@@ -189,8 +192,9 @@ class FileState:
 
     Attributes:
         path: Relative to the host's root.
-        state: ``ok``, ``edited beside`` (yours, fine), ``edited`` (our lines or file changed),
-            ``missing``, ``outdated`` (an older plugin's), ``not installed``.
+        state: ``ok``; ``edited beside`` (a patched file with edits outside our blocks) and ``your version``
+            (an overlay file that was edited), which are fine; ``outdated`` (by another version of the
+            plugin); ``edited`` (inside a block), ``missing``, ``not installed``.
     """
 
     path: str
@@ -212,7 +216,7 @@ def status(host: Host) -> list[FileState]:
         elif content == source.read_bytes():
             state = "ok"
         else:
-            state = "outdated" if _sha256(content) == recorded else "edited"
+            state = "outdated" if _sha256(content) == recorded else "your version"
         states.append(FileState(path, state))
     return states
 

@@ -36,15 +36,27 @@ def with_precision_recall_f1(get_test_metrics: MetricFunction) -> MetricFunction
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A host's metrics as JSON: numbers, ``null`` for those that are not finite, frames by label."""
+    """A host's metrics as JSON: numbers, ``null`` for those that are not finite, counts of the labels."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         array = np.asarray(value)
         if array.ndim == 0 and np.issubdtype(array.dtype, np.number):
             result[name] = float(array) if np.isfinite(array) else None
         elif name == "label":
-            result["frames"] = {"real": int(np.sum(array == 0)), "fake": int(np.sum(array >= 1))}
+            fake = int(np.sum(array >= 1))
+            result.update(frames=len(array), frames_real=len(array) - fake, frames_fake=fake)
     return result
+
+
+def mean_of_shared(datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The mean over the datasets of every metric that all of them have."""
+    rows = list(datasets.values())
+    shared = [name for name in (rows[0] if rows else ()) if not name.startswith("frames")]
+    return {
+        name: sum(row[name] for row in rows) / len(rows)
+        for name in shared
+        if all(row.get(name) is not None for row in rows)
+    }
 
 
 def _precision_recall_f1(result: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,101 @@
+"""The hosts the contract is tested on: the embedded one always, a real one where the environment names it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from bench_data import NEEDS_REAL, REAL, SETTINGS, copy_host, write_dataset
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from effort_finetune import resources
+from effort_finetune.cli.main import main
+from effort_finetune.host import Host, open_host
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A copy of a host with the dataset UADFV, the plugin installed, and a toy CLIP beside it."""
+
+    root: Path
+    clip: Path
+
+    @property
+    def host(self) -> Host:
+        return open_host(self.root)
+
+    def script(self, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Runs ``training/<name>`` from the host's root, as its README says."""
+        environment = {key: value for key, value in os.environ.items() if key != "DEEPFAKEBENCH_ROOT"}
+        return subprocess.run(
+            [sys.executable, f"training/{name}", *map(str, arguments)],
+            cwd=self.root,
+            env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(
+    scope="session",
+    params=["embedded", pytest.param("real", marks=(NEEDS_REAL, pytest.mark.real_host))],
+)
+def source(request: pytest.FixtureRequest) -> Path:
+    """The host's own tree, which no test writes to."""
+    if request.param == "real":
+        return Path(str(REAL)).resolve()
+    embedded = resources.embedded_host()
+    assert embedded is not None
+    return embedded
+
+
+@pytest.fixture(scope="session")
+def bench(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("bench")
+    root = copy_host(source, folder / "host")
+    write_dataset(root, "UADFV")
+    assert main(["install", str(root)]) == 0
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=224,
+        patch_size=32,
+    )
+    torch.manual_seed(0)
+    CLIPVisionModel(config).save_pretrained(folder / "clip")
+    return Bench(root, folder / "clip")
+
+
+@pytest.fixture(scope="session")
+def trained(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one epoch of the host's own ``train.py`` on our detector."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = bench.script(
+        "train.py",
+        *("--detector_path", "training/config/detector/effort_finetune.yaml"),
+        *("--train_dataset", "UADFV", "--test_dataset", "UADFV", "--clip_path", bench.clip),
+        *("--nEpochs", 1, "--optimizer.lr", 0.001, "--output_dir", folder, *SETTINGS),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def run_in_new_process() -> Callable[..., str]:
+    def run(program: str, *arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
