@@ -30,6 +30,7 @@ from effort_finetune import __version__
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write
 from effort_finetune.model import svd
+from effort_finetune.model.svd_cache import cached_split
 from effort_finetune.progress import track
 from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
@@ -213,7 +214,7 @@ def _main_from_dense(target: str, base: Checkpoint, stored: Mapping[str, Tensor]
     if f"{target}.S_base" in stored:
         s, u, v = (stored[f"{target}.{leaf}"] for leaf in _BASE_LEAVES)
         return svd.assemble(dense, svd.Triplets(U=u, S=s, V=v, method="full")).main
-    return svd.split(dense, stored[f"{target}.S_residual"].shape[0]).main
+    return cached_split(dense, stored[f"{target}.S_residual"].shape[0]).main
 
 
 def _trained_beside(targets: list[str], state: Mapping[str, Tensor], base: Checkpoint) -> dict[str, Tensor]:

@@ -21,11 +21,6 @@ from effort_finetune.weights.export_peft import export_peft
 from effort_finetune.weights.reader import read_checkpoint
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def images():
     return torch.randn(3, 3, golden.RESOLUTION, golden.RESOLUTION, generator=torch.Generator().manual_seed(4))

@@ -12,11 +12,6 @@ from effort_finetune.weights.adapter import save_adapter
 from effort_finetune.weights.reader import read_checkpoint
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def images():
     generator = torch.Generator().manual_seed(2)
