@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from effort_finetune.errors import UserError
+from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.files import atomic_write
 from effort_finetune.weights.layouts import LOSS_LEAF
 
@@ -41,13 +41,28 @@ FREE_SETTINGS = frozenset(
 
 
 def save_best(path: Path, model: nn.Module) -> Path:
-    """Writes the plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout."""
+    """Writes the plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout.
+
+    Raises:
+        RunFailure: If it cannot be written.
+    """
     state = {
         name: tensor.detach().cpu()
         for name, tensor in model.state_dict().items()
         if not name.endswith(f".{LOSS_LEAF}")  # a reference of a loss, which DeepfakeBench would refuse
     }
-    return atomic_write(path, lambda temporary: torch.save(state, temporary))
+    return _save(path, state)
+
+
+def _save(path: Path, obj: Any) -> Path:
+    try:
+        return atomic_write(path, lambda temporary: torch.save(obj, temporary))
+    except (OSError, RuntimeError) as error:  # torch's writer raises the second when the disk is full
+        reason = " ".join(str(error).split())[:200]
+        raise RunFailure(
+            f"{path} could not be written ({reason}); the file before it, if any, is whole; "
+            "next: make room and go on with --resume"
+        ) from error
 
 
 def carry_best(folder: Path, target: Path) -> None:
@@ -76,6 +91,9 @@ def save_last(path: Path, *, model: nn.Module, settings: Mapping[str, Any], stat
         model: The model, saved under ``model``.
         settings: ``Settings.to_dict()`` of the run, saved under ``settings``.
         state: What else is to be saved: tensors and plain containers.
+
+    Raises:
+        RunFailure: If it cannot be written.
     """
     document = {
         "format": FORMAT,
@@ -84,7 +102,7 @@ def save_last(path: Path, *, model: nn.Module, settings: Mapping[str, Any], stat
         "rng": rng_state(),
         **state,
     }
-    return atomic_write(path, lambda temporary: torch.save(document, temporary))
+    return _save(path, document)
 
 
 def folder_of(resume: Path | str) -> Path:

@@ -140,7 +140,9 @@ class EffortFinetuneTrainer:
             return self.best_results
         self._tell_class_counts(train_data_loader)
         sampler = getattr(train_data_loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
+        if sampler is not None and hasattr(
+            sampler, "set_epoch"
+        ):  # ours and torch's distributed one; a resumed run starts late
             sampler.set_epoch(epoch)
         batches = len(train_data_loader)
         with bar(total=batches, desc=f"epoch {epoch}", unit="batch") as progress:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from effort_finetune.config import resolve
-from effort_finetune.errors import UserError
+from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.train import checkpoint, paths
 from effort_finetune.train.logs import run_logger
 
@@ -46,23 +46,20 @@ def test_last_is_readable_as_weights(tmp_path):
     assert list(saved["model"]) == ["weight", "bias"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, error):
     path = checkpoint.save_best(tmp_path / "best.pth", nn.Linear(1, 1))
     before = path.read_bytes()
 
-    class Broken(nn.Module):
-        def state_dict(self, *args, **kwargs):
-            return {"x": torch.ones(1), "unpicklable": torch.ones(1).as_subclass(Odd)}
+    def disk_full(obj: object, target: Path) -> None:
+        Path(target).write_bytes(b"half of")
+        raise error
 
-    class Odd(torch.Tensor):
-        def detach(self):
-            return self
-
-        def cpu(self):
-            return lambda: None
-
-    with pytest.raises(Exception, match=r"pickle|local"):
-        checkpoint.save_best(path, Broken())
+    monkeypatch.setattr(torch, "save", disk_full)
+    with pytest.raises(RunFailure, match=r"could not be written \(.*\).*--resume"):
+        checkpoint.save_best(path, nn.Linear(1, 1))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["best.pth"]
 

@@ -255,6 +255,18 @@ def test_non_finite_loss_ends_the_run_with_what_there_is(bench):
     assert not (bench.root / "published" / "effort_toy.pth").exists()
 
 
+def test_a_full_disk_ends_the_run_with_its_history(bench, monkeypatch):
+    def full(obj: object, target: Path) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunFailure, match="could not be written"):
+        run(bench)
+    results = json.loads((bench.root / "out" / "results.json").read_text())
+    assert results["status"] == "failed"
+    assert results["checkpoint"] is None
+
+
 def test_missing_training_frames_above_the_rate_fail(bench):
     (bench.root / "json").unlink()
     (bench.root / "lmdb").unlink()
