@@ -1,0 +1,68 @@
+"""Interleaved repeats: what is compared is measured in turns, so that a busy moment hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def interleaved(
+    variants: Mapping[str, Callable[[], Any]],
+    *,
+    repeats: int,
+    warmup: int = 1,
+    prepare: Callable[[], Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Times each variant ``repeats`` times in turns, after ``warmup`` untimed turns.
+
+    Args:
+        variants: Name to what is timed.
+        repeats: Timed turns.
+        warmup: Untimed turns.
+        prepare: Called, untimed, before every call.
+
+    Returns:
+        Name to ``median_s``, ``min_s``, ``max_s`` and every ``samples_s``, wall-clock seconds.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(warmup + repeats):
+        for name, variant in variants.items():
+            if prepare is not None:
+                prepare()
+            start = time.perf_counter()
+            variant()
+            elapsed = time.perf_counter() - start
+            if turn >= warmup:
+                samples[name].append(elapsed)
+    return {name: summary(values) for name, values in samples.items()}
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    return {
+        "median_s": statistics.median(values),
+        "min_s": min(values),
+        "max_s": max(values),
+        "samples_s": values,
+    }
+
+
+def row(
+    what: str,
+    ratio: float,
+    *,
+    target: str,
+    met: bool,
+    measured: Mapping[str, Any],
+    setup: str,
+) -> dict[str, Any]:
+    """One line of the result: a ratio, its target, and everything it was computed from."""
+    return {
+        "what": what,
+        "ratio": round(ratio, 4),
+        "target": target,
+        "met": met,
+        "setup": setup,
+        "measured": dict(measured),
+    }
