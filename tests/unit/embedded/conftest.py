@@ -229,7 +229,7 @@ def run_script(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=900,
         )
 
     return run

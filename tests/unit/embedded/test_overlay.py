@@ -33,7 +33,6 @@ def training():
     return SOURCE
 
 
-@pytest.mark.timeout(300)
 def test_effort_trains_and_tests(bench, tiny_clip, tmp_path, run_script):
     bench.add("DemoA", splits={"train": 6, "val": 4, "test": 4})
     path = SOURCE / "config/detector/effort_finetune.yaml"
