@@ -1,0 +1,148 @@
+"""A host's modules, one by one, whatever its packages and this environment are like."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from effort_finetune.errors import UserError
+from effort_finetune.host import open_host
+from effort_finetune.host.absent import AbsentModule, Normalize, ToTensor
+
+
+def test_single_modules_load_without_their_packages(host_root):
+    host = open_host(host_root)
+    assert host.dataset_class.__name__ == "DeepfakeAbstractBaseDataset"
+    assert host.dataset_class.size == 256
+    assert host.registry("DETECTOR") is host.registry("DETECTOR")
+
+
+def test_the_process_is_left_as_it_was(host_root):
+    path, names = list(sys.path), set(sys.modules)
+    host = open_host(host_root)
+    assert host.get_test_metrics(np.array([0.1, 0.9]), np.array([0, 1]), ["a", "b"])["acc"] == 1
+    assert not torch.is_anomaly_enabled()
+    assert sys.path == path
+    assert {"metrics", "dataset"} & (set(sys.modules) - names) == set()
+
+
+def test_two_hosts_in_one_process_stay_apart(host_root, tmp_path):
+    import shutil
+
+    other = shutil.copytree(host_root, tmp_path / "other")
+    (other / "training/dataset/albu.py").write_text("SIZE = 317\n")
+    first, second = open_host(host_root), open_host(other)
+    assert (first.dataset_class.size, second.dataset_class.size) == (256, 317)
+    assert open_host(host_root).dataset_class.size == 256
+    assert first.registry("DETECTOR") is not second.registry("DETECTOR")
+
+
+def test_a_module_the_host_has_loaded_under_another_name_is_not_loaded_twice(host_root, monkeypatch):
+    import importlib.util
+
+    file = host_root / "training/metrics/registry.py"
+    spec = importlib.util.spec_from_file_location("training.metrics.registry", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "training.metrics.registry", module)
+    assert open_host(host_root).registry("DETECTOR") is module.DETECTOR
+
+
+def test_an_absent_package_is_named_when_it_is_used(host_root):
+    host = open_host(host_root)
+    dataset = host.dataset_class()
+    assert host.provenance()["stand_ins"] == {
+        "a_package_nobody_has": "no module named 'a_package_nobody_has'"
+    }
+    with pytest.raises(UserError, match="pip install a_package_nobody_has") as caught:
+        dataset.landmarks()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_needed_at_import_is_named_at_once(host_root):
+    module = host_root / "training/dataset/albu.py"
+    module.write_text("from cv2_of_tomorrow import resize\nSIZE = 1\n")
+    with pytest.raises(UserError, match="pip install cv2_of_tomorrow"):
+        _ = open_host(host_root).dataset_class
+
+
+def test_a_host_module_that_raises_is_one_line(host_root):
+    (host_root / "training/dataset/albu.py").write_text("raise RuntimeError('no GPU')\n")
+    with pytest.raises(UserError, match="RuntimeError: no GPU"):
+        _ = open_host(host_root).dataset_class
+
+
+def test_stand_ins_do_not_stay_in_the_process(host_root):
+    _ = open_host(host_root).dataset_class
+    assert not any(isinstance(module, AbsentModule) for module in sys.modules.values())
+
+
+def test_metrics_do_not_write_into_the_callers_labels(host_root):
+    labels = np.array([0, 2])
+    open_host(host_root).get_test_metrics(np.array([0.1, 0.9]), labels, ["a", "b"])
+    assert labels.tolist() == [0, 2]
+
+
+def test_the_plugin_registers_once_and_refuses_a_taken_name(host_root):
+    host = open_host(host_root)
+    host.register_plugin()
+    host.register_plugin()
+    assert set(host.registry("TRAINER").data) == {"effort_finetune"}
+    host.registry("DETECTOR").data["effort_finetune"] = int
+    with pytest.raises(UserError, match="is taken"):
+        host.register_plugin()
+
+
+def test_settings_files_that_are_not_settings_are_refused(host_root):
+    file = host_root / "training/config/test_config.yaml"
+    file.write_text("- a list\n")
+    with pytest.raises(UserError, match="expected a mapping"):
+        open_host(host_root).default_settings("test")
+    file.write_text("a: [1\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        open_host(host_root).default_settings("test")
+
+
+def test_paths_are_relative_to_the_root(host_root):
+    host = open_host(host_root)
+    assert host.resolve("./datasets/lmdb") == host_root / "datasets/lmdb"
+    assert str(host.resolve("/somewhere")) == "/somewhere"
+
+
+def test_a_host_travels_to_another_process(host_root):
+    assert pickle.loads(pickle.dumps(open_host(host_root))).root == host_root
+
+
+def test_commit_and_dirty(host_root):
+    assert (open_host(host_root).commit, open_host(host_root).dirty) == (None, None)
+    git = ["git", "-C", str(host_root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "host"], check=True)
+    assert len(open_host(host_root).commit or "") == 40
+    assert open_host(host_root).dirty is False
+    from effort_finetune.host.installation import execute, plan_install
+
+    execute(plan_install(open_host(host_root)))
+    assert open_host(host_root).dirty is False, "what install inserted is no edit of the host"
+    with (host_root / "training/train.py").open("a") as stream:
+        stream.write("# mine\n")
+    assert open_host(host_root).dirty is True
+
+
+def test_the_transforms_that_stand_in_for_torchvision():
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    tensor = ToTensor()(image)
+    assert tensor.shape == (3, 2, 4)
+    assert tensor.dtype == torch.float32
+    assert tensor[2, 1, 3] == torch.tensor(23, dtype=torch.float32) / 255
+    normalised = Normalize(mean=[0.5, 0.25, 0.0], std=[0.5, 0.5, 2.0])(tensor)
+    expected = (tensor - torch.tensor([0.5, 0.25, 0.0])[:, None, None]) / torch.tensor([0.5, 0.5, 2.0])[
+        :, None, None
+    ]
+    assert torch.equal(normalised, expected)
