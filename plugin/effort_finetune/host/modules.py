@@ -148,6 +148,7 @@ def _scope(training: Path, replacements: dict[str, types.ModuleType]) -> Iterato
     }
     for name in hidden:
         del sys.modules[name]
+    known = set(sys.modules)
     sys.modules.update(bare)
     sys.modules.update(replacements)
     try:
@@ -157,11 +158,12 @@ def _scope(training: Path, replacements: dict[str, types.ModuleType]) -> Iterato
             if sys.modules.get(name) is module:
                 del sys.modules[name]
         sys.modules.update(shadowed)
-        if hidden:
-            for name in [n for n in sys.modules if n.partition(".")[0] in TOP_LEVEL]:
-                if name not in hidden and name.partition(".")[0] in {h.partition(".")[0] for h in hidden}:
-                    del sys.modules[name]
-            sys.modules.update(hidden)
+        # Another host's modules get their names back; what was imported here is kept by the loader.
+        taken = {name.partition(".")[0] for name in hidden}
+        for name in set(sys.modules) - known:
+            if name.partition(".")[0] in taken:
+                del sys.modules[name]
+        sys.modules.update(hidden)
         sys.path[:] = path
         torch.autograd.set_detect_anomaly(anomaly)
 
