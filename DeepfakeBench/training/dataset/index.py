@@ -11,7 +11,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from .errors import DatasetError, EmptySplitError
@@ -71,7 +71,8 @@ def read_index(folder: Path, name: str) -> Mapping[str, Any]:
 
 def frame_order(path: str) -> tuple[int, int, str]:
     """Sort key of a frame path: its number when its stem is one, else its name."""
-    stem = PureWindowsPath(path).stem
+    file_name = path.replace("\\", "/").rpartition("/")[2]
+    stem = file_name.rpartition(".")[0] or file_name
     return (0, int(stem), path) if stem.isdigit() else (1, 0, path)
 
 

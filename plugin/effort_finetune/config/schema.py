@@ -59,7 +59,9 @@ class DataAug:
     rotate_limit: tuple[float, float] = _setting((-5.0, 5.0), "rotation range in degrees", _ordered)
     blur_prob: float = _setting(0.2, "probability of a Gaussian blur", _within(0, 1))
     blur_limit: tuple[int, int] = _setting((3, 7), "range of the blur's kernel size in pixels", _blur_limit)
-    brightness_prob: float = _setting(0.3, "probability of a brightness and contrast change", _within(0, 1))
+    brightness_prob: float = _setting(
+        0.3, "probability of a brightness, contrast or colour change", _within(0, 1)
+    )
     brightness_limit: tuple[float, float] = _setting(
         (-0.05, 0.05), "range of the brightness factor", _ordered
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from torch import nn
 
 from effort_finetune.evaluate.scoring import Scores, cross_entropy, probability
@@ -27,10 +26,6 @@ TOWER = {
     "image_size": SIZE,
     "patch_size": 16,
 }
-
-# How long an example takes says nothing about whether it is right, and a busy machine is slow.
-settings.register_profile("no deadline", deadline=None, max_examples=50)
-settings.load_profile("no deadline")
 
 
 @dataclass(frozen=True)
