@@ -68,8 +68,10 @@ def score(
     indices, differences, labels, missing = [], [], [], []
     was_training = model.training
     model.eval()
+    # Effort merges its residuals while its weights are constant; other detectors have nothing to merge.
+    merged = getattr(model, "merged", nullcontext)
     try:
-        with torch.inference_mode(), _autocast(device, autocast):
+        with torch.inference_mode(), _autocast(device, autocast), merged():
             for number, batch in enumerate(track(loader, desc=desc, unit="batch"), start=1):
                 logger.debug("%s: batch %d, %d frames", desc, number, len(batch["index"]))
                 missing.extend(_indices(batch.get("missing")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -158,6 +159,18 @@ class EffortFinetuneDetector(nn.Module):
         """Undoes :meth:`merge`, to the bit."""
         for layer in residual_layers(self.backbone).values():
             layer.unmerge()
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Within the context residuals are merged, those that were not before are unmerged after it."""
+        layers = [layer for layer in residual_layers(self.backbone).values() if not layer.merged]
+        for layer in layers:
+            layer.merge()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.unmerge()
 
     def _class_weights(self) -> Tensor | None:
         weights = self.settings.loss.class_weights

@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from effort_finetune.config import settings_from_config
 from effort_finetune.errors import UserError
+from effort_finetune.evaluate.scoring import score
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.layers import residuals_disabled
@@ -145,6 +146,37 @@ def test_merged_model_scores_alike_and_unmerges_to_the_bit(make_detector, batch)
     assert detector.status.merged == 0
     assert torch.equal(detector(batch)["cls"], expected)
     assert all(torch.equal(t, state[k]) for k, t in detector.state_dict().items())
+
+
+def test_merged_context_leaves_what_was_merged_before(make_detector):
+    detector = make_detector().eval()
+    with detector.merged():
+        assert detector.status.merged == 8
+    assert detector.status.merged == 0
+    with pytest.raises(RuntimeError, match="boom"), detector.merged():
+        raise RuntimeError("boom")
+    assert detector.status.merged == 0
+    detector.merge()
+    with detector.merged():
+        pass
+    assert detector.status.merged == 8
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_scoring_merges_and_puts_everything_back(make_detector, batch, training):
+    detector = make_detector().train(training)
+    nudge(detector)
+    seen = []
+    detector.head.register_forward_hook(lambda *_: seen.append(detector.status.merged))
+    with torch.no_grad():
+        expected = detector(batch)["cls"]
+    loader = [{**batch, "index": torch.arange(4)}]
+    scores = score(detector, loader, device="cpu")
+    assert seen == [0, 8]
+    assert detector.status.merged == 0
+    assert detector.training == training
+    difference = (expected[:, 1] - expected[:, 0]).double()
+    torch.testing.assert_close(torch.from_numpy(scores.logit), difference, rtol=1e-4, atol=1e-5)
 
 
 def test_image_of_another_size(make_detector):
