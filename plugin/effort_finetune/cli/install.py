@@ -48,9 +48,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
+def find_checkout(path: Path | None, context: Context) -> Host:
+    """Opens the host a command of this family works on: the one named, else the one found."""
+    return open_host(path if path is not None else locate(script=context.script))
+
+
 def open_checkout(path: Path | None, context: Context) -> Host:
     """Opens the host a command of this family works on and says which one it is."""
-    host = open_host(locate(path, script=context.script))
+    host = find_checkout(path, context)
     commit = f"commit {host.commit[:7]}" if host.commit else "not under git"
     edits = ", with local edits" if host.dirty else ""
     print(f"{host.name} at {host.root} ({commit}{edits})")

@@ -6,8 +6,7 @@ import argparse
 import json
 
 from effort_finetune.cli.context import Context
-from effort_finetune.cli.install import add_host_argument
-from effort_finetune.host import locate, open_host
+from effort_finetune.cli.install import add_host_argument, find_checkout
 from effort_finetune.host.installation import FINE_STATES, read_record, status
 from effort_finetune.host.transaction import is_interrupted
 
@@ -23,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Prints the state of every file; 0 when all is well or nothing is installed."""
-    host = open_host(locate(args.path, script=context.script))
+    host = find_checkout(args.path, context)
     files = [] if host.kind == "embedded" else status(host)
     record = read_record(host.root)
     interrupted = is_interrupted(host.root)
