@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 
@@ -59,20 +60,33 @@ def add_settings_flags(parser: argparse.ArgumentParser, argv: Sequence[str], sho
     )
     for key in sorted(wanted):
         if f"--{key}" not in taken:
-            text = str(keys[_ALIASES.get(key, key)][1]["help"]).replace("%", "%%")
-            group.add_argument(f"--{key}", dest=f"{_PREFIX}{key}", nargs="*", metavar="V", help=text)
+            annotation, metadata = keys[_ALIASES.get(key, key)]
+            group.add_argument(
+                f"--{key}",
+                dest=f"{_PREFIX}{key}",
+                nargs="+" if _is_list(annotation) else None,
+                metavar="V",
+                help=str(metadata["help"]).replace("%", "%%"),
+            )
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given as flags, by key."""
     keys = known_keys()
     given: dict[str, Any] = {}
-    for name, words in vars(args).items():
-        if name.startswith(_PREFIX) and words is not None:
+    for name, value in vars(args).items():
+        if name.startswith(_PREFIX) and value is not None:
             key = _ALIASES.get(name.removeprefix(_PREFIX), name.removeprefix(_PREFIX))
-            values = [from_flag(word, keys[key][0]) for word in words]
+            values = [
+                from_flag(word, keys[key][0]) for word in ([value] if isinstance(value, str) else value)
+            ]
             given[key] = values[0] if len(values) == 1 else values
     return given
+
+
+def _is_list(annotation: Any) -> bool:
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return any(get_origin(member) is tuple for member in members)
 
 
 def set_dotted(config: dict[str, Any], settings: Mapping[str, Any]) -> None:

@@ -221,9 +221,14 @@ def test_flag_value(argv, value):
 
 def test_given_settings_are_typed():
     args = argparse.Namespace(
-        **{"effort_finetune:nEpochs": ["3"], "effort_finetune:lr": ["1e-3"], "effort_finetune:resume": None}
+        **{
+            "effort_finetune:nEpochs": "3",
+            "effort_finetune:mean": ["0.5", "0.5", "0.25"],
+            "effort_finetune:lr": "0.001",
+            "effort_finetune:resume": None,
+        }
     )
-    assert given_settings(args) == {"nEpochs": 3, "optimizer.lr": "1e-3"}
+    assert given_settings(args) == {"nEpochs": 3, "mean": [0.5, 0.5, 0.25], "optimizer.lr": 0.001}
 
 
 def test_set_dotted_reaches_upstreams_optimiser():
