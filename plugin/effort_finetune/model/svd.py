@@ -70,7 +70,6 @@ def split(weight: Tensor, rank: int) -> Split:
     Raises:
         UserError: If the rank is out of bounds or the weight is not a finite matrix.
     """
-    check(weight, rank)
     return assemble(weight, smallest_triplets(weight, rank))
 
 
@@ -82,7 +81,7 @@ def assemble(weight: Tensor, triplets: Triplets) -> Split:
     """
     dtype, device = weight.dtype, weight.device
     u, s, v = (t.to(device=device, dtype=dtype) for t in (triplets.U, triplets.S, triplets.V))
-    exact = _precise(weight) - (_precise(u) * _precise(s)) @ _precise(v)
+    exact = torch.addmm(_precise(weight), _precise(u) * _precise(s), _precise(v), alpha=-1)
     main = exact.to(device=device, dtype=dtype)
     return Split(main=main, U=u.contiguous(), S=s, V=v.contiguous(), method=triplets.method)
 
@@ -95,6 +94,9 @@ def smallest_triplets(weight: Tensor, rank: int) -> Triplets:
     Args:
         weight: ``[n, m]``; see :func:`split`.
         rank: Number of triplets.
+
+    Raises:
+        UserError: As in :func:`split`.
     """
     check(weight, rank)
     w = _precise(weight)

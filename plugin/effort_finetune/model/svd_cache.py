@@ -51,7 +51,6 @@ def cached_triplets(weight: Tensor, rank: int) -> svd.Triplets:
 
     A cache folder that cannot be written is named in a warning, and the SVD computed each time.
     """
-    svd.check(weight, rank)
     path = cache_dir() / f"{content_key(weight, rank)}.safetensors"
     triplets = _read(path, weight, rank)
     if triplets is None:
