@@ -18,7 +18,7 @@ from effort_finetune.data.sources import open_source
 from effort_finetune.errors import UserError
 from effort_finetune.evaluate.device import choose_autocast, choose_device
 from effort_finetune.host import Host
-from effort_finetune.host.installation import FINE_STATES, read_record, status
+from effort_finetune.host.installed import FINE_STATES, read_record, status
 from effort_finetune.host.transaction import is_interrupted
 from effort_finetune.host.traps import Finding
 from effort_finetune.weights.reader import read_checkpoint

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.host import Host, locate, open_host
-from effort_finetune.host.installation import MANIFEST, Plan, execute, plan_install
+from effort_finetune.host.installation import Plan, execute, plan_install
+from effort_finetune.host.installed import MANIFEST
 from effort_finetune.host.transaction import recover
 
 NAME = "install"

@@ -7,7 +7,7 @@ import json
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.install import add_host_argument, find_checkout
-from effort_finetune.host.installation import FINE_STATES, read_record, status
+from effort_finetune.host.installed import FINE_STATES, read_record, status
 from effort_finetune.host.transaction import is_interrupted
 
 NAME = "status"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import json
 import os
 import subprocess
@@ -20,11 +19,14 @@ from effort_finetune import __version__, resources
 from effort_finetune.errors import UserError, UserErrors
 from effort_finetune.host import patching, transaction
 from effort_finetune.host.host import Host
-
-MANIFEST = ".effort-finetune.json"
-
-#: States of an installed file that ask for nothing.
-FINE_STATES = frozenset({"ok", "edited beside", "your version"})
+from effort_finetune.host.installed import (
+    MANIFEST,
+    expected_blocks,
+    load_patches,
+    read_bytes,
+    read_record,
+    sha256_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def plan_install(host: Host) -> Plan:
     notes: list[str] = []
     changes: list[Change] = []
     patched: dict[str, Any] = {}
-    for patch in _patches():
+    for patch in load_patches():
         try:
             before = _read_host_file(host.root, patch.file)
             _refuse_edited_blocks(patch.file, before, record, patch)
@@ -92,12 +94,12 @@ def plan_install(host: Host) -> Plan:
             errors.append(error)
             continue
         blocks = {block.name: list(block.text) for block in patching.find_blocks(after)}
-        patched[patch.file] = {"before": _sha256(base), "after": _sha256(after), "blocks": blocks}
+        patched[patch.file] = {"before": sha256_bytes(base), "after": sha256_bytes(after), "blocks": blocks}
         if after != before:
             changes.append(Change(patch.file, "patch", before, after))
     created: dict[str, str] = {}
     for source, path in resources.overlay():
-        content, present = source.read_bytes(), _read(host.root / path)
+        content, present = source.read_bytes(), read_bytes(host.root / path)
         recorded = record.get("created", {}).get(path)
         if present is not None and present != content and recorded is None:
             errors.append(
@@ -106,16 +108,16 @@ def plan_install(host: Host) -> Plan:
                     next_step="move it away and install again",
                 )
             )
-        elif present is not None and recorded not in (None, _sha256(present)) and present != content:
+        elif present is not None and recorded not in (None, sha256_bytes(present)) and present != content:
             notes.append(f"kept {path}: you have edited it")
             created[path] = recorded
         elif present is None or recorded is not None:
-            created[path] = _sha256(content)
+            created[path] = sha256_bytes(content)
             if present != content:
                 changes.append(Change(path, "add", present, content))
     if errors:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    new_record, old_record = _record(host, patched, created), _read(host.root / MANIFEST)
+    new_record, old_record = _record(host, patched, created), read_bytes(host.root / MANIFEST)
     if new_record != old_record:
         changes.append(Change(MANIFEST, "record", old_record, new_record))
     return Plan(host.root, tuple(changes), tuple(notes))
@@ -133,9 +135,9 @@ def plan_uninstall(host: Host) -> Plan:
     errors: list[UserError] = []
     notes: list[str] = []
     changes: list[Change] = []
-    patches = {patch.file: patch for patch in _patches()}
+    patches = {patch.file: patch for patch in load_patches()}
     for path in sorted({*record.get("patched", {}), *patches}):
-        before = _read(host.root / path)
+        before = read_bytes(host.root / path)
         if before is None:
             continue
         try:
@@ -147,18 +149,18 @@ def plan_uninstall(host: Host) -> Plan:
         if after != before:
             changes.append(Change(path, "restore", before, after))
         recorded = record.get("patched", {}).get(path)
-        if recorded is not None and _sha256(after) != recorded["before"]:
+        if recorded is not None and sha256_bytes(after) != recorded["before"]:
             notes.append(f"{path} has edits of yours, which stay")
     for path, sha256 in record.get("created", {}).items():
-        before = _read(host.root / path)
-        if before is not None and _sha256(before) == sha256:
+        before = read_bytes(host.root / path)
+        if before is not None and sha256_bytes(before) == sha256:
             changes.append(Change(path, "remove", before, None))
         elif before is not None:
             notes.append(f"kept {path}: you have edited it; delete it by hand if you do not need it")
     if errors:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
     if record:
-        changes.append(Change(MANIFEST, "record", _read(host.root / MANIFEST), None))
+        changes.append(Change(MANIFEST, "record", read_bytes(host.root / MANIFEST), None))
     return Plan(host.root, tuple(changes), tuple(notes))
 
 
@@ -186,92 +188,10 @@ def execute(plan: Plan, *, verify: bool = False) -> None:
             )
 
 
-@dataclass(frozen=True)
-class FileState:
-    """How one file of an installation stands.
-
-    Attributes:
-        path: Relative to the host's root.
-        state: ``ok``; ``edited beside`` (a patched file with edits outside our blocks) and ``your version``
-            (an overlay file that was edited), which are fine; ``outdated`` (by another version of the
-            plugin); ``edited`` (inside a block), ``missing``, ``not installed``.
-    """
-
-    path: str
-    state: str
-
-
-def status(host: Host) -> list[FileState]:
-    """Compares every patched and created file with the record and with this version of the plugin."""
-    record = read_record(host.root)
-    states = []
-    for patch in _patches():
-        recorded = record.get("patched", {}).get(patch.file)
-        states.append(FileState(patch.file, _patched_state(host.root / patch.file, recorded, patch)))
-    for source, path in resources.overlay():
-        recorded = record.get("created", {}).get(path)
-        content = _read(host.root / path)
-        if content is None:
-            state = "missing" if recorded else "not installed"
-        elif content == source.read_bytes():
-            state = "ok"
-        else:
-            state = "outdated" if _sha256(content) == recorded else "your version"
-        states.append(FileState(path, state))
-    return states
-
-
-def read_record(root: Path) -> dict[str, Any]:
-    """Returns the record of an installation, empty when there is none.
-
-    Raises:
-        UserError: If the file is damaged.
-    """
-    path = root / MANIFEST
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record["patched"], dict) or not isinstance(record["created"], dict):
-            raise TypeError("'patched' and 'created' must be objects")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged", got=error, next_step="delete it and run effort-finetune install again"
-        ) from error
-    return record
-
-
-def _patched_state(path: Path, recorded: Mapping[str, Any] | None, patch: patching.Patch) -> str:
-    content = _read(path)
-    if content is None:
-        return "missing"
-    try:
-        found = {block.name: block.text for block in patching.find_blocks(content)}
-        base = patching.strip(content)
-    except UserError:
-        return "edited"
-    if not found:
-        return "missing" if recorded else "not installed"
-    expected = _expected_blocks(recorded, patch)
-    if found != expected:
-        return "edited"
-    if found != _expected_blocks(None, patch):
-        return "outdated"
-    return "ok" if recorded is None or _sha256(base) == recorded["before"] else "edited beside"
-
-
-def _expected_blocks(
-    recorded: Mapping[str, Any] | None, patch: patching.Patch | None
-) -> dict[str, tuple[str, ...]]:
-    if recorded is not None:
-        return {name: tuple(text) for name, text in recorded["blocks"].items()}
-    return {i.name: i.lines for i in patch.insertions} if patch is not None else {}
-
-
 def _refuse_edited_blocks(
     path: str, content: bytes, record: Mapping[str, Any], patch: patching.Patch | None
 ) -> None:
-    expected = _expected_blocks(record.get("patched", {}).get(path), patch)
+    expected = expected_blocks(record.get("patched", {}).get(path), patch)
     for block in patching.find_blocks(content):
         if expected.get(block.name) != block.text:
             raise UserError(
@@ -280,10 +200,6 @@ def _refuse_edited_blocks(
                 expected="the lines that were installed",
                 next_step="undo the edit, or move it out of the block and delete the block",
             )
-
-
-def _patches() -> list[patching.Patch]:
-    return [patching.load_patch(path) for path in resources.patches()]
 
 
 def _check_syntax(path: str, content: bytes) -> None:
@@ -332,18 +248,10 @@ def _record(host: Host, patched: Mapping[str, Any], created: Mapping[str, str]) 
 
 
 def _read_host_file(root: Path, path: str) -> bytes:
-    content = _read(root / path)
+    content = read_bytes(root / path)
     if content is None:
         raise UserError(f"{path} is missing in {root}", expected="a complete DeepfakeBench")
     return content
-
-
-def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _lines(content: bytes | None) -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 from effort_finetune.cli import doctor_checks
 from effort_finetune.cli.main import main
 from effort_finetune.host import installation, open_host, transaction, traps
-from effort_finetune.host.installation import MANIFEST, plan_install
+from effort_finetune.host.installation import plan_install
+from effort_finetune.host.installed import MANIFEST
 
 
 @pytest.fixture

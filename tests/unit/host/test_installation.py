@@ -9,7 +9,8 @@ import pytest
 from effort_finetune.errors import UserError, UserErrors
 from effort_finetune.host import installation as installing
 from effort_finetune.host import open_host
-from effort_finetune.host.installation import MANIFEST, execute, plan_install, plan_uninstall, status
+from effort_finetune.host.installation import execute, plan_install, plan_uninstall
+from effort_finetune.host.installed import MANIFEST, status
 
 
 def install(root, **options):
@@ -145,10 +146,10 @@ def test_a_host_that_does_not_import_afterwards_is_put_back(host_root, snapshot)
 
 def test_an_older_installation_is_brought_up_to_date_and_still_undone(host_root, snapshot, monkeypatch):
     before = snapshot(host_root)
-    patches = installing._patches()
+    patches = installing.load_patches()
     with monkeypatch.context() as older:
         fewer = [patch for patch in patches if patch.file.endswith("train.py")]
-        older.setattr(installing, "_patches", lambda: [_without_last(patch) for patch in fewer])
+        older.setattr(installing, "load_patches", lambda: [_without_last(patch) for patch in fewer])
         install(host_root)
     states = {state.path: state.state for state in status(open_host(host_root))}
     assert states["training/train.py"] == "outdated"
