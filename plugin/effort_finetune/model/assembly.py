@@ -136,6 +136,8 @@ def _still_dense(tower: nn.Module, targets: Sequence[str]) -> tuple[str, ...]:
 def _require_resolution(settings: Settings, resolution: int) -> None:
     if settings.resolution != resolution:
         raise UserError(
-            "resolution", got=f"{settings.resolution} in the settings, {resolution} in the tower",
-            expected="the same in both", next_step=f"set resolution: {resolution}",
-        )  # fmt: skip
+            "resolution",
+            got=f"{settings.resolution} in the settings, {resolution} in the tower",
+            expected="the same in both",
+            next_step=f"set resolution: {resolution}",
+        )

@@ -81,10 +81,11 @@ class EffortFinetuneDetector(nn.Module):
         image = data_dict["image"]
         if tuple(image.shape[-2:]) != (self.resolution, self.resolution):
             raise UserError(
-                "image size", got="x".join(map(str, image.shape[-2:])),
+                "image size",
+                got="x".join(map(str, image.shape[-2:])),
                 expected=f"{self.resolution}x{self.resolution}, the tower's input",
                 next_step=f"set resolution: {self.resolution}",
-            )  # fmt: skip
+            )
         return self.backbone(image).pooler_output
 
     def classifier(self, features: Tensor) -> Tensor:
@@ -182,7 +183,9 @@ class EffortFinetuneDetector(nn.Module):
             if not self.training:
                 return None  # an evaluated loss describes the test set, which has no training counts
             raise UserError(
-                "loss.class_weights: balanced", got="no class counts", expected="a trainer that tells them",
+                "loss.class_weights: balanced",
+                got="no class counts",
+                expected="a trainer that tells them",
                 next_step="use trainer effort_finetune, or write [weight of real, weight of fake]",
-            )  # fmt: skip
+            )
         return losses.balanced_class_weights(*self.class_counts)

@@ -148,7 +148,7 @@ class SVDResidualLinear(nn.Module):
             # Not an inference tensor: an evaluation's copy may meet a gradient afterwards.
             with torch.inference_mode(False), torch.no_grad():
                 source = main.detach() if dtype in _LOW_PRECISION else self.effective_weight()
-                self._prepared = ready = source.to(dtype, copy=True)
+                self._prepared = ready = source.to(dtype)
         return ready
 
     def effective_weight(self) -> Tensor:

@@ -74,9 +74,10 @@ def configure_trainable(detector: nn.Module, settings: Settings) -> TrainableSta
     status = count(detector)
     if not status.names:
         raise UserError(
-            "trainable parameters", got="none",
+            "trainable parameters",
+            got="none",
             expected="at least one of train_svd_residuals, train_classification_head, unfreeze, tune_mode",
-        )  # fmt: skip
+        )
     return status
 
 
@@ -124,10 +125,11 @@ def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
         if not hits:
             near = suggest(pattern, _vocabulary(names))
             raise UserError(
-                f"unfreeze pattern {pattern!r}", got="no parameter of that name",
+                f"unfreeze pattern {pattern!r}",
+                got="no parameter of that name",
                 expected="part of a parameter name, or a glob",
                 next_step="try " + " or ".join(repr(n) for n in near or _examples(names)),
-            )  # fmt: skip
+            )
         found |= hits
     return frozenset(found)
 
