@@ -26,7 +26,7 @@ def test_install_and_uninstall_restore_every_byte(tmp_path, capsys):
     before = _snapshot(root)
     assert main(["install", str(root), "--dry-run"]) == 0
     assert _snapshot(root) == before
-    assert "+effort_finetune_run.add_flags(parser)" in capsys.readouterr().out
+    assert "+    effort_finetune_run.add_flags(parser)" in capsys.readouterr().out
     assert main(["install", str(root)]) == 0
     changed = {name for name, value in _snapshot(root).items() if before.get(name) != value}
     assert len(changed) == 9

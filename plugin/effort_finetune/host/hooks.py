@@ -69,6 +69,8 @@ class _Run:
             light.without_cuda()
         if self._own_detector:
             light.install_packages(self._host, self._script)
+        elif self._own_trainer:
+            light.mend_fork(self._host, self._script)
 
     @functools.cached_property
     def _host(self) -> Host:

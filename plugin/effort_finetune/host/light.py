@@ -30,18 +30,28 @@ def install_packages(host: Host, script: Path) -> None:
         script: ``train.py`` or ``test.py``; other dataset classes it imports by name become classes that
             raise one line when they are made.
     """
-    training = host.root / "training"
     host.register_plugin()
-    detectors = _package("detectors", training / "detectors")
+    detectors = _package("detectors", host.root / "training/detectors")
     detectors.DETECTOR = host.registry("DETECTOR")  # type: ignore[attr-defined]
-    dataset = _package("dataset", training / "dataset")
+    _install_dataset(host, script)
+    _add_rank_filter(host.root / "training")
+
+
+def mend_fork(host: Host, script: Path) -> None:
+    """Adds what the fork's ``train.py`` imports and the fork does not have; nothing on other hosts."""
+    if host.kind == "effort-fork":
+        _install_dataset(host, script)
+        _add_rank_filter(host.root / "training")
+
+
+def _install_dataset(host: Host, script: Path) -> None:
+    dataset = _package("dataset", host.root / "training/dataset")
     dataset.DeepfakeAbstractBaseDataset = host.dataset_class  # type: ignore[attr-defined]
     dataset.__all__ = ["DeepfakeAbstractBaseDataset"]  # type: ignore[attr-defined]
     for module, names in _dataset_imports(script).items():
         stub = types.ModuleType(f"dataset.{module}")
         stub.__dict__.update({name: _unavailable(name) for name in names})
         sys.modules[stub.__name__] = stub
-    _add_rank_filter(training)
 
 
 def without_cuda() -> None:

@@ -34,7 +34,7 @@ def test_dry_run_writes_nothing(host_root, snapshot, capsys):
     assert main(["install", str(host_root), "--dry-run"]) == 0
     assert snapshot(host_root) == before
     out = capsys.readouterr().out
-    assert "+effort_finetune_run.add_flags(parser)" in out
+    assert "+    effort_finetune_run.add_flags(parser)" in out
     assert out.splitlines()[-1] == "dry run: 8 files would change, nothing was written"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -179,3 +181,19 @@ def test_a_damaged_record_is_a_user_error(host_root):
     (host_root / MANIFEST).write_text(json.dumps({"patched": []}))
     with pytest.raises(UserError, match="is damaged"):
         status(open_host(host_root))
+
+
+def test_a_patched_host_still_runs_where_the_plugin_is_not_installed(host_root):
+    (host_root / "training/metrics/utils.py").write_text(
+        "def get_test_metrics(y_pred, y_true, img_names):\n    pass\n"
+    )
+    for package in ("metrics", "dataset", "trainer"):
+        (host_root / f"training/{package}/__init__.py").write_text("")
+    install(host_root)
+    program = (
+        "import sys; sys.path.insert(0, 'training'); import detectors, metrics.utils, train; print('runs')"
+    )
+    done = subprocess.run(  # -S: without site-packages, and with them without the plugin
+        [sys.executable, "-S", "-c", program], cwd=host_root, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "runs\n", done.stderr

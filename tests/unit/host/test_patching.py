@@ -87,8 +87,8 @@ def test_the_shipped_patches_hold_our_own_lines_only():
     }
     for patch in patches:
         for insertion in patch.insertions:
-            assert len(insertion.lines) <= 3, "logic belongs into host/hooks.py"
-            assert "effort_finetune" in insertion.lines[0]
+            assert len(insertion.lines) <= 5, "logic belongs into host/hooks.py"
+            assert any("effort_finetune" in line for line in insertion.lines)
 
 
 def test_a_mistake_in_a_patch_file_is_an_error_of_ours(tmp_path: Path):
