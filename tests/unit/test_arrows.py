@@ -10,6 +10,7 @@ import effort_finetune
 PACKAGE = Path(effort_finetune.__file__).parent
 NAME = "effort_finetune"
 CORE = {"errors", "files", "progress", "seeding", "resources", "__init__"}
+ROOMS = {"__main__": "cli"}
 # Room -> what it may import beside itself. `host` is an object handed to the others, never imported by them.
 MAY_IMPORT = {
     "core": set(),
@@ -26,7 +27,7 @@ MAY_IMPORT = {
 
 def _room(module: str) -> str:
     first = module.split(".")[1] if "." in module else "__init__"
-    return "core" if first in CORE else first
+    return "core" if first in CORE else ROOMS.get(first, first)
 
 
 def _module(path: Path) -> str:

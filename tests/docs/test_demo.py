@@ -1,0 +1,43 @@
+"""``effort-finetune demo`` end to end, as ``make demo`` runs it, on the demo's own data and weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def demo(clone, environment, tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo")
+    command = ["python", "-m", "effort_finetune", "demo", "--output_dir", str(out)]
+    env = {
+        **environment,
+        "PYTHONPATH": str(clone / "plugin"),
+    }  # the clone's package: its host is the embedded one
+    done = subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return out, done.stdout
+
+
+def _video_auc(path):
+    datasets = json.loads((path / "results.json").read_text())["datasets"]
+    return {name: block["video"]["auc"] for name, block in datasets.items()}
+
+
+def test_the_new_forgery_is_learnt_and_the_old_one_kept(demo):
+    before, after = _video_auc(demo[0] / "before"), _video_auc(demo[0] / "after")
+    assert before["DemoB"] <= 0.80
+    assert after["DemoB"] >= 0.93
+    assert after["DemoA"] >= before["DemoA"] - 0.05
+    assert set(after) == {"DemoA", "DemoB", "DemoC"}
+
+
+def test_it_leaves_everything_behind(demo):
+    out, printed = demo
+    for name in ("finetuning.log", "settings.yaml", "ckpt_best.pth", "ckpt_last.pth", "results.json"):
+        assert (out / "finetune" / name).stat().st_size > 0
+    assert list((out / "finetune").glob("events.out.tfevents*"))
+    assert "<svg" in (out / "report.html").read_text()
+    assert "effort-finetune install /path/to/DeepfakeBench" in printed
