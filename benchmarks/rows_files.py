@@ -43,6 +43,7 @@ def start_up(options: Namespace) -> Iterator[Row]:
                 "clip_to_model_cached": lambda: EffortFinetuneDetector({"clip_path": str(clip)}),
             },
             repeats=options.repeats,
+            clock=options.clock,
         )
         size = effort.stat().st_size
     ratio = measured["effort_checkpoint_to_model"]["median_s"] / measured["read_the_file"]["median_s"]

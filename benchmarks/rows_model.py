@@ -38,6 +38,7 @@ def decomposition(options: Namespace) -> Iterator[Row]:
             "full_svd_float32": lambda: full(torch.float32),
         },
         repeats=options.repeats,
+        clock=options.clock,
     )
     for times in measured.values():
         times["scaled_to_96_s"] = times["median_s"] * MATRICES / sample
@@ -65,7 +66,7 @@ def training_step(options: Namespace) -> Iterator[Row]:
         for name, tower in towers.items()
         for precision in ("float32", "bf16")
     }
-    measured = interleaved(steps, repeats=options.repeats)
+    measured = interleaved(steps, repeats=options.repeats, clock=options.clock)
     times = {name: values["median_s"] for name, values in measured.items()}
     setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, Adam, {options.threads} threads"
     for precision in ("float32", "bf16"):
@@ -114,9 +115,12 @@ def evaluation(options: Namespace) -> Iterator[Row]:
             "dense_rebuild_float32": score(upstream, "float32"),
         },
         repeats=options.repeats,
+        clock=options.clock,
     )
     measured |= interleaved(
-        {"clip_bf16": score(base, "bf16"), "effort_bf16": score(merged, "bf16")}, repeats=options.repeats
+        {"clip_bf16": score(base, "bf16"), "effort_bf16": score(merged, "bf16")},
+        repeats=options.repeats,
+        clock=options.clock,
     )
     setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, {options.threads} threads"
     for precision in ("float32", "bf16"):
@@ -171,6 +175,7 @@ def paper_losses(options: Namespace) -> Iterator[Row]:
             "dense_forms": dense_forms,
         },
         repeats=options.repeats,
+        clock=options.clock,
     )
     setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, {options.threads} threads"
     for form, target in (("exact_forms", "<= 0.02"), ("dense_forms", "for information")):
@@ -199,7 +204,7 @@ def peft(options: Namespace) -> Iterator[Row]:
         "peft_lora_r1": Step(lora(base, 1), images, labels, "float32"),
         "peft_osf": Step(osf(base, 1023), images, labels, "float32"),
     }
-    measured = interleaved(steps, repeats=options.repeats)
+    measured = interleaved(steps, repeats=options.repeats, clock=options.clock)
     setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, float32, {options.threads} threads"
     for name in ("peft_lora_r1", "peft_osf"):
         ratio = measured[name]["median_s"] / measured["effort"]["median_s"]

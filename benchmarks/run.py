@@ -73,6 +73,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--matrices", type=int, default=8, help="sample of the 96 matrices")
     parser.add_argument("--start-up-layers", type=int, default=24)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu, with --threads 1, on a busy machine"
+    )
     parser.add_argument("--output", type=Path, help="default: results/<processor>.json beside this file")
     parser.add_argument("--quick", action="store_true", help="one layer, one repeat: figures mean nothing")
     options = parser.parse_args(argv)
