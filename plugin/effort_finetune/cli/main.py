@@ -33,6 +33,9 @@ COMMANDS = {
 }
 
 
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{self.prog}: {message}", next_step=f"{self.prog} --help")
@@ -46,7 +49,8 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
         script: ``__file__`` of a host's script that calls, so that its host is found.
 
     Returns:
-        The exit code: 0, 1 (a run failed after saving what there was) or 2 (user error).
+        The exit code: 0, 1 (a run failed after saving what there was), 2 (user error) or 130 (Ctrl-C
+        before there was anything to save).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -59,6 +63,11 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("error: interrupted by the user", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) left; Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -135,10 +135,12 @@ def evaluate(
         RunFailure: If the evaluation stopped; the results of the datasets before it are written.
     """
     start = time.perf_counter()
-    settings, datasets, folder = _prepare(settings, host, weights, output_dir)
+    settings, datasets = _prepare(settings, host, weights)
     device = choose_device(settings.device)
     autocast = choose_autocast(settings.precision, device)
     model = _build(settings, host).to(device)
+    # Last, so that an evaluation that cannot start leaves no folder behind.
+    folder = ensure_writable_dir(output_dir)
     loading = time.perf_counter() - start
     with evaluation_log(folder / "evaluation.log"):
         logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
@@ -193,8 +195,8 @@ def _save(
 
 
 def _prepare(
-    settings: Settings, host: Host, weights: Path | str | None, output_dir: Path | str
-) -> tuple[Settings, dict[str, FrameDataset], Path]:
+    settings: Settings, host: Host, weights: Path | str | None
+) -> tuple[Settings, dict[str, FrameDataset]]:
     """Finds every user error that can be found without reading the weights, and reports them together."""
     errors: list[UserError] = []
     datasets: dict[str, FrameDataset] = {}
@@ -207,15 +209,10 @@ def _prepare(
         datasets = open_datasets(host, settings, settings.test_dataset, "test")
     except UserError as error:
         errors.extend(_flat(error))
-    folder = Path(output_dir)
-    try:
-        folder = ensure_writable_dir(folder)
-    except UserError as error:
-        errors.append(error)
     if errors:
         raise UserErrors(errors) if len(errors) > 1 else errors[0]
     checkpoint = str(Path(chosen).expanduser().resolve())  # type: ignore[arg-type]
-    return replace(settings, pretrained_weights=checkpoint), datasets, folder
+    return replace(settings, pretrained_weights=checkpoint), datasets
 
 
 def _build(settings: Settings, host: Host) -> Any:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from effort_finetune import seeding
 from effort_finetune.errors import UserError
@@ -37,12 +39,15 @@ _FRAMES_NAMED = 8  # in an error message about a batch
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that can be checked before weights are read or a file is written."""
+    """Everything that can go wrong by what the user asked for, done before a file is written."""
 
     device: torch.device
     precision: Precision
     saved: dict[str, Any] | None
     data: RunData
+    model: EffortFinetuneDetector
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
     paths: RunPaths
 
     @property
@@ -55,7 +60,9 @@ class Prepared:
 
 
 def prepare(settings: Settings, host: Host) -> Prepared:
-    """Checks device, precision, checkpoint to resume, data and output folders.
+    """Checks device, precision, checkpoint to resume, data, weights, optimiser and output folders.
+
+    The folders come last: a run that cannot start leaves none behind.
 
     Raises:
         UserError: If any of them is not as asked for.
@@ -75,7 +82,12 @@ def prepare(settings: Settings, host: Host) -> Prepared:
         saved = checkpoint.load_last(settings.resume)
         checkpoint.check_settings(saved["settings"], settings.to_dict())
     data = open_data(settings, host, pin_memory=device.type == "cuda")
-    return Prepared(device, precision, saved, data, prepare_paths(settings, host))
+    seeding.seed_everything(settings.manualSeed)
+    model = build_model(settings, data).to(device)
+    optimizer = build_optimizer(model, settings)
+    scheduler = build_scheduler(optimizer, settings)
+    paths = prepare_paths(settings, host)
+    return Prepared(device, precision, saved, data, model, optimizer, scheduler, paths)
 
 
 def build_session(
@@ -87,28 +99,24 @@ def build_session(
     guard: InterruptGuard,
     board: RunBoard,
 ) -> Session:
-    """Builds model, optimiser, schedule and loop, and takes up the saved state of a resumed run.
+    """Puts the parts of a run together, says what they are, and takes up the state of a resumed one.
 
     Raises:
-        UserError: If the weights, the optimiser or the schedule cannot be used as asked.
+        UserError: If the saved state is that of another model.
     """
-    device, precision, data = prepared.device, prepared.precision, prepared.data
-    seeding.seed_everything(settings.manualSeed)
+    device, precision, data, model = prepared.device, prepared.precision, prepared.data, prepared.model
     logger.info("seed %d for Python, numpy and torch", settings.manualSeed)
     logger.info("device: %s; precision: %s (%s)", device_name(device), precision.name, precision.reason)
-    model = build_model(settings, data).to(device)
     if model.load_report is not None:
         for line in model.load_report.lines():
             logger.info("%s", line)
     logger.info(model.status.line())
     logger.info(model.trainable.line())
-    optimizer = build_optimizer(model, settings)
-    scheduler = build_scheduler(optimizer, settings)
     if warning := schedule_warning(settings):
         logger.warning(warning)
     loop = TrainingLoop(
         model,
-        optimizer,
+        prepared.optimizer,
         precision,
         device,
         accumulation_steps=settings.accumulation_steps,
@@ -134,8 +142,8 @@ def build_session(
         settings=settings,
         paths=prepared.paths,
         model=model,
-        optimizer=optimizer,
-        scheduler=scheduler,
+        optimizer=prepared.optimizer,
+        scheduler=prepared.scheduler,
         loop=loop,
         data=data,
         validate=validate,
