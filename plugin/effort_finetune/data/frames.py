@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from effort_finetune.host import Host
 
 FIXES = (
-    "frames are sampled over the whole video and in order of time, not as the first ones",
     "rows keep the index's order, no shuffle from the global generator",
     "an unreadable frame is reported as missing, never replaced by another one",
     "a video is dataset, label group, compression and name, not its folder's name",
+    "frame paths are read with slashes or backslashes, with or without ./datasets",
+)
+UNIFORM_FIX = "frames are sampled over the whole video and in order of time, not as the first ones"
+LMDB_FIXES = (
     "LMDB environments are opened per process at the first read and shared by path",
     "every training set reads its own LMDB",
-    "frame paths are read with slashes or backslashes, with or without ./datasets",
 )
 
 
@@ -205,7 +207,11 @@ def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[s
         },
         "augmentation": augmentation.describe() if augmentation is not None else None,
         "datasets": datasets,
-        "fixes": list(FIXES[1:] if settings.frame_sampling == "first" else FIXES),
+        "fixes": [
+            *([UNIFORM_FIX] if settings.frame_sampling == "uniform" else []),
+            *FIXES,
+            *(LMDB_FIXES if settings.lmdb else []),
+        ],
     }
     return FrameDataset(
         rows,

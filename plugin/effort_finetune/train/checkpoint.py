@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ FORMAT = "effort_finetune.train/1"
 FREE_SETTINGS = frozenset(
     {
         *("resume", "output_dir", "log_dir", "save_to", "save_epoch", "rec_iter"),
-        *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "threshold"),
+        *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples"),
         *("device", "workers", "early_stopping", "allow_pickle", "allow_base_mismatch"),
         *("trainer",),
         *("pretrained_weights", "clip_path", "lmdb_dir", "rgb_dir", "dataset_json_folder"),
@@ -144,10 +144,12 @@ def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         UserError: Naming every setting that differs and may not.
     """
+    free = FREE_SETTINGS - ({"test_dataset"} if saved.get("select_on") == "test" else set())
+    current = dict(_leaves(now))
     differing = [
-        f"{name} {now.get(name)!r} instead of {saved[name]!r}"
-        for name in saved
-        if name in now and name not in FREE_SETTINGS and saved[name] != now[name]
+        f"{'.'.join(path)} {current[path]!r} instead of {value!r}"
+        for path, value in _leaves(saved)
+        if path in current and path[0] not in free and value != current[path]
     ]
     if differing:
         raise UserError(
@@ -156,6 +158,15 @@ def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             expected="the settings of the run that is resumed",
             next_step="drop these changes, or start a new run with --pretrained_weights",
         )
+
+
+def _leaves(tree: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields every setting by its path, without the copies of ``optimizer`` that hosts read."""
+    for name, value in tree.items():
+        if not isinstance(value, Mapping):
+            yield (*at, name), value
+        elif at != ("optimizer",):
+            yield from _leaves(value, (*at, name))
 
 
 def restore(

@@ -62,13 +62,15 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         test = open_datasets(host, settings, settings.test_dataset, "test") if settings.test_dataset else {}
     except UserError as error:
         errors.append(error)
-    if train is not None:
+    if train is not None or settings.val_dataset is not None:
         try:
             selection = _open_selection(settings, host, test or {})
         except UserError as error:
             errors.append(error)
     if errors or train is None or test is None or selection is None:
-        raise UserErrors([e for error in errors for e in getattr(error, "errors", (error,))])
+        flat = [e for error in errors for e in getattr(error, "errors", (error,))]
+        # What training and test data lack together is one error.
+        raise UserErrors({str(error): error for error in flat}.values())
     loader = make_loader(
         train,
         batch_size=settings.train_batchSize,

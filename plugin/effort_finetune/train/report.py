@@ -91,14 +91,20 @@ def write_results(
         command=command,
         status="complete" if failure is None else "failed",
         reason=failure,
-        training=training_block(session, prepared),
+        training=training_block(session, prepared, published=failure is None),
     )
     results_file.write(session.paths.results, document)
     return document
 
 
-def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
-    """Returns the ``training`` block of the results."""
+def training_block(session: Session, prepared: Prepared, *, published: bool) -> dict[str, Any]:
+    """Returns the ``training`` block of the results.
+
+    Args:
+        session: The run.
+        prepared: What it began with.
+        published: Whether the selected checkpoint was put at ``save_to``, if there is one.
+    """
     settings, model, data = session.settings, session.model, session.data
     real, fake = data.counts
     return {
@@ -123,7 +129,7 @@ def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
             "ranks": list(model.status.ranks),
             "residual_parameters": model.status.residual_parameters,
         },
-        "start_weights": None if model.load_report is None else model.load_report.to_dict(),
+        "start_weights": session.start_weights,
         "data": {
             "frames": len(data.train.rows),
             "frames_real": real,
@@ -138,7 +144,7 @@ def training_block(session: Session, prepared: Prepared) -> dict[str, Any]:
         "device": device_name(prepared.device),
         "memory": memory_report(prepared.device),
         "resumed_from": settings.resume,
-        "published": None if session.paths.published is None else str(session.paths.published),
+        "published": str(session.paths.published) if published and session.paths.published else None,
     }
 
 

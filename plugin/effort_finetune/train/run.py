@@ -22,7 +22,7 @@ from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
 from effort_finetune.train.interrupt import InterruptGuard
 from effort_finetune.train.logs import FILES_ONLY, run_logger
 from effort_finetune.train.loop import Interrupted
-from effort_finetune.train.paths import publish
+from effort_finetune.train.paths import RunPaths, publish
 from effort_finetune.train.report import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.session import Session
 from effort_finetune.train.setup import Prepared, build_session, prepare
@@ -56,7 +56,8 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         Where everything is.
 
     Raises:
-        UserError: If the run cannot start; the output folder then holds its log at most.
+        UserError: If the run cannot start; it has written nothing then, or, where a resumed state
+            does not fit its model, no more than its log.
         RunFailure: If it could not finish or was interrupted; ``ckpt_last.pth`` and a results file
             with status ``failed`` hold what there is.
     """
@@ -69,6 +70,8 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         _last_words(logger),
     ):
         logger.info("command: %s", _shell(command))
+        if settings.resume is None and (paths.last.exists() or paths.results.exists()):
+            logger.warning("%s holds an earlier run; its checkpoints and results are replaced", paths.folder)
         session = build_session(settings, host, prepared, logger=logger, guard=guard, board=board)
         write_settings(paths.settings, settings)
         log_data(logger, prepared.data, settings)
@@ -84,6 +87,8 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
             tested, failure = error.results, error
         except RunFailure as error:
             failure = error
+        if failure is None:
+            failure = _publish(paths)
         timings["total_s"] = time.perf_counter() - started
         document = write_results(
             session,
@@ -96,8 +101,6 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         )
         if failure is not None:
             raise failure
-        if paths.published is not None:
-            publish(paths.best, paths.published)
         log_outcome(logger, paths, document)
     return Outcome(paths.folder, paths.results, paths.best, paths.last, paths.published)
 
@@ -137,6 +140,17 @@ def _test_selected(
         )
     timings["test_s"] = time.perf_counter() - started
     return tested
+
+
+def _publish(paths: RunPaths) -> RunFailure | None:
+    """Puts the selected checkpoint at ``save_to``; returns why it is not there."""
+    if paths.published is None:
+        return None
+    try:
+        publish(paths.best, paths.published)
+    except OSError as error:
+        return RunFailure(f"{paths.published} could not be written ({error}); the weights are {paths.best}")
+    return None
 
 
 def _interrupted(command: Sequence[str], session: Session) -> str:

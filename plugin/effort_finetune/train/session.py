@@ -79,6 +79,8 @@ class Session:
         self.progress = EpochProgress(s.start_epoch)
         #: Checkpoints of this run; a folder used before may hold another run's under the same names.
         self.written: set[Path] = set()
+        #: The weights the run began with, whatever a continuation was built from.
+        self.start_weights = None if self.model.load_report is None else self.model.load_report.to_dict()
         self._rng: Mapping[str, Any] | None = None
         self.loop.on_record = self._record
 
@@ -228,6 +230,7 @@ class Session:
                 "selection": self.selector.state_dict(),
                 "early_stopping": self.stopping.state_dict(),
                 "history": self.history,
+                "start_weights": self.start_weights,
             },
         )
         self.written.add(self.paths.last)
@@ -248,6 +251,7 @@ class Session:
         self.stopping.load_state_dict(saved["early_stopping"])
         self.progress = EpochProgress.from_state(saved["progress"])
         self.history = list(saved["history"])
+        self.start_weights = saved["start_weights"]
         self._rng = saved["rng"]
         if self.selector.best is not None:
             checkpoint.carry_best(folder, self.paths.best)

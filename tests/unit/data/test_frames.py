@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from effort_finetune.data import lmdb_pool
-from effort_finetune.data.frames import FIXES, FrameDataset, Missing, open_frames
+from effort_finetune.data.frames import LMDB_FIXES, UNIFORM_FIX, FrameDataset, Missing, open_frames
 from effort_finetune.data.index import Video
 from effort_finetune.errors import UserError
 
@@ -53,7 +53,8 @@ def test_first_sampling_takes_the_hosts_frames_and_says_so(bench: Bench) -> None
     dataset = open_frames(bench.host, bench.settings(frame_sampling="first"), split="test", names=["UADFV"])
     assert [row.path[-7:-4] for row in dataset.rows] == ["000", "001", "002", "003"]
     assert dataset.protocol["sampling"] == "first"
-    assert FIXES[0] not in dataset.protocol["fixes"]
+    assert UNIFORM_FIX not in dataset.protocol["fixes"]
+    assert set(LMDB_FIXES) <= set(dataset.protocol["fixes"])
 
 
 def test_labels_are_the_hosts(bench: Bench) -> None:

@@ -67,6 +67,7 @@ def test_files_listed_by_absolute_paths(embedded: Bench, tmp_path: Path) -> None
     embedded.write_files(dict(zip(relative.frames, images.values(), strict=True)))
     dataset = open_frames(embedded.host, embedded.settings(lmdb=False), split="test", names=["UADFV"])
     assert not isinstance(dataset[0], Missing)
+    assert not any("LMDB" in fix for fix in dataset.protocol["fixes"]), "what was not done is not claimed"
 
 
 def test_lmdb_and_files_give_the_same_pixels(embedded: Bench) -> None:

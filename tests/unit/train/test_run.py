@@ -252,7 +252,53 @@ def test_non_finite_loss_ends_the_run_with_what_there_is(bench):
     assert "finite" in results["reason"]
     saved = state(bench.root / "out" / "ckpt_last.pth")
     assert saved["epoch"] == 0
+    assert results["training"]["published"] is None
     assert not (bench.root / "published" / "effort_toy.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"pretrained_weights": "/nowhere/effort.pth"},
+        {"unfreeze": ["no_such_layer"]},
+        {"train_svd_residuals": False, "train_classification_head": False},
+        {"lr_scheduler": "cosine", "lr_eta_min": 1.0},
+    ],
+)
+def test_a_run_that_cannot_start_writes_nothing(bench, flags):
+    with pytest.raises(UserError):
+        run(bench, **flags)
+    assert not (bench.root / "out").exists()
+    assert not (bench.root / "published").exists()
+
+
+def test_a_checkpoint_that_cannot_be_published_is_kept_and_said(bench, monkeypatch):
+    def refuse(selected: Path, target: Path) -> Path:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr("effort_finetune.train.run.publish", refuse)
+    with pytest.raises(RunFailure, match=r"read-only.*ckpt_best\.pth"):
+        run(bench, nEpochs=1)
+    results = json.loads((bench.root / "out" / "results.json").read_text())
+    assert (results["status"], results["training"]["published"]) == ("failed", None)
+    assert results["checkpoint"]["path"].endswith("ckpt_best.pth")
+
+
+def test_an_earlier_run_in_the_folder_is_said(bench):
+    log = bench.root / "out" / "finetuning.log"
+    run(bench, nEpochs=1)
+    assert "holds an earlier run" not in log.read_text()
+    run(bench, nEpochs=1)
+    assert "holds an earlier run; its checkpoints and results are replaced" in log.read_text()
+
+
+def test_data_that_all_splits_lack_is_one_error_and_val_is_looked_at_too(bench):
+    with pytest.raises(UserErrors) as caught:
+        run(bench, train_dataset=["Absent"], test_dataset=["Absent"], val_dataset=["Other"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert "'Absent'" in lines[0]
+    assert "'Other'" in lines[1]
 
 
 def test_a_full_disk_ends_the_run_with_its_history(bench, monkeypatch):
