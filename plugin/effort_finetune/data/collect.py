@@ -94,10 +94,11 @@ def collect_rows(
 
 def _empty_split(host: Host, settings: Settings, index: DatasetIndex, split: str) -> UserError:
     counts = available_splits(host, settings, index.name)
+    levels = any(video.compression is not None for other in counts for video in index.videos(other))
     filled = [f"{name} ({count.videos} videos)" for name, count in counts.items() if count.videos]
     return UserError(
         f"split {split!r} of dataset {index.name!r} is empty",
-        got="no video with frames" + (f" at compression {index.compression!r}" if filled else ""),
+        got="no video with frames" + (f" at compression {index.compression!r}" if levels else ""),
         expected=f"one of the splits that have some: {', '.join(filled)}" if filled else "videos with frames",
         next_step=f"choose another dataset or split, or complete {index.path}",
     )

@@ -61,7 +61,7 @@ def protocol(
 
 
 def leakage_warnings(name: str, dataset: FrameDataset, split: str) -> list[str]:
-    """Returns a sentence for every other split that shares videos or frames with the one scored.
+    """Returns a sentence for every other split that shares videos, or frames under another name.
 
     Upstream's scripts write UADFV with all videos in all splits and Celeb-DF with val equal to test;
     a number on either must say so.
@@ -73,9 +73,13 @@ def leakage_warnings(name: str, dataset: FrameDataset, split: str) -> list[str]:
     """
     part = dataset.protocol["datasets"][name]
     effect = {"train": "the numbers hold training data", "val": "selection on val has seen these videos"}
-    return [
-        f"{shared['videos']} of {part['videos']} {split} videos of {name} are in its {other} split too: "
-        + effect.get(other, "the splits are not disjoint")
-        for other, shared in part["also_in"].items()
-        if shared["videos"]
-    ]
+    sentences = []
+    for other, shared in part["also_in"].items():
+        what = (
+            f"{shared['videos']} of {part['videos']} {split} videos"
+            if shared["videos"]
+            else f"{shared['frames']} {split} frames, in videos of other names,"
+        )
+        consequence = effect.get(other, "the splits are not disjoint")
+        sentences.append(f"{what} of {name} are in its {other} split too: {consequence}")
+    return sentences

@@ -47,6 +47,9 @@ def results_table(document: Mapping[str, Any]) -> str:
     for name, block in document["datasets"].items():
         if missing := block["counts"]["frames_missing"]:
             lines.append(f"{name}: {missing} of {block['counts']['frames_listed']} frames could not be read")
+        for level in ("video", "frame"):
+            if block[level] is not None and (reason := block[level]["null_reasons"].get("auc")):
+                lines.append(f"{name}: no {level} AUC, {reason}")
         lines.extend(f"warning: {warning}" for warning in block["warnings"])
     return "\n".join(lines)
 
@@ -72,7 +75,7 @@ def compare_table(
 
 
 def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
-    """Returns a line for each protocol entry in which the runs differ: their numbers then do not compare."""
+    """Returns a line for each protocol entry or count in which the runs differ: these do not compare."""
     keys = dict.fromkeys(key for document in documents for key in document["protocol"])
     lines = []
     for key in keys:
@@ -80,7 +83,17 @@ def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequenc
         if any(value != values[0] for value in values[1:]):
             pairs = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
             lines.append(f"protocol differs in {key}: {pairs}")
+    for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
+        blocks = [document["datasets"].get(name) for document in documents]
+        sizes = [None if block is None else _size(block["counts"]) for block in blocks]
+        if len({size for size in sizes if size is not None}) > 1:
+            pairs = ", ".join(f"{label} {size or 'none'}" for label, size in zip(labels, sizes, strict=True))
+            lines.append(f"{name} differs in what was scored: {pairs}")
     return lines
+
+
+def _size(counts: Mapping[str, Any]) -> str:
+    return f"{counts['frames_scored']} frames of {counts['videos_scored']} videos"
 
 
 def lookup(document: Mapping[str, Any], dataset: str, metric: str) -> float | None:

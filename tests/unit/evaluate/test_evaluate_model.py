@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import warnings
 
 import numpy as np
@@ -154,6 +155,20 @@ def test_shared_videos_are_a_warning(bench, detector):
     assert block["warnings"] == [
         "8 of 8 test videos of ToyA are in its train split too: the numbers hold training data",
         "8 of 8 test videos of ToyA are in its val split too: selection on val has seen these videos",
+    ]
+
+
+def test_frames_of_another_split_under_another_video_name_are_a_warning(bench, detector):
+    bench.write("ToyA", videos=1)
+    path = bench.root / "json" / "ToyA.json"
+    index = json.loads(path.read_text())
+    for splits in index["ToyA"].values():
+        splits["train"] = {"renamed": next(iter(splits["test"].values()))}
+    path.write_text(json.dumps(index))
+    block = evaluate_model(detector, bench.host, bench.settings(), ["ToyA"]).datasets["ToyA"].block
+    assert block["warnings"] == [
+        "6 test frames, in videos of other names, of ToyA are in its train split too: "
+        "the numbers hold training data"
     ]
 
 

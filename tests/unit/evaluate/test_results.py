@@ -16,6 +16,7 @@ import effort_finetune
 from effort_finetune.errors import RunFailure, UserError, UserErrors
 from effort_finetune.evaluate import provenance, results
 from effort_finetune.evaluate.run import evaluate
+from effort_finetune.evaluate.table import protocol_differences, results_table
 from effort_finetune.host import open_host
 
 from .bench import Bench
@@ -126,7 +127,33 @@ def test_user_errors_come_together_and_before_anything_is_written(bench, tmp_pat
     text = str(caught.value)
     assert "none.pth" in text
     assert "ToyX" in text
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_a_user_error(bench, checkpoint, tmp_path):
+    bench.write("ToyA")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="output folder"):
+        evaluate(
+            bench.settings(test_dataset=["ToyA"]),
+            bench.host,
+            weights=checkpoint,
+            output_dir=tmp_path / "file",
+        )
+
+
+def test_the_table_says_why_there_is_no_auc(document):
+    document["datasets"]["ToyA"]["video"].update(auc=None, null_reasons={"auc": "no real samples"})
+    assert "ToyA: no video AUC, no real samples" in results_table(document)
+
+
+def test_compared_runs_that_scored_other_frames_are_told_apart(document):
+    other = json.loads(json.dumps(document))
+    assert protocol_differences([document, other], ["a", "b"]) == []
+    other["datasets"]["ToyA"]["counts"].update(frames_scored=23)
+    assert protocol_differences([document, other], ["a", "b"]) == [
+        "ToyA differs in what was scored: a 24 frames of 8 videos, b 23 frames of 8 videos"
+    ]
 
 
 def test_no_weights_at_all_is_a_user_error(bench, tmp_path):
@@ -145,7 +172,7 @@ def test_weights_that_are_no_checkpoint_are_a_user_error(bench, tmp_path):
             weights=tmp_path / "text.pth",
             output_dir=tmp_path / "out",
         )
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
