@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -69,7 +71,14 @@ class DemoVideo:
 
 
 def _png(image: np.ndarray) -> bytes:
-    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    # Noisy crops hold nothing that repeats: without the search for it a PNG is smaller and faster to write.
+    options = [
+        cv2.IMWRITE_PNG_COMPRESSION,
+        2,
+        cv2.IMWRITE_PNG_STRATEGY,
+        cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    ]
+    done, data = cv2.imencode(".png", image, options)
     if not done:
         raise RuntimeError("OpenCV could not encode a PNG")
     return bytes(data.tobytes())
@@ -104,8 +113,8 @@ def _chunks(name: str, size: Size, seed: int) -> list[_Chunk]:
     out, start = [], 0
     total = size.train + size.val + size.test
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    places, first = rng.permutation(total), rng.integers(2, size=total)
-    names = [(f"{2 * p + f:04d}", f"{2 * p + 1 - f:04d}") for p, f in zip(places, first, strict=True)]
+    places, real = rng.permutation(total), rng.integers(2, size=total)
+    names = [(f"{2 * p + r:04d}", f"{2 * p + 1 - r:04d}") for p, r in zip(places, real, strict=True)]
     for split in ("train", "val", "test"):
         pairs = getattr(size, split)
         if pairs == 1:
@@ -153,15 +162,26 @@ def build_demo(
     Returns:
         Path of the JSON index, by dataset.
     """
+    work = {name: _chunks(name, sizes[name], seed) for name in names}
     out = {}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        for name in names:
-            chunks = _chunks(name, sizes[name], seed)
-            drawn = pool.map(draw_chunk, chunks) if processes > 1 else map(draw_chunk, chunks)
+    with _mapper(processes) as draw:
+        for name, chunks in work.items():
             index: list[Video] = []
-            batches = track(drawn, desc=name, total=len(chunks), unit="chunk")
+            batches = track(draw(chunks), desc=name, total=len(chunks), unit="chunk")
             videos = (video for batch in batches for video in batch)
             write_lmdb(Path(lmdb_dir) / f"{name}_lmdb", _items(name, videos, index))
             out[name] = write_index(Path(json_dir), name, index)
     return out
+
+
+@contextmanager
+def _mapper(processes: int) -> Iterator[Callable[[list[_Chunk]], Iterator[list[DemoVideo]]]]:
+    """Yields what draws chunks, in order, in this process or in several."""
+    if processes == 1:
+        yield partial(map, draw_chunk)
+        return
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield partial(pool.map, draw_chunk)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the rest
