@@ -113,6 +113,10 @@ class FrameDataset(Dataset[Any]):
         data = self._sources[row.dataset].read(row.path)
         return None if data is None else decode_rgb(data, self.resolution)
 
+    def place(self, row: FrameRow) -> tuple[str, str]:
+        """Where a frame is read from, the same under whatever dataset's name it is listed."""
+        return self._sources[row.dataset].location, row.path
+
     def _normalise(self, image: np.ndarray) -> torch.Tensor:
         """``uint8[H, W, 3]`` to the normalised ``float32[3, H, W]``, by a table of the 256 values a channel
         takes."""

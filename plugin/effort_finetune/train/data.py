@@ -95,7 +95,37 @@ def selection_names(settings: Settings) -> tuple[str, ...]:
 def selection_warnings(settings: Settings, data: RunData) -> list[str]:
     """Returns what taints the choice of the checkpoint, e.g. validation videos that are trained on."""
     split = "test" if settings.select_on == "test" else "val"
-    return [w for name, frames in data.selection.items() for w in leakage_warnings(name, frames, split)]
+    warnings: list[str] = []
+    for name, frames in data.selection.items():
+        warnings += [
+            *leakage_warnings(name, frames, split),
+            *training_warnings(name, frames, split, data.train),
+        ]
+    return warnings
+
+
+def training_warnings(name: str, frames: FrameDataset, split: str, train: FrameDataset) -> list[str]:
+    """Returns a sentence if videos of a dataset are trained on under another dataset's name.
+
+    Two indexes may list one crop, as FaceForensics++ and its subsets do; what a dataset's own splits share
+    is said by :func:`effort_finetune.evaluate.protocol.leakage_warnings`. Sampling always takes a video's
+    first frame, so no shared video is overlooked where both list all of its frames.
+
+    Args:
+        name: The dataset.
+        frames: Its opened split.
+        split: The split's name.
+        train: The training frames of the run.
+    """
+    trained = {train.place(row) for row in train.rows if row.dataset != name}
+    shared = {row.video for row in frames.rows if frames.place(row) in trained}
+    if not shared:
+        return []
+    videos = len({row.video for row in frames.rows})
+    return [
+        f"{len(shared)} of {videos} {split} videos of {name} are trained on under another dataset's name: "
+        "the numbers hold training data"
+    ]
 
 
 def _open_selection(

@@ -19,6 +19,7 @@ import torch
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
+from effort_finetune.train.data import training_warnings
 from effort_finetune.train.interrupt import InterruptGuard
 from effort_finetune.train.logs import FILES_ONLY, run_logger
 from effort_finetune.train.loop import Interrupted
@@ -138,6 +139,8 @@ def _test_selected(
             output_dir=session.paths.folder,
             autocast=prepared.precision.dtype,
         )
+    for name, result in tested.datasets.items():
+        result.block["warnings"] += training_warnings(name, result.dataset, "test", session.data.train)
     timings["test_s"] = time.perf_counter() - started
     return tested
 

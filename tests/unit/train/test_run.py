@@ -292,6 +292,23 @@ def test_an_earlier_run_in_the_folder_is_said(bench):
     assert "holds an earlier run; its checkpoints and results are replaced" in log.read_text()
 
 
+def test_videos_trained_on_under_another_datasets_name_are_said(bench):
+    for name in ("json", "lmdb"):
+        (bench.root / name).unlink()
+    write_dataset(bench.root, "Toy", {"train": 2, "val": 1, "test": 1})
+    groups = json.loads((bench.root / "json" / "Toy.json").read_text())["Toy"]
+    copied = {group: {"val": splits["val"], "test": splits["train"]} for group, splits in groups.items()}
+    (bench.root / "json" / "Copy.json").write_text(json.dumps({"Copy": copied}))
+    (bench.root / "lmdb" / "Copy_lmdb").symlink_to(bench.root / "lmdb" / "Toy_lmdb")
+    outcome = run(bench, nEpochs=1, test_dataset=["Toy", "Copy"], val_dataset=["Copy"])
+    results = document(outcome)
+    assert results["datasets"]["Toy"]["warnings"] == []
+    said = "4 of 4 test videos of Copy are trained on under another dataset's name"
+    assert results["datasets"]["Copy"]["warnings"] == [f"{said}: the numbers hold training data"]
+    assert results["training"]["selection"]["warnings"] == []
+    assert said in (outcome.run_dir / "finetuning.log").read_text()
+
+
 def test_data_that_all_splits_lack_is_one_error_and_val_is_looked_at_too(bench):
     with pytest.raises(UserErrors) as caught:
         run(bench, train_dataset=["Absent"], test_dataset=["Absent"], val_dataset=["Other"])
