@@ -43,6 +43,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         )
     documents = [results.read(path) for path in args.results]
     print(table.compare_table(documents, labels, metrics))
+    for label, document in zip(labels, documents, strict=True):
+        if document["status"] != "complete":
+            print(f"{label} is not complete: {document['reason']}")
     for line in table.protocol_differences(documents, labels):
         print(line)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from effort_finetune.evaluate.metrics import LOWER_IS_BETTER
@@ -75,12 +75,17 @@ def compare_table(
 
 
 def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
-    """Returns a line for each protocol entry or count in which the runs differ: these do not compare."""
-    keys = dict.fromkeys(key for document in documents for key in document["protocol"])
+    """Returns a line for each protocol entry or count in which the runs differ: these do not compare.
+
+    An entry that is ``None`` is not known, e.g. what chose a checkpoint that is only measured, and differs
+    from nothing.
+    """
+    protocols = [dict(_entries(document["protocol"])) for document in documents]
     lines = []
-    for key in keys:
-        values = [document["protocol"].get(key) for document in documents]
-        if any(value != values[0] for value in values[1:]):
+    for key in dict.fromkeys(key for protocol in protocols for key in protocol):
+        values = [protocol.get(key) for protocol in protocols]
+        known = [value for value in values if value is not None]
+        if any(value != known[0] for value in known[1:]):
             pairs = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
             lines.append(f"protocol differs in {key}: {pairs}")
     for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
@@ -90,6 +95,14 @@ def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequenc
             pairs = ", ".join(f"{label} {size or 'none'}" for label, size in zip(labels, sizes, strict=True))
             lines.append(f"{name} differs in what was scored: {pairs}")
     return lines
+
+
+def _entries(protocol: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            yield from _entries(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _size(counts: Mapping[str, Any]) -> str:

@@ -149,10 +149,13 @@ def test_the_table_says_why_there_is_no_auc(document):
 
 def test_compared_runs_that_scored_other_frames_are_told_apart(document):
     other = json.loads(json.dumps(document))
+    other["protocol"]["checkpoint_selected_on"] = "val"  # of the first one it is not known
     assert protocol_differences([document, other], ["a", "b"]) == []
+    other["protocol"]["confidence_intervals"]["seed"] = 7
     other["datasets"]["ToyA"]["counts"].update(frames_scored=23)
     assert protocol_differences([document, other], ["a", "b"]) == [
-        "ToyA differs in what was scored: a 24 frames of 8 videos, b 23 frames of 8 videos"
+        "protocol differs in confidence_intervals.seed: a 1024, b 7",
+        "ToyA differs in what was scored: a 24 frames of 8 videos, b 23 frames of 8 videos",
     ]
 
 
