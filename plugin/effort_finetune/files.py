@@ -70,8 +70,13 @@ def sha256_file(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def ensure_writable_dir(path: Path | str, *, what: str = "output folder") -> Path:
+def ensure_writable_dir(path: Path | str, *, what: str = "output folder", flag: str = "--output_dir") -> Path:
     """Creates a folder and proves that a file can be written in it, before any long work.
+
+    Args:
+        path: The folder.
+        what: What it is, for the error.
+        flag: What chooses another one, for the error.
 
     Raises:
         UserError: If the folder cannot be created or written.
@@ -86,7 +91,7 @@ def ensure_writable_dir(path: Path | str, *, what: str = "output folder") -> Pat
             what,
             got=f"{path} ({error.strerror or error})",
             expected="a folder that can be written",
-            next_step="choose another one with --output_dir",
+            next_step=f"choose another one with {flag}",
         ) from error
     return path
 

@@ -100,7 +100,7 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     """
     videos = list(_videos(source))
     _finder(options)  # its errors belong here, not into the reports of all videos
-    ensure_writable_dir(target, what="folder of the crops")
+    ensure_writable_dir(target, what="folder of the crops", flag="--rgb_dir")
     job = partial(_crop_video, target=target, options=options)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:

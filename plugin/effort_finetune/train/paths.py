@@ -59,7 +59,6 @@ def prepare_paths(settings: Settings, host: Host) -> RunPaths:
     Raises:
         UserError: If a folder cannot be written.
     """
-    folders = {}
     shared_logs: list[Path] = []
     if settings.output_dir is not None:
         folder = Path(settings.output_dir)
@@ -67,12 +66,12 @@ def prepare_paths(settings: Settings, host: Host) -> RunPaths:
         resumed = None if settings.resume is None else folder_of(settings.resume)
         folder = _new_folder(settings, host) if resumed is None else resumed
         shared_logs.append(host.resolve("training/logs") / LOG_NAME)
-        folders["folder of the host's log (choose another with --output_dir)"] = shared_logs[0].parent
     published = published_path(settings)
+    ensure_writable_dir(folder)
+    for log in shared_logs:
+        ensure_writable_dir(log.parent, what="folder of the host's log")
     if published is not None:
-        folders["folder of save_to"] = published.parent
-    for what, path in {"output folder": folder, **folders}.items():
-        ensure_writable_dir(path, what=what)
+        ensure_writable_dir(published.parent, what="folder of save_to", flag="--save_to")
     return RunPaths(folder.resolve(), (folder / LOG_NAME, *shared_logs), published)
 
 

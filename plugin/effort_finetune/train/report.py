@@ -111,7 +111,7 @@ def training_block(session: Session, prepared: Prepared, *, published: bool) -> 
         "epochs": {
             "asked": settings.nEpochs,
             "done": len(session.history),
-            "stopped_early": session.stopping.should_stop,
+            "stopped_early": session.stopped_early,
         },
         "history": session.history,
         "selection": {

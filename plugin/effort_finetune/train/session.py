@@ -89,6 +89,11 @@ class Session:
         """The epoch after the last one: exactly ``nEpochs`` are run."""
         return self.settings.start_epoch + self.settings.nEpochs
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether early stopping left epochs out; patience may also run out with the last one."""
+        return self.stopping.should_stop and self.progress.epoch < self.end_epoch
+
     def run(self) -> None:
         """Trains until ``nEpochs`` are done or early stopping ends the run.
 
@@ -112,6 +117,9 @@ class Session:
                 except (Interrupted, RunFailure):
                     self.save_last()
                     raise
+        if self.stopped_early:
+            waited = f"{self.stopping.waited} epochs without a better {self.settings.metric_scoring}"
+            self.logger.info("stopped early: %s (early_stopping.patience)", waited)
         if self.selector.needs_fallback:
             self.save_best()
 

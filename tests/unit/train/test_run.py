@@ -309,6 +309,21 @@ def test_videos_trained_on_under_another_datasets_name_are_said(bench):
     assert said in (outcome.run_dir / "finetuning.log").read_text()
 
 
+@pytest.mark.parametrize(("epochs", "early"), [(4, True), (2, False)])
+def test_early_stopping_is_said_where_it_left_epochs_out(bench, epochs, early):
+    patience = {"early_stopping.patience": 1, "early_stopping.min_delta": 1.0}
+    outcome = run(bench, nEpochs=epochs, save_to=None, **patience)
+    assert document(outcome)["training"]["epochs"] == {"asked": epochs, "done": 2, "stopped_early": early}
+    log = (outcome.run_dir / "finetuning.log").read_text()
+    assert ("stopped early: 1 epochs without a better video_auc" in log) is early
+
+
+def test_a_save_to_that_cannot_be_written_names_its_own_flag(bench):
+    (bench.root / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"folder of save_to; .*--save_to"):
+        run(bench, save_to=str(bench.root / "file" / "best.pth"))
+
+
 def test_data_that_all_splits_lack_is_one_error_and_val_is_looked_at_too(bench):
     with pytest.raises(UserErrors) as caught:
         run(bench, train_dataset=["Absent"], test_dataset=["Absent"], val_dataset=["Other"])
