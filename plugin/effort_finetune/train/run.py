@@ -141,6 +141,8 @@ def _test_selected(
         )
     for name, result in tested.datasets.items():
         result.block["warnings"] += training_warnings(name, result.dataset, "test", session.data.train)
+        if session.settings.select_on == "test":
+            result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")
     timings["test_s"] = time.perf_counter() - started
     return tested
 

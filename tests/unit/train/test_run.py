@@ -14,6 +14,7 @@ from effort_finetune.config import resolve
 from effort_finetune.errors import RunFailure, UserError, UserErrors
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.run import evaluate_model
+from effort_finetune.evaluate.table import results_table
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import setup as setup_file
@@ -322,6 +323,14 @@ def test_a_save_to_that_cannot_be_written_names_its_own_flag(bench):
     (bench.root / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"folder of save_to; .*--save_to"):
         run(bench, save_to=str(bench.root / "file" / "best.pth"))
+
+
+@pytest.mark.parametrize(("select_on", "oracle"), [("test", True), ("val", False)])
+def test_an_oracles_numbers_carry_the_label_wherever_they_are_shown(bench, select_on, oracle):
+    results = document(run(bench, nEpochs=1, test_dataset=["Toy"], select_on=select_on, save_to=None))
+    warnings = results["datasets"]["Toy"]["warnings"]
+    assert (warnings == ["an oracle: the labels of the test sets chose the checkpoint"]) is oracle
+    assert ("an oracle" in results_table(results)) is oracle
 
 
 def test_data_that_all_splits_lack_is_one_error_and_val_is_looked_at_too(bench):
