@@ -58,8 +58,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
         "--save_to",
         str(out / "effort_demob.pth"),
     ]
-    start_from = ["--train_dataset", "DemoB", "--pretrained_weights", str(root / WEIGHTS)]
-    _step("Fine-tune it on DemoB, a forgery it has not seen", ["finetune", *common, *start_from, *options])
+    start_from = ["--train_dataset", "DemoB", "DemoA", "--pretrained_weights", str(root / WEIGHTS)]
+    _step(
+        "Fine-tune it on DemoB, a forgery it has not seen, with DemoA replayed so that it stays known",
+        ["finetune", *common, *start_from, *options],
+    )
     _step("Was anything gained, was anything forgotten?", _evaluate(common, tuned / "ckpt_best.pth", after))
     results = [str(before / "results.json"), str(after / "results.json")]
     _step("Before and after", ["compare", *results])
