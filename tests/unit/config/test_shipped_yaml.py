@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from effort_finetune.config import Settings, load_yaml, resolve
 from effort_finetune.config.resolve import known_keys
 
