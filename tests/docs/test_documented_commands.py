@@ -17,7 +17,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 ELSEWHERE = {
     "make demo": "tests/docs/test_demo.py",
     "make test": "this very run",
-    "make bench": "tens of minutes; run with tiny sizes by tests/unit/test_benchmarks.py",
+    "make bench": "tens of minutes, quiet machine; tests/unit/benchmarks runs it with tiny sizes",
+    "DEEPFAKEBENCH_ROOT=/path/to/DeepfakeBench .venv/bin/python -m pytest tests/host": "a real checkout",
     "pip install -e . -c constraints.txt": "Makefile, .venv/.ready",
 }
 
@@ -47,7 +48,8 @@ def test_the_commands_of_a_page_run(page, clone, environment, tmp_path):
         assert "```bash" not in page.read_text(encoding="utf-8")
         return
     subprocess.run(["cp", "-r", str(clone), str(tmp_path / "repo")], check=True)
-    subprocess.run(["cp", "-r", str(clone / "DeepfakeBench"), str(tmp_path / "DeepfakeBench")], check=True)
+    # -L: away from the repository, the link to configs/ would lead nowhere.
+    subprocess.run(["cp", "-rL", str(clone / "DeepfakeBench"), str(tmp_path / "DeepfakeBench")], check=True)
     todo = [c for c in found if c not in ELSEWHERE]
     script = "\n".join(["set -e", *(_stand_in(command, tmp_path / "repo", tmp_path) for command in todo)])
     done = subprocess.run(
