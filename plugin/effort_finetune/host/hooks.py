@@ -236,7 +236,16 @@ class TestRun(_Run):
         """Runs the host's ``test_epoch`` on our detector, which has loaded its weights already."""
         report = model.load_report.to_dict()
         print(f"===> Load checkpoint done! layout {report['layout']}, sha256 {report['sha256']}")
-        metrics = test_epoch(model, loaders)
+        try:
+            metrics = test_epoch(model, loaders)
+        except ValueError as error:
+            # The host's get_test_metrics takes a folder that holds both labels for one video.
+            if "All-NaN" not in str(error):
+                raise
+            raise RunFailure(
+                f"the host's get_test_metrics failed ({error}), as it does where a real and a fake video share "
+                "a folder's name; next: python training/evaluate_finetune.py keeps them apart"
+            ) from error
         self.write_json(metrics)
         print("===> Test Done!")
         return metrics

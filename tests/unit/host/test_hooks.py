@@ -239,3 +239,14 @@ def test_set_dotted_reaches_upstreams_optimiser():
         "data_aug": {"flip_prob": 0.1},
         "nEpochs": 2,
     }
+
+
+def test_a_real_and_a_fake_video_of_one_name_are_named_as_the_cause(script):
+    run, _ = script("test", OURS)
+    model = argparse.Namespace(load_report=argparse.Namespace(to_dict=lambda: {"layout": "x", "sha256": "y"}))
+
+    def upstream(model, loaders):
+        raise ValueError("All-NaN slice encountered")
+
+    with pytest.raises(RunFailure, match="share a folder's name.*evaluate_finetune"):
+        run.test(model, {}, upstream)
