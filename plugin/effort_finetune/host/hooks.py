@@ -243,8 +243,8 @@ class TestRun(_Run):
             if "All-NaN" not in str(error):
                 raise
             raise RunFailure(
-                f"the host's get_test_metrics failed ({error}), as it does where a real and a fake video share "
-                "a folder's name; next: python training/evaluate_finetune.py keeps them apart"
+                f"the host's get_test_metrics failed ({error}), as it does where a real and a fake video "
+                "share a folder's name; next: python training/evaluate_finetune.py keeps them apart"
             ) from error
         self.write_json(metrics)
         print("===> Test Done!")
