@@ -77,7 +77,16 @@ def _read(settings: Settings, source: Path) -> Assembled:
         allow_base_mismatch=settings.allow_base_mismatch,
     )
     checkpoint.require_resolution(settings.resolution)
-    tower = tower_room.build_tower(tower_room.tower_config(checkpoint, checkpoint.source))
+    shape = tower_room.tower_config(checkpoint, checkpoint.source)
+    if shape.hidden_act != tower_room.PTH_ACTIVATION:
+        logger.warning(
+            "%s computes with %s, which a .pth cannot say: read back alone, its checkpoints would compute "
+            "with %s and score wrongly; evaluate them as an adapter over this folder",
+            source,
+            shape.hidden_act,
+            tower_room.PTH_ACTIVATION,
+        )
+    tower = tower_room.build_tower(shape)
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)
     if checkpoint.head_outputs is None:

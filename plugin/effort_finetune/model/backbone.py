@@ -23,6 +23,8 @@ from effort_finetune.weights.reader import Checkpoint
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _OPEN_CLIP_CONFIG = "open_clip_config.json"
+#: The activation of a tower read from a bare weights file, which has no place to say another one.
+PTH_ACTIVATION = "quick_gelu"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _SHAPE_KEYS = (
     "hidden_size",
@@ -62,7 +64,7 @@ def tower_config(checkpoint: Checkpoint, source: Path) -> CLIPVisionConfig:
     Raises:
         UserError: If a folder has neither configuration, or the tensors describe no tower.
     """
-    activation = "quick_gelu"
+    activation = PTH_ACTIVATION
     if source.is_dir():
         if (source / _OPEN_CLIP_CONFIG).is_file():
             # open_clip's plain `gelu` towers and OpenAI's `quick_gelu` ones have the same tensors.
