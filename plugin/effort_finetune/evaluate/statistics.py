@@ -14,25 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effort_finetune.evaluate.metrics import FPR_TARGETS
+from effort_finetune.evaluate.metrics import FPR_TARGETS, METRICS
 from effort_finetune.seeding import derive
 
 #: Metrics that get an interval; the bootstrap of ECE is biased upwards and is left out.
-BOOTSTRAPPED = (
-    "auc",
-    "ap",
-    "eer",
-    "acc",
-    "acc_real",
-    "acc_fake",
-    "balanced_acc",
-    "precision",
-    "recall",
-    "f1",
-    "tpr_at_fpr_1pct",
-    "tpr_at_fpr_5pct",
-    "brier",
-)
+BOOTSTRAPPED = tuple(name for name in METRICS if name != "ece")
 LEVEL = 0.95
 _CHUNK_ELEMENTS = 1 << 19  # of float64 per temporary array: 4 MB, which stays in the cache
 

@@ -71,15 +71,7 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         flat = [e for error in errors for e in getattr(error, "errors", (error,))]
         # What training and test data lack together is one error.
         raise UserErrors({str(error): error for error in flat}.values())
-    loader = make_loader(
-        train,
-        batch_size=settings.train_batchSize,
-        workers=settings.workers,
-        shuffle=True,
-        seed=settings.manualSeed,
-        sampler="oversample" if settings.balance == "oversample" else None,
-        pin_memory=pin_memory,
-    )
+    loader = shuffled_loader(train, settings, pin_memory=pin_memory)
     return RunData(train, loader, selection, test)
 
 
@@ -156,3 +148,16 @@ def _with_way_out(error: UserError) -> UserError:
     way_out = "or choose the checkpoint without a val split: --val_dataset NAME or --select_on last"
     step = f"{error.next_step}, {way_out}" if error.next_step else way_out.removeprefix("or ")
     return UserError(f"validation data: {error.what}", got=error.got, expected=error.expected, next_step=step)
+
+
+def shuffled_loader(frames: FrameDataset, settings: Settings, *, pin_memory: bool = False) -> DataLoader[Any]:
+    """Returns the shuffled (or class-balanced) loader that a run with these settings trains on."""
+    return make_loader(
+        frames,
+        batch_size=settings.train_batchSize,
+        workers=settings.workers,
+        shuffle=True,
+        seed=settings.manualSeed,
+        sampler="oversample" if settings.balance == "oversample" else None,
+        pin_memory=pin_memory,
+    )

@@ -11,6 +11,7 @@ from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.run import open_datasets
+from effort_finetune.train.data import shuffled_loader
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -70,15 +71,7 @@ def training_loader(host: Host, settings: Settings, *, allowed: float) -> HostLo
     if not settings.train_dataset:
         raise UserError("--train_dataset", got="no names", expected="at least one dataset")
     frames = open_frames(host, settings, split="train", names=settings.train_dataset)
-    loader = make_loader(
-        frames,
-        batch_size=settings.train_batchSize,
-        workers=settings.workers,
-        shuffle=True,
-        seed=settings.manualSeed,
-        sampler="oversample" if settings.balance == "oversample" else None,
-    )
-    return HostLoader(loader, allowed=allowed)
+    return HostLoader(shuffled_loader(frames, settings), allowed=allowed)
 
 
 def testing_loaders(

@@ -31,7 +31,8 @@ def _reference_features(images, effort):
                 dense[key] = (state[f"{module}.weight_main"].double() + u @ torch.diag(s) @ v).float()
             else:
                 dense[key] = state[key]
-        tower.load_state_dict(dense, strict=False)
+        taken = tower.load_state_dict(dense, strict=False)
+        assert set(taken.missing_keys) <= {"embeddings.position_ids"}
     with torch.no_grad():
         return tower(images).pooler_output
 
