@@ -9,7 +9,7 @@ import effort_finetune
 
 PACKAGE = Path(effort_finetune.__file__).parent
 NAME = "effort_finetune"
-CORE = {"errors", "files", "progress", "seeding", "resources", "__init__"}
+CORE = {"errors", "files", "progress", "seeding", "resources", "interrupt", "__init__"}
 ROOMS = {"__main__": "cli"}
 # Room -> what it may import beside itself. `host` is an object handed to the others, never imported by them.
 MAY_IMPORT = {

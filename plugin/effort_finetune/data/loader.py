@@ -3,6 +3,7 @@ replaced."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -81,6 +82,12 @@ def collate(items: Sequence[dict[str, Any] | Missing]) -> Batch:
     }
 
 
+def _start_worker(worker_id: int) -> None:
+    # A terminal's Ctrl-C reaches every process; whether to stop, and where, is the parent's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker_init(worker_id)
+
+
 def make_loader(
     dataset: FrameDataset,
     *,
@@ -121,7 +128,7 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         drop_last=drop_last,
-        worker_init_fn=worker_init,
+        worker_init_fn=_start_worker,
         generator=generator(seed, "workers"),
         **parallel,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from effort_finetune.evaluate.logs import evaluation_log
 from effort_finetune.evaluate.measure import measure
 from effort_finetune.evaluate.scoring import score
 from effort_finetune.files import ensure_writable_dir, write_text
+from effort_finetune.interrupt import Interrupted, InterruptGuard
 from effort_finetune.weights.loading import NEW_HEAD
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def evaluate_model(
     output_dir: Path | None = None,
     autocast: torch.dtype | str | None = "settings",
     bootstrap_samples: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> DatasetResults:
     """Scores a model that is already on its device and measures it, one dataset after the other.
 
@@ -93,8 +95,10 @@ def evaluate_model(
         output_dir: Folder for ``scores/<dataset>.csv``; ``None`` writes none.
         autocast: Precision of the forward pass; ``"settings"`` asks the settings.
         bootstrap_samples: Resamples of the intervals; ``None`` asks the settings, 0 leaves them out.
+        should_stop: Asked before each batch; true ends the evaluation.
 
     Raises:
+        Interrupted: If ``should_stop`` said so.
         UserError: If a dataset cannot be opened.
         EvaluationFailure: If more frames are missing than ``max_missing_rate`` allows, or a dataset
             could not be scored.
@@ -103,7 +107,7 @@ def evaluate_model(
     dtype = choose_autocast(settings.precision, _device(model)) if isinstance(autocast, str) else autocast
     samples = settings.bootstrap_samples if bootstrap_samples is None else bootstrap_samples
     chosen = {name: opened[name] for name in names}
-    evaluated = _results(model, host, settings, chosen, split, dtype, samples, output_dir)
+    evaluated = _results(model, host, settings, chosen, split, dtype, samples, output_dir, should_stop)
     return DatasetResults({result.name: result for result in evaluated})
 
 
@@ -150,11 +154,13 @@ def evaluate(
         done: dict[str, DatasetResult] = {}
         failure: str | None = None
         try:
-            for result in _results(
-                model, host, settings, datasets, "test", autocast, settings.bootstrap_samples, folder
-            ):
-                done[result.name] = result
-                logger.info("%s: %s", result.name, table.summary_line(result.block))
+            with InterruptGuard() as guard:
+                samples = settings.bootstrap_samples
+                for result in _results(
+                    model, host, settings, datasets, "test", autocast, samples, folder, guard
+                ):
+                    done[result.name] = result
+                    logger.info("%s: %s", result.name, table.summary_line(result.block))
         except (RunFailure, KeyboardInterrupt) as error:
             failure = str(error) or "interrupted by the user"
             logger.error("%s", failure)
@@ -242,6 +248,7 @@ def _results(
     autocast: torch.dtype | None,
     samples: int,
     output_dir: Path | None,
+    should_stop: Callable[[], bool],
 ) -> Iterator[DatasetResult]:
     """Yields each dataset's result as soon as it is there."""
     device = _device(model)
@@ -256,7 +263,9 @@ def _results(
                 pin_memory=device.type == "cuda",
             )
             start = time.perf_counter()
-            scores = score(model, loader, device=device, autocast=autocast, desc=name)
+            scores = score(
+                model, loader, device=device, autocast=autocast, desc=name, should_stop=should_stop
+            )
             result = measure(
                 host,
                 settings,
@@ -269,6 +278,8 @@ def _results(
                 output_dir=output_dir,
             )
         except Exception as error:
+            if should_stop():  # a loader's worker that Ctrl-C hit as it started is not the news
+                raise Interrupted from error
             raise EvaluationFailure(
                 f"evaluating {name} failed: {type(error).__name__}: {error}", DatasetResults(done)
             ) from error

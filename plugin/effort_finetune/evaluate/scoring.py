@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from effort_finetune.interrupt import Interrupted
 from effort_finetune.progress import track
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def score(
     device: torch.device | str,
     autocast: torch.dtype | None = None,
     desc: str = "scoring",
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Scores:
     """Scores every readable frame of a loader in inference mode.
 
@@ -60,8 +62,10 @@ def score(
         device: Where the model is.
         autocast: ``torch.bfloat16`` or ``torch.float16``; ``None`` runs in the weights' own precision.
         desc: Words before the progress bar.
+        should_stop: Asked before each batch; true ends the scoring with :class:`Interrupted`.
 
     Raises:
+        Interrupted: If ``should_stop`` said so.
         ValueError: If the detector's ``cls`` is not ``[B, 2]``.
     """
     device = torch.device(device)
@@ -73,6 +77,8 @@ def score(
     try:
         with torch.inference_mode(), _autocast(device, autocast), merged():
             for number, batch in enumerate(track(loader, desc=desc, unit="batch"), start=1):
+                if should_stop():
+                    raise Interrupted
                 logger.debug("%s: batch %d, %d frames", desc, number, len(batch["index"]))
                 missing.extend(_indices(batch.get("missing")))
                 if len(batch["index"]) == 0:

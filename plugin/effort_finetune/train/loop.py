@@ -16,16 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from effort_finetune.errors import RunFailure
+from effort_finetune.interrupt import Interrupted
 from effort_finetune.train.device import is_out_of_memory
 from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
 from effort_finetune.train.precision import Precision
 
 Batch = Mapping[str, Any]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; raised between two optimiser steps, so that the state is whole."""
 
 
 @dataclass(frozen=True, slots=True)

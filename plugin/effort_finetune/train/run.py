@@ -19,10 +19,9 @@ import torch
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
+from effort_finetune.interrupt import InterruptGuard
 from effort_finetune.train.data import training_warnings
-from effort_finetune.train.interrupt import InterruptGuard
 from effort_finetune.train.logs import FILES_ONLY, run_logger
-from effort_finetune.train.loop import Interrupted
 from effort_finetune.train.paths import RunPaths, publish
 from effort_finetune.train.report import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.session import Session
@@ -81,8 +80,8 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         try:
             with guard:
                 session.run()
-                tested = _test_selected(session, prepared, host, timings)
-        except (Interrupted, KeyboardInterrupt):
+                tested = _test_selected(session, prepared, host, timings, guard)
+        except KeyboardInterrupt:
             failure = RunFailure(_interrupted(command, session))
         except EvaluationFailure as error:
             tested, failure = error.results, error
@@ -120,7 +119,7 @@ def _last_words(logger: logging.Logger) -> Iterator[None]:
 
 
 def _test_selected(
-    session: Session, prepared: Prepared, host: Host, timings: dict[str, float]
+    session: Session, prepared: Prepared, host: Host, timings: dict[str, float], guard: InterruptGuard
 ) -> DatasetResults:
     """Measures the selected checkpoint, read back from its file, on the test datasets."""
     if not prepared.data.test:
@@ -128,17 +127,17 @@ def _test_selected(
     state = torch.load(session.paths.best, map_location=prepared.device, weights_only=True)
     session.model.load_state_dict(state)
     started = time.perf_counter()
-    with session.guard.immediate():
-        tested = evaluate_model(
-            session.model,
-            host,
-            session.settings,
-            tuple(prepared.data.test),
-            "test",
-            datasets=prepared.data.test,
-            output_dir=session.paths.folder,
-            autocast=prepared.precision.dtype,
-        )
+    tested = evaluate_model(
+        session.model,
+        host,
+        session.settings,
+        tuple(prepared.data.test),
+        "test",
+        datasets=prepared.data.test,
+        output_dir=session.paths.folder,
+        autocast=prepared.precision.dtype,
+        should_stop=guard,
+    )
     for name, result in tested.datasets.items():
         result.block["warnings"] += training_warnings(name, result.dataset, "test", session.data.train)
         if session.settings.select_on == "test":

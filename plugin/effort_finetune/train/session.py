@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from effort_finetune.errors import RunFailure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
+from effort_finetune.interrupt import Interrupted
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.progress import bar
 from effort_finetune.train import checkpoint
 from effort_finetune.train.device import describe_memory
 from effort_finetune.train.early_stopping import EarlyStopping
-from effort_finetune.train.interrupt import InterruptGuard
-from effort_finetune.train.loop import Interrupted, Record, TrainingLoop
+from effort_finetune.train.loop import Record, TrainingLoop
 from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.optim import learning_rate
 from effort_finetune.train.schedule import advance
@@ -48,7 +48,6 @@ class Session:
         data: Opened data.
         validate: Measures the model on the selection data.
         logger: The run's log.
-        guard: Says when to stop.
         board: TensorBoard.
     """
 
@@ -61,7 +60,6 @@ class Session:
     data: RunData
     validate: Callable[[], DatasetResults]
     logger: logging.Logger
-    guard: InterruptGuard
     board: RunBoard
     selector: Selector = field(init=False)
     stopping: EarlyStopping = field(init=False)
@@ -155,8 +153,7 @@ class Session:
             return {}, 0.0
         started = time.perf_counter()
         try:
-            with self.guard.immediate():
-                results = self.validate().datasets
+            results = self.validate().datasets
         except KeyboardInterrupt:
             raise Interrupted from None
         return results, time.perf_counter() - started

@@ -16,11 +16,11 @@ from effort_finetune.errors import UserError
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.device import choose_device
 from effort_finetune.evaluate.run import evaluate_model
+from effort_finetune.interrupt import InterruptGuard
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import checkpoint
 from effort_finetune.train.data import RunData, open_data, selection_names
 from effort_finetune.train.device import device_name
-from effort_finetune.train.interrupt import InterruptGuard
 from effort_finetune.train.loop import Batch, TrainingLoop
 from effort_finetune.train.optim import build_optimizer
 from effort_finetune.train.paths import RunPaths, prepare_paths
@@ -136,6 +136,7 @@ def build_session(
             datasets=data.selection,
             autocast=precision.dtype,
             bootstrap_samples=0,
+            should_stop=guard,
         )
 
     session = Session(
@@ -148,7 +149,6 @@ def build_session(
         data=data,
         validate=validate,
         logger=logger,
-        guard=guard,
         board=board,
     )
     if prepared.saved is not None and settings.resume is not None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import run as run_module
 from effort_finetune.train.checkpoint import load_last
 from effort_finetune.train.loop import TrainingLoop
@@ -106,15 +107,21 @@ def test_ctrl_c_during_validation_owes_only_the_validation(bench, monkeypatch):
     whole = whole_run(bench)
     folder = bench.root / "stopped"
 
-    def interrupting(*args: Any, **kwargs: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(5)
-        raise AssertionError("the signal has to end the validation at once")
+    scored: list[int] = []
+    original = EffortFinetuneDetector.forward
 
+    def interrupting(self: EffortFinetuneDetector, batch: dict[str, Any], inference: bool = False) -> Any:
+        if inference:
+            scored.append(len(batch["label"]))
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, inference)
+
+    settings = bench.settings(**RUN, test_batchSize=1, output_dir=str(folder), save_to=None)
     with monkeypatch.context() as patch:
-        patch.setattr("effort_finetune.train.setup.evaluate_model", interrupting)
+        patch.setattr(EffortFinetuneDetector, "forward", interrupting)
         with pytest.raises(RunFailure, match="interrupted"):
-            finetune(bench.settings(**RUN, output_dir=str(folder), save_to=None), bench.host, command=COMMAND)
+            finetune(settings, bench.host, command=COMMAND)
+    assert scored == [1], "the signal has to end the validation before its next batch"
     saved = load_last(folder)
     assert (saved["epoch"], saved["progress"]["batches"], saved["history"]) == (0, 6, [])
     settings = bench.settings(**RUN, resume=str(folder / "ckpt_last.pth"), output_dir=None, save_to=None)

@@ -1,16 +1,22 @@
-"""Ctrl-C between two steps: the state that is saved is always a whole one."""
+"""Ctrl-C between two batches: the state that is saved is always a whole one."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop; raised where its state is whole, not where the signal came."""
 
 
 class InterruptGuard:
     """Turns the first SIGINT or SIGTERM into a request to stop; the second one raises at once.
+
+    Raising in the signal handler itself is for the impatient only: Python runs the handler wherever it
+    happens to be, and an exception that rises in a destructor or in a weak reference's callback is printed
+    and dropped.
 
     A context manager. Outside the main thread, where Python takes no signals, it does nothing.
     """
@@ -19,23 +25,11 @@ class InterruptGuard:
 
     def __init__(self) -> None:
         self.requested = False
-        self._immediate = False
         self._previous: dict[int, object] = {}
 
     def __call__(self) -> bool:
         """Tells whether the run was asked to stop."""
         return self.requested
-
-    @contextmanager
-    def immediate(self) -> Iterator[None]:
-        """Lets the first signal raise ``KeyboardInterrupt`` too, for work that changes no state."""
-        self._immediate = True
-        try:
-            if self.requested:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            self._immediate = False
 
     def __enter__(self) -> InterruptGuard:
         if threading.current_thread() is threading.main_thread():
@@ -52,5 +46,5 @@ class InterruptGuard:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again, self.requested = self.requested, True
-        if again or self._immediate:
+        if again:
             raise KeyboardInterrupt
