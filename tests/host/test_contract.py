@@ -13,6 +13,7 @@ from bench_data import SETTINGS
 from sklearn.metrics import roc_auc_score
 
 from effort_finetune.cli.main import main
+from effort_finetune.host.factories import DetectorFactory, TrainerFactory
 
 OURS = ("--detector_path", "training/config/detector/effort_finetune.yaml")
 
@@ -36,8 +37,8 @@ def test_registries(bench):
         )
     host.register_plugin()
     host.register_plugin()
-    assert host.registry("DETECTOR")["effort_finetune"].__name__ == "EffortFinetuneDetector"
-    assert host.registry("TRAINER")["effort_finetune"].__name__ == "EffortFinetuneTrainer"
+    assert isinstance(host.registry("DETECTOR")["effort_finetune"], DetectorFactory)
+    assert isinstance(host.registry("TRAINER")["effort_finetune"], TrainerFactory)
 
 
 def test_the_metric_function_is_the_hosts_and_leaves_its_arguments_alone(bench):

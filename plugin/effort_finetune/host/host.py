@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import yaml
 
 from effort_finetune.errors import UserError
 from effort_finetune.host import git, patching
+from effort_finetune.host.factories import DetectorFactory, TrainerFactory
 from effort_finetune.host.kinds import HostKind, recognise
 from effort_finetune.host.modules import ModuleLoader
 
@@ -115,28 +116,24 @@ class Host:
         return (self.root / Path(path).expanduser()).resolve()
 
     def register_plugin(self) -> None:
-        """Puts the plugin's detector and trainer into the host's registries, once.
+        """Puts the plugin's detector and trainer into the host's registries, once; they are imported later.
 
         Raises:
             UserError: If the name is taken by something that is not the plugin's.
         """
-        # Here, not above: a host that is only read should not wait for torch and transformers.
-        from effort_finetune.model.detector import EffortFinetuneDetector
-        from effort_finetune.train.trainer import EffortFinetuneTrainer
+        self._register("DETECTOR", DetectorFactory())
+        self._register("TRAINER", TrainerFactory(self))
 
-        self._register("DETECTOR", EffortFinetuneDetector)
-        self._register("TRAINER", EffortFinetuneTrainer)
-        EffortFinetuneTrainer.host = self
-
-    def _register(self, registry_name: RegistryName, plugin_class: type) -> None:
+    def _register(self, registry_name: RegistryName, factory: Callable[..., Any]) -> None:
         registry = self.registry(registry_name)
         present = registry.data.get(PLUGIN_NAME)
         if present is None:
-            registry.register_module(module_name=PLUGIN_NAME)(plugin_class)
-        elif present is not plugin_class:
+            registry.register_module(module_name=PLUGIN_NAME)(factory)
+        elif not isinstance(present, type(factory)):
+            owner = present if hasattr(present, "__qualname__") else type(present)
             raise UserError(
                 f"the name {PLUGIN_NAME!r} in the host's {registry_name} is taken",
-                got=f"{present.__module__}.{present.__qualname__}",
+                got=f"{owner.__module__}.{owner.__qualname__}",
                 next_step="rename the other one",
             )
 

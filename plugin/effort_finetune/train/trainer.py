@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -57,13 +57,13 @@ class EffortFinetuneTrainer:
         val_data_loaders: Loaders that choose the checkpoint, if the host sets any. Otherwise the
             test loaders do, as in upstream, and the log says so.
         writers: TensorBoard writers by ``<phase>-<dataset>``; the host closes them.
-        host: Set where the trainer is registered; adds the host's own metrics to ours.
+        host: Set by the factory in the host's registry; adds the host's own metrics to ours.
 
     Raises:
         UserError: If a setting cannot be used, or weight averaging or DDP is asked for.
     """
 
-    host: ClassVar[Host | None] = None
+    host: Host | None = None
 
     def __init__(
         self,

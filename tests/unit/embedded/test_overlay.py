@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -31,6 +33,18 @@ def tiny_clip(tmp_path):
 @pytest.fixture
 def training():
     return SOURCE
+
+
+def test_a_run_of_another_detector_does_not_import_ours():
+    program = (
+        "import sys; from detectors import DETECTOR\n"
+        "print(sorted(DETECTOR.data), [name for name in sys.modules if name.startswith(('transformers', "
+        "'effort_finetune.model', 'effort_finetune.train'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=SOURCE, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "['effort_finetune', 'meso4'] []\n", done.stderr
 
 
 def test_effort_trains_and_tests(bench, tiny_clip, tmp_path, run_script):

@@ -204,7 +204,10 @@ def test_what_it_does_not_do_is_a_user_error(registered, config):
         run.trainer(metric=config.get("metric_scoring", "auc"), **config)
 
 
-def test_registering_gives_it_the_host(bench):
+def test_the_hosts_registry_makes_one_with_the_host(bench):
     bench.host.register_plugin()
-    assert EffortFinetuneTrainer.host is bench.host
-    assert bench.host.registry("TRAINER")["effort_finetune"] is EffortFinetuneTrainer
+    run = HostRun(bench)
+    make = bench.host.registry("TRAINER")["effort_finetune"]
+    trainer = make(run.config, run.model, run.optimizer, None, logging.getLogger("host.train"), "auc")
+    assert isinstance(trainer, EffortFinetuneTrainer)
+    assert trainer.host.root == bench.host.root
