@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
-import cv2
-import lmdb
-import numpy as np
 import pytest
+from toyhost import IN_HOST, list_videos, noise
+from toyhost import write_dataset as write_toys
 
 REAL = os.environ.get("DEEPFAKEBENCH_ROOT")
 NEEDS_REAL = pytest.mark.skipif(not REAL, reason="DEEPFAKEBENCH_ROOT names no real host")
@@ -29,47 +27,17 @@ SPLITS = {"train": 4, "val": 3, "test": 3}
 FRAMES = 4
 
 
-def write_dataset(host: Path, name: str, *, seed: int = 0, size: int = 64) -> None:
+def write_dataset(host: Path, name: str) -> None:
     """Writes ``name`` with 10 real and 10 fake videos of 4 frames below a host's root.
 
-    Fakes carry a checkerboard that a detector can learn; video names differ between the classes.
+    Video names differ between the classes, for hosts merge videos of one name.
     """
-    generator = np.random.default_rng(seed)
-    index: dict[str, dict] = {name: {}}
-    crops: dict[str, bytes] = {}
-    for label, group in enumerate(DATASETS[name]):
-        index[name][group] = {}
-        number = 0
-        for split, videos in SPLITS.items():
-            index[name][group][split] = {}
-            for _ in range(videos):
-                video = f"{number:04d}{'_fake' if label else ''}"
-                frames = [
-                    f"{name}\\{'fake' if label else 'real'}\\frames\\{video}\\{i:03d}.png"
-                    for i in range(FRAMES)
-                ]
-                index[name][group][split][video] = {"label": group, "frames": frames}
-                colour = generator.integers(60, 190, 3)
-                for frame in frames:
-                    crops[frame] = _png(generator, colour, size, fake=bool(label))
-                number += 1
-    for folder in ("dataset_json", "dataset_json_v3"):
-        path = host / "preprocessing" / folder / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(index))
-    store = host / "datasets" / "lmdb" / f"{name}_lmdb"
-    store.mkdir(parents=True, exist_ok=True)
-    with lmdb.open(str(store), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
-        for key, value in crops.items():
-            transaction.put(key.encode(), value)
-
-
-def _png(generator: np.random.Generator, colour: np.ndarray, size: int, *, fake: bool) -> bytes:
-    image = np.full((size, size, 3), colour, dtype=np.float64) + generator.normal(0, 8, (size, size, 3))
-    if fake:
-        board = np.indices((size, size)).sum(axis=0) // 4 % 2
-        image += 40 * (board[:, :, None] - 0.5)
-    return cv2.imencode(".png", np.clip(image, 0, 255).astype(np.uint8))[1].tobytes()
+    labels = {group: label for label, group in enumerate(DATASETS[name])}
+    videos = list_videos(name, labels, SPLITS, frames=FRAMES, folder="{split}{number:02d}_{group}")
+    write_toys(host, name, videos, noise(labels, 64), layout=IN_HOST)
+    v3 = host / "preprocessing" / "dataset_json_v3"
+    v3.mkdir(exist_ok=True)
+    shutil.copy(host / IN_HOST[0] / f"{name}.json", v3)
 
 
 def copy_host(source: Path, target: Path) -> Path:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from bench_data import NEEDS_REAL, REAL, SETTINGS, copy_host, write_dataset
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from toyhost import save_clip
 
 from effort_finetune import resources
 from effort_finetune.cli.main import main
@@ -62,16 +61,7 @@ def bench(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = copy_host(source, folder / "host")
     write_dataset(root, "UADFV")
     assert main(["install", str(root)]) == 0
-    config = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=224,
-        patch_size=32,
-    )
-    torch.manual_seed(0)
-    CLIPVisionModel(config).save_pretrained(folder / "clip")
+    save_clip(folder / "clip", image_size=224, patch_size=32)
     return Bench(root, folder / "clip")
 
 

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import toyhost
 
-from effort_finetune.config import Settings, resolve
-from effort_finetune.data.build import write_index, write_lmdb
 from effort_finetune.data.index import Video
-from effort_finetune.host import Host
 
 LABELS = {"Toy_Real": 0, "Toy_Fake": 1}
 SIZE = 32
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(toyhost.Bench):
     """A host, and a folder that its datasets are written to."""
 
-    host: Host
-    root: Path
-
-    def settings(self, **flags: Any) -> Settings:
-        defaults = {
-            "lmdb_dir": str(self.root / "lmdb"),
-            "dataset_json_folder": str(self.root / "json"),
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return {
             "label_dict": LABELS,
-            "resolution": SIZE,
             "head_width": 16,
             "workers": 0,
             "test_batchSize": 7,
@@ -39,7 +28,6 @@ class Bench:
             "device": "cpu",
             "precision": "float32",
         }
-        return resolve(flags={**defaults, **flags}, yaml_path=None, host_defaults={})
 
     def write(
         self,
@@ -67,23 +55,15 @@ class Bench:
             The paths of the test frames, in the index's order.
         """
         rng = np.random.default_rng(len(name))
-        listed: list[Video] = []
-        stored: dict[str, bytes] = {}
-        for split in splits:
-            for group in groups:
-                for number in range(videos):
-                    folder = f"{number:03d}" if shared else f"{split}_{number:03d}"
-                    paths = tuple(
-                        "\\".join([name, group, "frames", folder, f"{f:03d}.png"]) for f in range(frames)
-                    )
-                    listed.append(Video(name, group, group, None, folder, split, paths))
-                    mean = 90 + 80 * LABELS[group] + 10 * number
-                    for path in paths:
-                        picture = rng.normal(mean, 5, (SIZE, SIZE, 3)).clip(0, 255).astype(np.uint8)
-                        stored[path] = cv2.imencode(".png", picture)[1].tobytes()
-        test = [path for video in listed if video.split == "test" for path in video.frames]
-        for number in missing:
-            del stored[test[number]]
-        write_index(self.root / "json", name, listed)
-        write_lmdb(self.root / "lmdb" / f"{name}_lmdb", sorted(stored.items()))
+
+        def picture(video: Video, _: int) -> np.ndarray:
+            mean = 90 + 80 * LABELS[video.group] + 10 * int(video.name[-3:])
+            return rng.normal(mean, 5, (SIZE, SIZE, 3)).clip(0, 255).astype(np.uint8)
+
+        folder = "{number:03d}" if shared else "{split}_{number:03d}"
+        counts = dict.fromkeys(splits, videos)
+        listed = toyhost.list_videos(name, groups, counts, frames=frames, folder=folder)
+        test = toyhost.frame_paths(listed, "test")
+        absent = [test[number] for number in missing]
+        toyhost.write_dataset(self.root, name, listed, picture, leave_out=absent)
         return test

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toyhost import EMBEDDED
 
 from effort_finetune.evaluate.scoring import Scores, cross_entropy, probability
 from effort_finetune.host import open_host
@@ -17,7 +18,6 @@ from effort_finetune.model.detector import EffortFinetuneDetector
 
 from .bench import SIZE, Bench
 
-EMBEDDED = Path(__file__).resolve().parents[3] / "DeepfakeBench"
 TOWER = {
     "hidden_size": 32,
     "intermediate_size": 64,
