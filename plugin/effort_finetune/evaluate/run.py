@@ -20,6 +20,7 @@ from effort_finetune.errors import RunFailure, UserError, UserErrors
 from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.device import choose_autocast, choose_device
+from effort_finetune.evaluate.earlier import MEASUREMENT_FILES, set_aside
 from effort_finetune.evaluate.logs import evaluation_log
 from effort_finetune.evaluate.measure import measure
 from effort_finetune.evaluate.scoring import score
@@ -122,7 +123,7 @@ def evaluate(
     """Measures a checkpoint on ``settings.test_dataset`` and writes all there is to say about it.
 
     ``output_dir`` holds ``evaluation.log``, ``settings.yaml``, ``results.json``, ``scores/*.csv`` and
-    ``report.html`` afterwards; the table is printed.
+    ``report.html`` afterwards, those of an earlier run lie in a folder of their own; the table is printed.
 
     Args:
         settings: Resolved settings.
@@ -145,6 +146,8 @@ def evaluate(
     model = _build(settings, host).to(device)
     # Last, so that an evaluation that cannot start leaves no folder behind.
     folder = ensure_writable_dir(output_dir)
+    if aside := set_aside(folder, MEASUREMENT_FILES):
+        print(f"results of an earlier run in {folder} are now in {aside}")
     loading = time.perf_counter() - start
     with evaluation_log(folder / "evaluation.log"):
         logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))

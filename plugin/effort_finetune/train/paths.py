@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effort_finetune.errors import UserError
+from effort_finetune.evaluate.earlier import MEASUREMENT_FILES, score_files, set_aside
 from effort_finetune.files import atomic_write, ensure_writable_dir
 from effort_finetune.train.checkpoint import BEST_NAME, LAST_NAME, folder_of
 from effort_finetune.train.logs import LOG_NAME
@@ -18,6 +20,8 @@ from effort_finetune.train.logs import LOG_NAME
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
+
+RUN_FILES = (*MEASUREMENT_FILES, LOG_NAME, BEST_NAME, LAST_NAME, "events.out.tfevents.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ def prepare_paths(settings: Settings, host: Host) -> RunPaths:
     ``training/logs/finetuning.log`` of the host.
 
     Raises:
-        UserError: If a folder cannot be written.
+        UserError: If a folder cannot be written, or holds the weights that this run starts from under a
+            name that this run writes.
     """
     shared_logs: list[Path] = []
     if settings.output_dir is not None:
@@ -67,12 +72,39 @@ def prepare_paths(settings: Settings, host: Host) -> RunPaths:
         folder = _new_folder(settings, host) if resumed is None else resumed
         shared_logs.append(host.resolve("training/logs") / LOG_NAME)
     published = published_path(settings)
+    start = None if settings.pretrained_weights is None else Path(settings.pretrained_weights).resolve()
+    if start is not None and start.parent == folder.resolve() and start.name in (BEST_NAME, LAST_NAME):
+        raise UserError(
+            "--output_dir",
+            got=f"{folder}, the run folder that the pretrained_weights are in",
+            expected="a folder of this run's own",
+            next_step="choose another one with --output_dir, or go on with that run with --resume",
+        )
     ensure_writable_dir(folder)
     for log in shared_logs:
         ensure_writable_dir(log.parent, what="folder of the host's log")
     if published is not None:
         ensure_writable_dir(published.parent, what="folder of save_to", flag="--save_to")
     return RunPaths(folder.resolve(), (folder / LOG_NAME, *shared_logs), published)
+
+
+def set_aside_earlier(settings: Settings, paths: RunPaths) -> Path | None:
+    """Moves what an earlier run left in the folder out of the way.
+
+    A run that is resumed in its own folder keeps its state, log and curves; only what it had measured
+    before, on test sets that this time may not be measured, is moved.
+
+    Returns:
+        Where it is now; ``None`` if there was nothing.
+    """
+    if not is_resumed_in(paths.folder, settings):
+        return set_aside(paths.folder, RUN_FILES)
+    return set_aside(paths.folder, MEASUREMENT_FILES) if any(score_files(paths.folder)) else None
+
+
+def is_resumed_in(folder: Path, settings: Settings) -> bool:
+    """Tells whether the run goes on in the folder that it was left in."""
+    return settings.resume is not None and folder_of(settings.resume).resolve() == folder.resolve()
 
 
 def published_path(settings: Settings) -> Path | None:

@@ -22,7 +22,7 @@ from effort_finetune.evaluate.run import EvaluationFailure, evaluate_model
 from effort_finetune.interrupt import InterruptGuard
 from effort_finetune.train.data import training_warnings
 from effort_finetune.train.logs import FILES_ONLY, run_logger
-from effort_finetune.train.paths import RunPaths, publish
+from effort_finetune.train.paths import RunPaths, publish, set_aside_earlier
 from effort_finetune.train.report import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.session import Session
 from effort_finetune.train.setup import Prepared, build_session, prepare
@@ -64,14 +64,15 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
     started = time.perf_counter()
     prepared = prepare(settings, host)
     paths, guard = prepared.paths, InterruptGuard()
+    aside = set_aside_earlier(settings, paths)
     with (
         run_logger(paths.logs) as logger,
         RunBoard(paths.folder, first_step=prepared.first_step) as board,
         _last_words(logger),
     ):
         logger.info("command: %s", _shell(command))
-        if settings.resume is None and (paths.last.exists() or paths.results.exists()):
-            logger.warning("%s holds an earlier run; its checkpoints and results are replaced", paths.folder)
+        if aside is not None:
+            logger.warning("what an earlier run left in %s is now in %s", paths.folder, aside)
         session = build_session(settings, host, prepared, logger=logger, guard=guard, board=board)
         write_settings(paths.settings, settings)
         log_data(logger, prepared.data, settings)

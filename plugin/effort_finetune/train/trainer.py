@@ -21,12 +21,14 @@ from torch.utils.tensorboard import SummaryWriter
 from effort_finetune.config import settings_from_config
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.device import choose_device
+from effort_finetune.evaluate.earlier import set_aside
 from effort_finetune.files import ensure_writable_dir
 from effort_finetune.progress import bar
 from effort_finetune.train import checkpoint
 from effort_finetune.train.host_scoring import measure_loader
 from effort_finetune.train.loop import Record, TrainingLoop
 from effort_finetune.train.meters import EpochProgress
+from effort_finetune.train.paths import is_resumed_in
 from effort_finetune.train.precision import resolve_precision
 from effort_finetune.train.schedule import advance, build_scheduler
 from effort_finetune.train.selection import Selector, mean_of_known
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from effort_finetune.host import Host
 
 Results = dict[str, dict[str, float]]
+_FILES = (checkpoint.BEST_NAME, checkpoint.LAST_NAME, "*/*/events.out.tfevents.*")
 _LOGGED = ("auc", "eer", "acc", "ap", "video_auc", "video_eer", "video_acc", "host_auc", "host_video_auc")
 
 
@@ -105,6 +108,9 @@ class EffortFinetuneTrainer:
             on_record=self._record,
         )
         self.log_dir = ensure_writable_dir(_folder(config, time_now))
+        goes_on = is_resumed_in(self.log_dir, self.settings)
+        if not goes_on and (aside := set_aside(self.log_dir, _FILES)):
+            logger.warning("what an earlier run left in %s is now in %s", self.log_dir, aside)
         self.writers: dict[str, SummaryWriter] = {}
         self.val_data_loaders: Mapping[str, DataLoader[Any]] = {}
         self.selector = Selector("val", metric_scoring)
@@ -240,6 +246,8 @@ class EffortFinetuneTrainer:
         checkpoint.restore(saved, self.model, self.optimizer, self.scheduler, self.loop.scaler)
         self.selector.load_state_dict(saved["selection"])
         self.best_results = saved["best_results"]
+        if self.selector.best is not None and self.config.get("save_ckpt", True):
+            checkpoint.carry_best(checkpoint.folder_of(path), self.log_dir / checkpoint.BEST_NAME)
         self.start_epoch = saved["epoch"]
         checkpoint.set_rng_state(saved["rng"])
         self.logger.info("resumed from %s at epoch %d", path, self.start_epoch)

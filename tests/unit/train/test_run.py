@@ -285,14 +285,6 @@ def test_a_checkpoint_that_cannot_be_published_is_kept_and_said(bench, monkeypat
     assert results["checkpoint"]["path"].endswith("ckpt_best.pth")
 
 
-def test_an_earlier_run_in_the_folder_is_said(bench):
-    log = bench.root / "out" / "finetuning.log"
-    run(bench, nEpochs=1)
-    assert "holds an earlier run" not in log.read_text()
-    run(bench, nEpochs=1)
-    assert "holds an earlier run; its checkpoints and results are replaced" in log.read_text()
-
-
 def test_videos_trained_on_under_another_datasets_name_are_said(bench):
     for name in ("json", "lmdb"):
         (bench.root / name).unlink()

@@ -211,3 +211,34 @@ def test_the_hosts_registry_makes_one_with_the_host(bench):
     trainer = make(run.config, run.model, run.optimizer, None, logging.getLogger("host.train"), "auc")
     assert isinstance(trainer, EffortFinetuneTrainer)
     assert trainer.host.root == bench.host.root
+
+
+def test_a_used_folder_holds_one_run(registered):
+    folder = registered.root / "run"
+    for name in ("UADFV", "Toy"):
+        run = HostRun(registered, nEpochs=1)
+        trainer = run.trainer(output_dir=str(folder))
+        trainer.train_epoch(0, run.train, {name: run.test["Toy"]})
+        for writer in trainer.writers.values():
+            writer.close()
+    assert {path.name for path in (folder / "test").rglob("*") if path.name.startswith("events")}
+    assert {path.parent.name for path in (folder / "test").rglob("events*")} == {"Toy"}
+    assert {path.parent.name for path in (folder / "earlier_1" / "test").rglob("events*")} == {"UADFV"}
+    assert (folder / "earlier_1" / "ckpt_best.pth").is_file()
+
+
+def test_the_best_weights_come_along_to_another_folder(registered, monkeypatch):
+    """Even if no later epoch is better."""
+    numbers = iter([0.9, 0.1])
+    monkeypatch.setattr(
+        "effort_finetune.train.trainer.measure_loader", lambda *a, **k: ({"auc": next(numbers)}, {})
+    )
+    first = HostRun(registered, nEpochs=2)
+    first.trainer(output_dir=str(registered.root / "one")).train_epoch(0, first.train, first.test)
+    second = HostRun(registered, nEpochs=2)
+    trainer = second.trainer(output_dir=str(registered.root / "two"), resume=str(registered.root / "one"))
+    trainer.train_epoch(1, second.train, second.test)
+    best = [
+        torch.load(registered.root / name / "ckpt_best.pth", weights_only=True) for name in ("one", "two")
+    ]
+    assert_equal(*best)
