@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,7 +98,7 @@ def _finish(root: Path, operations: list[dict[str, Any]]) -> None:
     for operation in operations:
         target = root / operation["path"]
         if operation["after"] is None:
-            target.unlink(missing_ok=True)
+            _remove(target)
         elif _staged(target).exists():
             os.replace(_staged(target), target.resolve())
         elif _hash_of(target) != operation["after"]:
@@ -111,8 +112,14 @@ def _finish(root: Path, operations: list[dict[str, Any]]) -> None:
 
 def _discard(root: Path, operations: list[dict[str, Any]]) -> None:
     for operation in operations:
-        _staged(root / operation["path"]).unlink(missing_ok=True)
+        _remove(_staged(root / operation["path"]))
     (root / JOURNAL).unlink(missing_ok=True)
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it holds more than our file did
+        file.parent.rmdir()
 
 
 def _stage(target: Path, content: bytes) -> None:
