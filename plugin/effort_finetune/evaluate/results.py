@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"  # docs/results.md says what each one added
 
 
 def build(

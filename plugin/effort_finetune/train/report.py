@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +36,16 @@ def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
     """Logs what is trained, selected and tested on."""
     real, fake = data.counts
     videos = len({row.video for row in data.train.rows})
+    frames, batches = len(data.train.rows), len(data.loader)
+    step = settings.train_batchSize * settings.accumulation_steps
     logger.info(
-        "training on %s: %d frames (%d real, %d fake) of %d videos; %d batches of %d, steps of %d frames",
-        *(", ".join(settings.train_dataset), len(data.train.rows), real, fake, videos, len(data.loader)),
-        *(settings.train_batchSize, settings.train_batchSize * settings.accumulation_steps),
+        "training on %s: %d frames (%d real, %d fake) of %d videos",
+        *(", ".join(settings.train_dataset), frames, real, fake, videos),
+    )
+    logger.info(
+        "an epoch: %d batches of %d frames or fewer, %d steps of %d or fewer",
+        *(batches, min(settings.train_batchSize, frames)),
+        *(math.ceil(batches / settings.accumulation_steps), min(step, frames)),
     )
     if not (real and fake):
         logger.warning("all training frames are of one class: the detector can only learn to say it always")
@@ -69,7 +76,7 @@ def write_results(
         host: The host.
         tested: Test results; empty without test datasets.
         failure: Why the run did not finish; ``None`` if it did.
-        timings: Seconds by phase.
+        timings: Seconds by phase; ``total_s`` over all processes of a resumed run.
         command: The command line.
 
     Returns:
@@ -116,6 +123,7 @@ def training_block(session: Session, prepared: Prepared, *, published: bool) -> 
         "history": session.history,
         "selection": {
             **session.selector.report(selection_names(settings)),
+            "protocol": {name: frames.protocol for name, frames in data.selection.items()},
             "warnings": selection_warnings(settings, data),
         },
         "trainable": {
@@ -144,6 +152,7 @@ def training_block(session: Session, prepared: Prepared, *, published: bool) -> 
         "device": device_name(prepared.device),
         "memory": memory_report(prepared.device),
         "resumed_from": settings.resume,
+        "processes": session.processes.to_list(),
         "published": str(session.paths.published) if published and session.paths.published else None,
     }
 

@@ -73,7 +73,9 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         logger.info("command: %s", _shell(command))
         if aside is not None:
             logger.warning("what an earlier run left in %s is now in %s", paths.folder, aside)
-        session = build_session(settings, host, prepared, logger=logger, guard=guard, board=board)
+        session = build_session(
+            settings, host, prepared, logger=logger, guard=guard, board=board, started=started
+        )
         write_settings(paths.settings, settings)
         log_data(logger, prepared.data, settings)
         timings = {"setup_s": time.perf_counter() - started}
@@ -90,7 +92,8 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
             failure = error
         if failure is None:
             failure = _publish(paths)
-        timings["total_s"] = time.perf_counter() - started
+        timings["process_s"] = time.perf_counter() - started
+        timings["total_s"] = session.processes.seconds()
         document = write_results(
             session,
             prepared,

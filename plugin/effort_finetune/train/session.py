@@ -24,6 +24,7 @@ from effort_finetune.train.early_stopping import EarlyStopping
 from effort_finetune.train.loop import Record, TrainingLoop
 from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.optim import learning_rate
+from effort_finetune.train.processes import Processes
 from effort_finetune.train.schedule import advance
 from effort_finetune.train.selection import Selector, mean_of_known
 from effort_finetune.train.tensorboard import RunBoard
@@ -49,6 +50,7 @@ class Session:
         validate: Measures the model on the selection data.
         logger: The run's log.
         board: TensorBoard.
+        processes: The record of the processes the run was made by.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class Session:
     validate: Callable[[], DatasetResults]
     logger: logging.Logger
     board: RunBoard
+    processes: Processes
     selector: Selector = field(init=False)
     stopping: EarlyStopping = field(init=False)
     progress: EpochProgress = field(init=False)
@@ -80,6 +83,7 @@ class Session:
         #: The weights the run began with, whatever a continuation was built from.
         self.start_weights = None if self.model.load_report is None else self.model.load_report.to_dict()
         self._rng: Mapping[str, Any] | None = None
+        self.processes.begin(s.start_epoch, 0)
         self.loop.on_record = self._record
 
     @property
@@ -196,6 +200,7 @@ class Session:
     ) -> None:
         entry: dict[str, Any] = {"epoch": epoch, "lr": rate, "train": self.progress.summary()}
         entry["selection"] = {name: _numbers(result) for name, result in results.items()}
+        entry["selection_missing"] = {n: r.block["counts"]["frames_missing"] for n, r in results.items()}
         entry["selection_value"] = self._epoch_value(results)
         entry["selected"] = selected
         entry["selection_seconds"] = seconds
@@ -236,6 +241,7 @@ class Session:
                 "early_stopping": self.stopping.state_dict(),
                 "history": self.history,
                 "start_weights": self.start_weights,
+                "processes": self.processes.to_list(),
             },
         )
         self.written.add(self.paths.last)
@@ -257,6 +263,7 @@ class Session:
         self.progress = EpochProgress.from_state(saved["progress"])
         self.history = list(saved["history"])
         self.start_weights = saved["start_weights"]
+        self.processes.begin(self.progress.epoch, self.progress.batches, saved["processes"])
         self._rng = saved["rng"]
         if self.selector.best is not None:
             checkpoint.carry_best(folder, self.paths.best)

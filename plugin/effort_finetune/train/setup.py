@@ -25,6 +25,7 @@ from effort_finetune.train.loop import Batch, TrainingLoop
 from effort_finetune.train.optim import build_optimizer
 from effort_finetune.train.paths import RunPaths, prepare_paths
 from effort_finetune.train.precision import Precision, resolve_precision
+from effort_finetune.train.processes import Processes
 from effort_finetune.train.schedule import build_scheduler, schedule_warning
 from effort_finetune.train.selection import Selector
 from effort_finetune.train.session import Session
@@ -98,8 +99,18 @@ def build_session(
     logger: logging.Logger,
     guard: InterruptGuard,
     board: RunBoard,
+    started: float,
 ) -> Session:
     """Puts the parts of a run together, says what they are, and takes up the state of a resumed one.
+
+    Args:
+        settings: Resolved settings.
+        host: The host.
+        prepared: The parts.
+        logger: The run's log.
+        guard: Asked whether to stop.
+        board: TensorBoard.
+        started: ``time.perf_counter()`` at the start of the process.
 
     Raises:
         UserError: If the saved state is that of another model.
@@ -150,6 +161,7 @@ def build_session(
         validate=validate,
         logger=logger,
         board=board,
+        processes=Processes(device, precision, started),
     )
     if prepared.saved is not None and settings.resume is not None:
         session.restore(prepared.saved, checkpoint.folder_of(settings.resume))
