@@ -7,12 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-
-from effort_finetune.data.build import write_index, write_lmdb
-from effort_finetune.data.index import Video
+from toyhost import IN_HOST, list_videos, noise, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dataset -> (label groups: real, fake; compression level in the index)
@@ -23,25 +19,12 @@ DATASETS = {
 }
 
 
-def _png(rng: np.random.Generator, fake: bool) -> bytes:
-    image = rng.integers(0, 200, (64, 64, 3), dtype=np.uint8)
-    if fake:
-        image[:, :32] += 55
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
-def write_datasets(host: Path, *, videos: int = 3, frames: int = 2) -> None:
-    """Writes ``DATASETS`` into a host, ``videos`` of each class in each split."""
-    rng = np.random.default_rng(0)
+def write_datasets(host: Path) -> None:
+    """Writes ``DATASETS`` into a host, three videos of each class in each split."""
     for name, (real, fake, level) in DATASETS.items():
-        listed, images = [], {}
-        for label in (real, fake):
-            for number, split in enumerate(s for s in ("train", "val", "test") for _ in range(videos)):
-                paths = tuple(f"{name}\\{label}\\frames\\{number:04d}\\{t:03d}.png" for t in range(frames))
-                listed.append(Video(name, label, label, level, f"{number:04d}", split, paths))
-                images |= {path: _png(rng, label == fake) for path in paths}
-        write_index(host / "preprocessing" / "dataset_json", name, listed)
-        write_lmdb(host / "datasets" / "lmdb" / f"{name}_lmdb", sorted(images.items()))
+        splits = {"train": 3, "val": 3, "test": 3}
+        videos = list_videos(name, (real, fake), splits, frames=2, compression=level)
+        write_dataset(host, name, videos, noise({real: 0, fake: 1}, 64), layout=IN_HOST)
 
 
 @pytest.fixture(scope="session")
