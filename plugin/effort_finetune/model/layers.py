@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class SVDResidualLinear(nn.Module):
         self.loads = 0
         self._merged = False
         # No buffer: a state dict saved while merged is that of the unmerged layer.
-        self._prepared: Tensor | None = None
+        self._ready: _Ready | None = None
         self._residual_on = True
 
     @classmethod
@@ -129,27 +129,34 @@ class SVDResidualLinear(nn.Module):
             dtype = torch.get_autocast_dtype(x.device.type)
             x = x.to(dtype)
         if self._merged and dtype not in _LOW_PRECISION:
-            return F.linear(x, self._constant_weight(dtype), self.bias)
+            return F.linear(x, self._ready_weight(dtype), self.bias)
         with torch.autocast(x.device.type, enabled=False):
-            main = self._constant_weight(dtype) if self._merged else self.weight_main.to(dtype)
+            main = self._main_in(dtype)
             bias = None if self.bias is None else self.bias.to(dtype)
             u, v = self.U_residual.to(dtype), self.V_residual.to(dtype)
             return factored_linear(x, main, bias, u, self.S_residual, v)
 
-    def _constant_weight(self, dtype: torch.dtype) -> Tensor:
-        """Returns what a merged layer keeps ready: the dense weight, or in bf16 and fp16 ``main`` alone.
+    def _main_in(self, dtype: torch.dtype) -> Tensor:
+        """Returns ``main`` in a dtype; while it is constant, the cast is made once and not every step."""
+        main = self.weight_main
+        if main.dtype == dtype or (main.requires_grad and not self._merged):
+            return main.to(dtype)
+        return self._ready_weight(dtype)
+
+    def _ready_weight(self, dtype: torch.dtype) -> Tensor:
+        """Returns, made once, the dense weight of a merged layer, or in bf16 and fp16 ``main`` alone.
 
         Rounded to bf16, a dense weight swallows a residual that lies under its rounding step: in low
-        precision the factors are applied apart, and only the cast of ``main`` is saved.
+        precision the factors are applied apart, and only the cast of ``main`` is kept.
         """
         main = self.weight_main
-        ready = self._prepared
-        if ready is None or ready.dtype != dtype or ready.device != main.device:
+        made_of = (dtype, main.device, None if main.is_inference() else main._version)
+        if self._ready is None or self._ready.made_of != made_of:
             # Not an inference tensor: an evaluation's copy may meet a gradient afterwards.
             with torch.inference_mode(False), torch.no_grad():
                 source = main.detach() if dtype in _LOW_PRECISION else self.effective_weight()
-                self._prepared = ready = source.to(dtype)
-        return ready
+                self._ready = _Ready(source.to(dtype), made_of)
+        return self._ready.weight
 
     def effective_weight(self) -> Tensor:
         """Returns ``main + U diag(S) V`` as a new float32 (or float64) ``[n, m]`` tensor, without gradient.
@@ -188,11 +195,11 @@ class SVDResidualLinear(nn.Module):
         computes in bf16 or fp16 (dtype or autocast) keeps the factors. The parameters stay as they
         are, so unmerging restores the layer to the bit. Call it again after changing a weight.
         """
-        self._merged, self._prepared = True, None
+        self._merged, self._ready = True, None
 
     def unmerge(self) -> None:
         """Undoes :meth:`merge`; does nothing when the layer is not merged."""
-        self._merged, self._prepared = False, None
+        self._merged, self._ready = False, None
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -207,11 +214,15 @@ class SVDResidualLinear(nn.Module):
         """Sets training mode; a merged weight would go stale, so training drops it."""
         if mode:
             self.unmerge()
+        self._ready = None
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> SVDResidualLinear:
-        self._prepared = None  # moved or converted weights: what was made of the old ones is stale
+        self._ready = None  # moved or converted weights: what was made of the old ones is stale
         return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": None}  # a copy or a pickle makes its own
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -234,6 +245,13 @@ class SVDResidualLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"rank={self.rank}, bias={self.bias is not None}, merged={self.merged}"
         )
+
+
+class _Ready(NamedTuple):
+    """A weight that is kept between forward passes, and what it was made for and of."""
+
+    weight: Tensor
+    made_of: tuple[torch.dtype, torch.device, int | None]
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -371,3 +372,28 @@ def test_an_input_of_another_dtype_is_an_error_as_for_a_linear_layer(merged):
         layer.merge()
     with pytest.raises(RuntimeError, match="dtype"):
         layer(torch.randn(2, 6, dtype=torch.float64))
+
+
+def test_the_kept_cast_of_main_follows_main():
+    """Under autocast a frozen main is cast once; whatever changes it has to be seen by the next step."""
+    layer, x = bf16_trap()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x)
+        with torch.no_grad():
+            layer.weight_main.mul_(2)
+        changed = layer(x)
+        fresh = copy.deepcopy(layer)
+        assert torch.equal(changed, fresh(x))
+        layer.weight_main.data.mul_(2)  # unseen by autograd's counter, but not by the next change of mode
+        assert torch.equal(layer.eval()(x), copy.deepcopy(layer)(x))
+        layer.weight_main.requires_grad_(True)
+        layer(x).float().sum().backward()
+    assert layer.weight_main.grad is not None
+
+
+def test_copies_and_pickles_leave_the_kept_cast_behind():
+    layer, x = bf16_trap()
+    before = len(pickle.dumps(layer))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x)
+    assert len(pickle.dumps(layer)) == before
