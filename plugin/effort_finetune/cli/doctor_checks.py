@@ -118,6 +118,7 @@ def weights(settings: Settings) -> Iterator[Finding]:
             settings.pretrained_weights,
             allow_pickle=settings.allow_pickle,
             head_width=settings.head_width,
+            hidden_act=settings.hidden_act,
         )
         wrong_size = checkpoint.resolution != settings.resolution
         yield Finding(

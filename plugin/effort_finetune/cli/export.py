@@ -47,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings.yaml of the run (default: the one beside FILE, if there is one)",
     )
     parser.add_argument(
-        "--head_width", type=int, help="width of an attention head (default: the run's, or 64)"
+        "--head_width", type=int, help="width of an attention head (default: the run's, as stated, or 64)"
+    )
+    parser.add_argument(
+        "--hidden_act",
+        choices=("quick_gelu", "gelu"),
+        help="activation (default: the run's, as stated, or quick_gelu)",
     )
     parser.add_argument(
         "--allow_pickle", action="store_true", help="let files run code; only for files you trust"
@@ -56,50 +61,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Reads, converts, writes and names what was written."""
+    from effort_finetune.config import Settings
     from effort_finetune.weights.reader import read_checkpoint
 
     settings = _settings(args)
-    head_width = args.head_width or (settings.head_width if settings else 64)
+    known = settings or Settings()
     checkpoint = read_checkpoint(
         args.file,
         allow_pickle=args.allow_pickle,
-        head_width=head_width,
+        head_width=args.head_width or known.head_width,
+        hidden_act=args.hidden_act or known.hidden_act,
         base=args.adapter_base,
         allow_base_mismatch=args.allow_base_mismatch,
     )
     checkpoint.require_complete()
-    written = _export(args, checkpoint, settings, head_width)
+    written = _export(args, checkpoint, settings)
     for path in written.paths:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
-    for note in (*checkpoint.notes, *written.notes):
+    for note in (*checkpoint.notes, *checkpoint.tower_notes, *written.notes):
         print(f"note: {note}")
     return 0
 
 
-def _export(
-    args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None, head_width: int
-) -> Exported:
+def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None) -> Exported:
     from effort_finetune.weights import adapter, export, export_onnx, export_peft
 
-    state = checkpoint.tensors
     if args.to in ("deepfakebench", "effort-fork"):
-        return export.export_deepfakebench(state, args.output, effort_fork=args.to == "effort-fork")
+        return export.export_deepfakebench(checkpoint, args.output, effort_fork=args.to == "effort-fork")
     if args.to == "merged":
-        return export.export_merged(state, args.output, checkpoint)
+        return export.export_merged(checkpoint, args.output)
     if args.to == "onnx":
-        return export_onnx.export_onnx(state, args.output, checkpoint)
-    base_name, base = _base(args, settings, head_width)
+        return export_onnx.export_onnx(checkpoint, args.output)
+    base_name, base = _base(args, settings)
     if args.to == "peft":
         return export_peft.export_peft(
-            state, args.output, base, base_name=base_name, tower=_tower_prefix(base_name)
+            checkpoint, args.output, base, base_name=base_name, tower=_tower_prefix(base_name)
         )
     path = adapter.save_adapter(
         args.output,
-        state,
+        checkpoint.tensors,
         base,
         base_name=base_name,
         settings=settings.to_dict() if settings else None,
         settings_digest=settings.digest() if settings else None,
+        vision_config=checkpoint.known_config,
     )
     return export.Exported((path,))
 
@@ -113,7 +118,7 @@ def _settings(args: argparse.Namespace) -> Settings | None:
     return settings_from_config(load_yaml(path))
 
 
-def _base(args: argparse.Namespace, settings: Settings | None, head_width: int) -> tuple[str, Checkpoint]:
+def _base(args: argparse.Namespace, settings: Settings | None) -> tuple[str, Checkpoint]:
     """Reads the base named by --base, else by the run's settings."""
     from effort_finetune.model.backbone import locate_clip
     from effort_finetune.weights.reader import read_checkpoint
@@ -125,13 +130,14 @@ def _base(args: argparse.Namespace, settings: Settings | None, head_width: int) 
         raise UserError(
             f"export to {args.to}", got="no --base", expected="the weights the model was fine-tuned from"
         )
-    return name, read_checkpoint(locate_clip(name), allow_pickle=args.allow_pickle, head_width=head_width)
+    return name, read_checkpoint(locate_clip(name), allow_pickle=args.allow_pickle)
 
 
 def _tower_prefix(base_name: str) -> str:
     """Returns the tower's prefix in the model that transformers loads from the base."""
-    from effort_finetune.model.backbone import locate_clip, read_config
+    from effort_finetune.model.backbone import locate_clip
     from effort_finetune.weights.export_peft import vision_model_prefix
+    from effort_finetune.weights.vision_config import CONFIG, read_config
 
     path = locate_clip(base_name)
-    return vision_model_prefix(read_config(path / "config.json") if path.is_dir() else {})
+    return vision_model_prefix(read_config(path / CONFIG) if path.is_dir() else {})

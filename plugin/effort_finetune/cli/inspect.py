@@ -18,7 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="weights file, model folder or adapter")
     parser.add_argument("--json", action="store_true", help="print one JSON object, with every key by class")
     parser.add_argument("--base", type=Path, help="base of an adapter, when it is not where it was")
-    parser.add_argument("--head_width", type=int, default=64, help="width of an attention head (default: 64)")
+    parser.add_argument(
+        "--head_width", type=int, help="width of an attention head (default: as stated, or 64)"
+    )
+    parser.add_argument(
+        "--hidden_act", choices=("quick_gelu", "gelu"), help="activation (default: as stated, or quick_gelu)"
+    )
     parser.add_argument(
         "--allow_pickle", action="store_true", help="let the file run code; only for files you trust"
     )
@@ -33,7 +38,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from effort_finetune.weights.inspection import inspect_file
 
     document = inspect_file(
-        args.file, base=args.base, head_width=args.head_width, allow_pickle=args.allow_pickle
+        args.file,
+        base=args.base,
+        head_width=args.head_width,
+        hidden_act=args.hidden_act,
+        allow_pickle=args.allow_pickle,
     )
     print(json.dumps(document, indent=2) if args.json else _text(document))
     return 0
@@ -45,6 +54,8 @@ def _text(document: dict[str, Any]) -> str:
     for name, value in document.items():
         if name in ("derived", "ignored"):
             rows += [(name, f"{_names(keys)} ({rule})") for rule, keys in value.items()]
+        elif name == "notes":
+            rows += [("note", note) for note in value]
         elif name in ("missing", "unexpected"):
             rows += [(name.upper(), _names(value))] * bool(value)
         elif isinstance(value, dict):

@@ -145,7 +145,12 @@ class Settings:
     layer_range: tuple[int, int] | None = _setting(
         None, "[first, last] block to adapt, 0-based, inclusive", _ordered
     )
-    head_width: int = _setting(64, "width of an attention head, which no checkpoint states", _at_least(1))
+    head_width: int | None = _setting(
+        None, "width of an attention head; null: what the weights state, else 64", _at_least(1)
+    )
+    hidden_act: Literal["quick_gelu", "gelu"] | None = _setting(
+        None, "activation of the tower's MLP; null: what the weights state, else OpenAI's quick_gelu"
+    )
     freeze_backbone: bool = _setting(True, "freeze everything but residuals and head")
     train_svd_residuals: bool = _setting(True, "train S, U and V of the residuals")
     train_classification_head: bool = _setting(True, "train the head")

@@ -53,7 +53,9 @@ def assemble(settings: Settings, tower: nn.Module | None = None) -> Assembled:
         UserError: If the weights cannot be found, read or used as asked.
     """
     if tower is not None:
-        _require_resolution(settings, tower_room.input_size(tower))
+        _require("resolution", settings.resolution, tower_room.input_size(tower))
+        if settings.hidden_act is not None:
+            _require("hidden_act", settings.hidden_act, tower_room.shape_of(tower)["hidden_act"])
         _decompose(tower, settings, settings.targets)
         return Assembled(tower, new_head(tower_room.hidden_size(tower), settings.manualSeed), None)
     if settings.pretrained_weights is not None:
@@ -73,20 +75,12 @@ def _read(settings: Settings, source: Path) -> Assembled:
         source,
         allow_pickle=settings.allow_pickle,
         head_width=settings.head_width,
+        hidden_act=settings.hidden_act,
         find_base=lambda name: _find_base(name, settings.clip_path),
         allow_base_mismatch=settings.allow_base_mismatch,
     )
     checkpoint.require_resolution(settings.resolution)
-    shape = tower_room.tower_config(checkpoint, checkpoint.source)
-    if shape.hidden_act != tower_room.PTH_ACTIVATION:
-        logger.warning(
-            "%s computes with %s, which a .pth cannot say: read back alone, its checkpoints would compute "
-            "with %s and score wrongly; evaluate them as an adapter over this folder",
-            source,
-            shape.hidden_act,
-            tower_room.PTH_ACTIVATION,
-        )
-    tower = tower_room.build_tower(shape)
+    tower = tower_room.build_tower(tower_room.vision_config(checkpoint.vision_config))
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)
     if checkpoint.head_outputs is None:
@@ -142,11 +136,11 @@ def _still_dense(tower: nn.Module, targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(p for p in targets if not any(fnmatchcase(name, p) for name in inner if name))
 
 
-def _require_resolution(settings: Settings, resolution: int) -> None:
-    if settings.resolution != resolution:
+def _require(setting: str, asked: object, found: object) -> None:
+    if asked != found:
         raise UserError(
-            "resolution",
-            got=f"{settings.resolution} in the settings, {resolution} in the tower",
+            setting,
+            got=f"{asked} in the settings, {found} in the tower",
             expected="the same in both",
-            next_step=f"set resolution: {resolution}",
+            next_step=f"set {setting}: {found}",
         )

@@ -6,7 +6,6 @@ in transformers 4.44 to 5.x (``CLIPVisionModel`` moved its prefix in 5.6).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,26 +16,13 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.utils import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
+from transformers.activations import ACT2FN
 
 from effort_finetune.errors import UserError
-from effort_finetune.weights.reader import Checkpoint
+from effort_finetune.weights.vision_config import DEFAULTS
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_OPEN_CLIP_CONFIG = "open_clip_config.json"
-#: The activation of a tower read from a bare weights file, which has no place to say another one.
-PTH_ACTIVATION = "quick_gelu"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_SHAPE_KEYS = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_channels",
-    "image_size",
-    "patch_size",
-    "hidden_act",
-    "layer_norm_eps",
-)
 
 
 def vision_config(shape: Mapping[str, Any]) -> CLIPVisionConfig:
@@ -46,44 +32,20 @@ def vision_config(shape: Mapping[str, Any]) -> CLIPVisionConfig:
         shape: A ``CLIPConfig`` dictionary (its ``vision_config`` is taken) or a
             ``CLIPVisionConfig`` one. Keys that do not shape the tower are left out; absent keys
             have the class's defaults, as in files written by transformers.
-    """
-    inner = shape.get("vision_config") or shape
-    return CLIPVisionConfig(**{k: inner[k] for k in _SHAPE_KEYS if k in inner})
-
-
-def tower_config(checkpoint: Checkpoint, source: Path) -> CLIPVisionConfig:
-    """Finds the shape of the tower that a checkpoint was read from.
-
-    Args:
-        checkpoint: What was read.
-        source: The folder or file it was read from. A folder tells its shape (``config.json``) or
-            its activation (``open_clip_config.json``); a file leaves both to its tensors, and what
-            no tensor tells is OpenAI CLIP's: ``quick_gelu``, a layer-norm epsilon of 1e-5, and
-            heads of the checkpoint's ``head_width``.
 
     Raises:
-        UserError: If a folder has neither configuration, or the tensors describe no tower.
+        UserError: If transformers has no activation of that name.
     """
-    activation = PTH_ACTIVATION
-    if source.is_dir():
-        if (source / _OPEN_CLIP_CONFIG).is_file():
-            # open_clip's plain `gelu` towers and OpenAI's `quick_gelu` ones have the same tensors.
-            model = read_config(source / _OPEN_CLIP_CONFIG).get("model_cfg", {})
-            activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-        else:
-            return vision_config(read_config(source / "config.json"))
-    return vision_config(
-        {
-            "hidden_size": checkpoint.hidden_size,
-            "intermediate_size": checkpoint.intermediate_size,
-            "num_hidden_layers": checkpoint.layers,
-            "num_attention_heads": checkpoint.heads,
-            "image_size": checkpoint.resolution,
-            "patch_size": checkpoint.patch_size,
-            "hidden_act": activation,
-            "layer_norm_eps": 1e-5,
-        }
-    )
+    inner = shape.get("vision_config") or shape
+    config = CLIPVisionConfig(**{k: inner[k] for k in DEFAULTS if k in inner})
+    if config.hidden_act not in ACT2FN:
+        raise UserError("hidden_act", got=config.hidden_act, expected="an activation that transformers knows")
+    return config
+
+
+def shape_of(tower: nn.Module) -> dict[str, Any]:
+    """Returns a tower's shape, activation and heads under the keys of ``CLIPVisionConfig``."""
+    return {key: getattr(tower.config, key) for key in DEFAULTS}
 
 
 def build_tower(config: CLIPVisionConfig, *, device: str = "meta") -> nn.Module:
@@ -99,7 +61,7 @@ def build_tower(config: CLIPVisionConfig, *, device: str = "meta") -> nn.Module:
         ``post_layernorm``; called with ``[B, 3, H, W]`` it returns an object whose
         ``pooler_output`` is ``[B, hidden_size]``.
     """
-    vision = {k: getattr(config, k) for k in _SHAPE_KEYS}
+    vision = {k: getattr(config, k) for k in DEFAULTS}
     # The text half is thrown away; the smallest one that CLIPModel accepts costs nothing.
     text = {
         "vocab_size": 4,
@@ -214,18 +176,3 @@ def _hub_file(hub_id: str, name: str) -> Path | None:
             next_step="download the model elsewhere and set clip_path to its folder, "
             "or start from an Effort checkpoint with --pretrained_weights",
         ) from error
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Reads a ``config.json``.
-
-    Raises:
-        UserError: If it is missing or no JSON object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError("CLIP folder", got=f"{path} ({error})", expected="CLIP's config.json") from error
-    if not isinstance(found, dict):
-        raise UserError("CLIP folder", got=f"{path} holding no object", expected="CLIP's config.json")
-    return found

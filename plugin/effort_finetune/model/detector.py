@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from effort_finetune.config import Settings, settings_from_config
 from effort_finetune.errors import UserError
 from effort_finetune.model import assembly, losses
-from effort_finetune.model.backbone import input_size
+from effort_finetune.model.backbone import input_size, shape_of
 from effort_finetune.model.inject import Status, status_of
 from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.metrics import batch_metrics
 from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.model.trainable import TrainableStatus, configure_trainable
 from effort_finetune.weights.reader import LoadReport
+from effort_finetune.weights.vision_config import add_to_metadata, of_entry
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,35 @@ class EffortFinetuneDetector(nn.Module):
         """Builds the plain classification loss (part of the host's contract); see :meth:`get_losses`."""
         settings = config if isinstance(config, Settings) else settings_from_config(config)
         return nn.CrossEntropyLoss(label_smoothing=settings.loss.label_smoothing)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the state dict; its metadata, which ``torch.save`` keeps, say what no tensor does.
+
+        See :mod:`~effort_finetune.weights.vision_config`.
+        """
+        state = super().state_dict(*args, **kwargs)
+        add_to_metadata(state, kwargs.get("prefix", ""), shape_of(self.backbone))
+        return state
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        own = shape_of(self.backbone)
+        error_msgs += [
+            f"the file is of a tower with {key} {value!r}, this one has {own[key]!r}"
+            for key, value in of_entry(local_metadata).items()
+            if own.get(key) != value
+        ]
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def features(self, data_dict: Mapping[str, Any]) -> Tensor:
         """Returns the pooled features ``[B, hidden]`` of ``data_dict["image"] [B, 3, H, W]``."""

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.files import atomic_write
 from effort_finetune.weights.layouts import LOSS_LEAF
+from effort_finetune.weights.vision_config import of_state, stating
 
 LAST_NAME = "ckpt_last.pth"
 BEST_NAME = "ckpt_best.pth"
@@ -46,12 +47,13 @@ def save_best(path: Path, model: nn.Module) -> Path:
     Raises:
         RunFailure: If it cannot be written.
     """
-    state = {
+    state = model.state_dict()
+    tensors = {
         name: tensor.detach().cpu()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in state.items()
         if not name.endswith(f".{LOSS_LEAF}")  # a reference of a loss, which DeepfakeBench would refuse
     }
-    return _save(path, state)
+    return _save(path, stating(tensors, of_state(state, "model")))
 
 
 def _save(path: Path, obj: Any) -> Path:

@@ -34,6 +34,7 @@ from effort_finetune.model.svd_cache import cached_split
 from effort_finetune.progress import track
 from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
+from effort_finetune.weights.vision_config import of_state
 
 LAYOUT = "adapter"
 _BASE_LEAVES = ("S_base", "U_base", "V_base")
@@ -53,6 +54,7 @@ def save_adapter(
     base_name: str | None = None,
     settings: Mapping[str, Any] | None = None,
     settings_digest: str | None = None,
+    vision_config: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes what a fine-tuned model has beyond its base, as safetensors, atomically.
 
@@ -63,6 +65,8 @@ def save_adapter(
         base_name: How to find the base again, a path or hub id; the base's path when left out.
         settings: The run's settings, complete.
         settings_digest: Their digest.
+        vision_config: What is known of the model's tower under the keys of ``CLIPVisionConfig``; when left
+            out, what the state dict itself says (the detector's does), else the base.
 
     Raises:
         UserError: If the base is not what the state was fine-tuned from, or main weights were trained.
@@ -89,6 +93,7 @@ def save_adapter(
         settings=settings,
         settings_digest=settings_digest,
         code_version=__version__,
+        vision_config=vision_config or of_state(state, "state dict") or base.known_config,
     )
     own = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     header = {"format": "pt", METADATA_KEY: json.dumps(info.__dict__, allow_nan=False)}
@@ -126,13 +131,12 @@ def apply(
         if f"{target}.weight_main" not in tensors:
             tensors[f"{target}.weight_main"] = _main_from_dense(target, base, adapter.tensors)
             derived[f"{target}.weight_main"] = "the base's dense weight less its smallest triplets"
-    # The base's folder, if it is one, also tells what no tensor does: the tower's activation.
     return replace(
         adapter,
-        source=base.source,
         layout=LAYOUT,
         tensors=tensors,
         derived=derived,
+        stated=info.vision_config or base.stated,
         notes=(*adapter.notes, *notes),
     )
 

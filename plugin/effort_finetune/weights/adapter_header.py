@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from effort_finetune.errors import UserError
+from effort_finetune.weights import vision_config
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 
@@ -33,6 +34,8 @@ class AdapterInfo:
         settings: The run's settings, or ``None`` when they are not known.
         settings_digest: Their digest.
         code_version: Version of this package that wrote it.
+        vision_config: The tower under the keys of ``CLIPVisionConfig``; ``None`` in the first files, whose
+            base says what no tensor tells.
     """
 
     base: Mapping[str, str]
@@ -43,6 +46,7 @@ class AdapterInfo:
     settings_digest: str | None
     code_version: str
     format_version: int = FORMAT_VERSION
+    vision_config: Mapping[str, Any] | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], what: str) -> AdapterInfo:
@@ -58,9 +62,11 @@ class AdapterInfo:
                     what, got=f"adapter format {document['format_version']}", expected=f"{FORMAT_VERSION}",
                     next_step="update effort-finetune",
                 )  # fmt: skip
-            return cls(**{**document, "targets": tuple(document["targets"])})
+            info = cls(**{**document, "targets": tuple(document["targets"])})
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise UserError(what, got=f"a damaged adapter header ({error!r})") from error
+        vision_config.checked(info.vision_config or {}, f"{what}: vision_config")
+        return info
 
 
 def identity(base: Checkpoint, targets: Iterable[str], stored: Mapping[str, Tensor]) -> dict[str, str]:

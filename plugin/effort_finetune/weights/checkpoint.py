@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from effort_finetune.errors import UserError
 from effort_finetune.weights.hashing import BackgroundHash
-from effort_finetune.weights.layouts import RESIDUAL_LEAVES
+from effort_finetune.weights.layouts import LOSS_LEAF, forward_keys
+from effort_finetune.weights.vision_config import DEFAULTS
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")
 _MAIN = re.compile(r"backbone\.(?P<module>.+)\.weight_main")
-_LINEARS = (*(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
+# Of every OpenAI tower, and open_clip's default.
+_HEAD_WIDTH = 64
+_WIDEST_OPENAI = 1024
 
 
 @dataclass
@@ -28,7 +31,6 @@ class Checkpoint:
 
     Attributes:
         path: The file read.
-        source: What was asked for: the file, or the folder it is in.
         layout: Name of its layout.
         tensors: Canonical key to tensor, as a rule memory-mapped: copy before changing one.
         hash: The SHA-256 being computed beside the loading; read :attr:`sha256`.
@@ -38,12 +40,13 @@ class Checkpoint:
         unexpected: Keys in the file that nothing explains; strict loading refuses them.
         converted: Storage dtype to how many tensors were brought to float32.
         metadata: Header of a safetensors file.
-        head_width: Width of an attention head, which no shape tells (64 in every CLIP tower).
+        stated: Keys of ``CLIPVisionConfig`` that the file, or the configuration beside it, states.
+        given_head_width: What the settings say, over what is stated; ``None`` where they do not.
+        given_hidden_act: The same for the activation.
         notes: What a reader of a result has to know about these weights, e.g. an overridden check.
     """
 
     path: Path
-    source: Path
     layout: str
     tensors: dict[str, Tensor]
     hash: BackgroundHash = field(repr=False)
@@ -53,7 +56,9 @@ class Checkpoint:
     unexpected: list[str] = field(default_factory=list)
     converted: dict[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
-    head_width: int = 64
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    given_head_width: int | None = None
+    given_hidden_act: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -96,28 +101,98 @@ class Checkpoint:
     @property
     def intermediate_size(self) -> int:
         """Width of the MLP."""
-        for key, axis in (("weight", 0), ("weight_main", 0)):
-            for block in sorted(self._blocks):
-                tensor = self.tensors.get(f"backbone.encoder.layers.{block}.mlp.fc1.{key}")
+        for block in sorted(self._blocks):
+            for leaf in ("weight", "weight_main"):
+                tensor = self.tensors.get(f"backbone.encoder.layers.{block}.mlp.fc1.{leaf}")
                 if tensor is not None and tensor.ndim == 2:
-                    return tensor.shape[axis]
+                    return tensor.shape[0]
         raise UserError(f"{self.path}", got="no mlp.fc1 weight in any block", expected="a CLIP vision tower")
 
     @property
     def heads(self) -> int:
-        """Number of attention heads: the tower's width over :attr:`head_width`.
+        """Number of attention heads, which no shape tells: as given, as stated, or of width 64.
 
         Raises:
-            UserError: If the width does not divide.
+            UserError: If the tower's width does not divide.
         """
-        if self.hidden_size % self.head_width:
+        stated = self.stated.get("num_attention_heads")
+        heads: int
+        if self.given_head_width is not None or stated is None:
+            width = self.given_head_width or _HEAD_WIDTH
+            heads, rest = divmod(self.hidden_size, width)
+            got = str(width)
+        else:
+            heads, rest = stated, self.hidden_size % stated
+            got = f"{stated} heads stated"
+        if rest or heads < 1:
             raise UserError(
                 "head_width",
-                got=f"{self.head_width} for a tower {self.hidden_size} wide ({self.path})",
+                got=f"{got} for a tower {self.hidden_size} wide ({self.path})",
                 expected="a divisor of the width",
                 next_step="set head_width to the width of one attention head of this tower",
             )
-        return self.hidden_size // self.head_width
+        return heads
+
+    @property
+    def hidden_act(self) -> str:
+        """Name of the MLP's activation, which no shape tells: as given, as stated, or OpenAI CLIP's."""
+        return self.given_hidden_act or self.stated.get("hidden_act") or str(DEFAULTS["hidden_act"])
+
+    @property
+    def hidden_act_origin(self) -> str:
+        """Where :attr:`hidden_act` comes from: ``settings``, ``stated`` or ``assumed``."""
+        if self.given_hidden_act is not None:
+            return "settings"
+        return "stated" if "hidden_act" in self.stated else "assumed"
+
+    @property
+    def tower_notes(self) -> tuple[str, ...]:
+        """What a reader of a result has to know about what no tensor tells."""
+        notes = [
+            f"{key} {value} as the settings ask; {self.path} states {self.stated[key]}"
+            for key, value in self.known_config.items()
+            if self.stated.get(key, value) != value
+        ]
+        # Upstream's Effort is OpenAI's tower. Plain CLIP may be anyone's, and a wider one is not OpenAI's.
+        if self.residual_ranks and self.hidden_size <= _WIDEST_OPENAI:
+            return tuple(notes)
+        if self.hidden_act_origin == "assumed":
+            notes.append(
+                f"hidden_act {self.hidden_act} is assumed, as in OpenAI's CLIP: {self.path} does not say, "
+                "and open_clip's gelu towers have the same tensors; set hidden_act to be sure"
+            )
+        if self.hidden_size > _WIDEST_OPENAI and "num_attention_heads" not in self.known_config:
+            notes.append(
+                f"heads of width {_HEAD_WIDTH} are assumed: {self.path} does not say; "
+                "set head_width to be sure"
+            )
+        return tuple(notes)
+
+    @property
+    def known_config(self) -> dict[str, Any]:
+        """What is stated or given of the tower under the keys of ``CLIPVisionConfig``; nothing assumed."""
+        given: dict[str, Any] = {}
+        if self.given_head_width is not None:
+            given["num_attention_heads"] = self.heads
+        if self.given_hidden_act is not None:
+            given["hidden_act"] = self.given_hidden_act
+        return {**self.stated, **given}
+
+    @property
+    def vision_config(self) -> dict[str, Any]:
+        """The whole tower under these keys: what is known, else the shapes, else OpenAI's CLIP."""
+        return {
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.layers,
+            "num_channels": self._patch_weight.shape[1],
+            "image_size": self.resolution,
+            "patch_size": self.patch_size,
+            "num_attention_heads": self.heads,
+            "hidden_act": self.hidden_act,
+            "layer_norm_eps": DEFAULTS["layer_norm_eps"],
+            **self.known_config,
+        }
 
     @cached_property
     def residual_ranks(self) -> dict[str, int]:
@@ -144,7 +219,14 @@ class Checkpoint:
     @cached_property
     def missing(self) -> list[str]:
         """Forward-path keys that the file should have, judging by the rest of it."""
-        return [key for key in self._forward_keys() if key not in self.tensors]
+        return [key for key in self._forward_keys if key not in self.tensors]
+
+    @property
+    def left_over(self) -> list[str]:
+        """What nothing explains, and what has no place beside the rest: a second weight of one module."""
+        known = {*self._forward_keys}
+        surplus = [k for k in self.tensors if k not in known and not k.endswith(f".{LOSS_LEAF}")]
+        return [*self.unexpected, *surplus]
 
     def require_resolution(self, resolution: int, *, where: str = "resolution") -> None:
         """Refuses a checkpoint whose input size is not the settings'.
@@ -165,16 +247,22 @@ class Checkpoint:
 
     def require_complete(self) -> None:
         """Refuses a file with missing or unexpected keys, for uses that build no model to load into."""
-        if self.missing or self.unexpected:
+        if self.missing or self.left_over:
             raise UserError(
                 f"{self.path} ({self.layout})",
                 got="; ".join(
                     f"{len(keys)} {name}: {abbreviate(keys)}"
-                    for name, keys in (("missing", self.missing), ("unexpected", self.unexpected))
+                    for name, keys in (("missing", self.missing), ("unexpected", self.left_over))
                     if keys
                 ),
                 expected="every key of the layout and no other",
             )
+
+    @cached_property
+    def _forward_keys(self) -> list[str]:
+        # A stated depth tells a file cut by whole blocks from one of a shorter tower.
+        blocks = max(1 + max(self._blocks, default=-1), self.stated.get("num_hidden_layers", 0))
+        return forward_keys(self.tensors, blocks)
 
     @property
     def _patch_weight(self) -> Tensor:
@@ -194,47 +282,6 @@ class Checkpoint:
                 expected=f"a tensor of {dimensions} dimensions, from which the architecture is read",
             )
         return tensor
-
-    def _forward_keys(self) -> list[str]:
-        keys = [f"backbone.embeddings.{k}" for k in ("class_embedding", "patch_embedding.weight")]
-        keys.append("backbone.embeddings.position_embedding.weight")
-        norms = ["backbone.pre_layrnorm", "backbone.post_layernorm"]
-        # A file cut short by whole blocks cannot be told from a shorter tower; one cut inside can.
-        for block in range(max(self._blocks, default=-1) + 1):
-            prefix = f"backbone.encoder.layers.{block}"
-            norms += [f"{prefix}.layer_norm1", f"{prefix}.layer_norm2"]
-            for linear in _LINEARS:
-                module = f"{prefix}.{linear}"
-                decomposed = any(
-                    f"{module}.{leaf}" in self.tensors for leaf in ("weight_main", *RESIDUAL_LEAVES)
-                )
-                leaves = ("weight_main", *RESIDUAL_LEAVES) if decomposed else ("weight",)
-                keys += [f"{module}.{leaf}" for leaf in (*leaves, "bias")]
-        keys += [f"{norm}.{leaf}" for norm in norms for leaf in ("weight", "bias")]
-        if self.residual_ranks or "head.weight" in self.tensors or "head.bias" in self.tensors:
-            keys += ["head.weight", "head.bias"]
-        return keys
-
-
-def effective_weight(tensors: Mapping[str, Tensor], module: str) -> Tensor:
-    """Returns a module's dense weight: ``weight``, or ``weight_main + U diag(S) V``.
-
-    Summed in float64 and rounded once, to float32 (float64 stays): in a low precision the sum
-    would swallow the residual.
-
-    Args:
-        tensors: Canonical state dict.
-        module: Canonical module name, e.g. ``backbone.encoder.layers.0.self_attn.q_proj``.
-
-    Returns:
-        ``[n, m]``, a new tensor when the module is decomposed.
-    """
-    if f"{module}.weight" in tensors:
-        return tensors[f"{module}.weight"]
-    main = tensors[f"{module}.weight_main"]
-    s, u, v = (tensors[f"{module}.{leaf}"].double() for leaf in RESIDUAL_LEAVES)
-    dense = torch.addmm(main.double(), u * s, v)
-    return dense if main.dtype == torch.float64 else dense.float()
 
 
 def abbreviate(names: list[str], shown: int = 4) -> str:

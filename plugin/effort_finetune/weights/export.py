@@ -1,6 +1,6 @@
 """Writes a model in the layouts that other programs read: upstream's and plain CLIP's.
 
-Everything here works on a canonical state dict (``detector.state_dict()`` or ``Checkpoint.tensors``). The
+Every export takes a :class:`~effort_finetune.weights.checkpoint.Checkpoint` and writes one model whole. The
 formats that need a library of their own are in :mod:`~effort_finetune.weights.export_peft` and
 :mod:`~effort_finetune.weights.export_onnx`; adapters in :mod:`~effort_finetune.weights.adapter`.
 """
@@ -19,18 +19,14 @@ from torch import Tensor
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write, write_json
 from effort_finetune.model import svd
-from effort_finetune.model.backbone import tower_config
 from effort_finetune.progress import track
 from effort_finetune.weights.adapter import CLIP_MEAN, CLIP_STD
-from effort_finetune.weights.checkpoint import Checkpoint, effective_weight
+from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 from effort_finetune.weights.safe_io import HEAD_FILE
+from effort_finetune.weights.vision_config import DEFAULTS, stating
 
 _ATTENTION = re.compile(r"backbone\.encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
-_CONFIG_KEYS = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels",
-    "image_size", "patch_size", "hidden_act", "layer_norm_eps",
-)  # fmt: skip
 # Upstream's detector is written for ViT-L/14: width 1024, and r = 1023 singular values in the main part.
 _UPSTREAM_WIDTH, _UPSTREAM_RANK = 1024, 1
 
@@ -48,21 +44,20 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export_deepfakebench(
-    state: Mapping[str, Tensor], path: Path | str, *, effort_fork: bool = False
-) -> Exported:
+def export_deepfakebench(checkpoint: Checkpoint, path: Path | str, *, effort_fork: bool = False) -> Exported:
     """Writes a ``.pth`` that DeepfakeBench's own ``test.py`` loads with ``strict=True``.
 
     The file has upstream's structure whatever was decomposed here: every attention projection as main plus
     residual (one that is still dense is split, which changes nothing), everything else dense.
 
     Args:
-        state: Canonical state dict.
+        checkpoint: The model.
         path: File to write.
         effort_fork: Write for the Effort authors' fork instead, whose detector also wants the singular
             triplets of every main part (``S_r [n-k], U_r [n, n-k], V_r [n-k, m]``): three times the file.
     """
     tensors: dict[str, Tensor] = {}
+    state = checkpoint.tensors
     ranks = {value.shape[0] for key, value in state.items() if key.endswith(".S_residual")}
     rank = max(ranks, default=_UPSTREAM_RANK)
     for key, value in _forward(state).items():
@@ -88,7 +83,13 @@ def export_deepfakebench(
             f"upstream's detector is written for width {_UPSTREAM_WIDTH} and residual rank {_UPSTREAM_RANK}, "
             f"and does not accept this model's width {width} and rank {rank} as it is"
         )
-    return Exported((atomic_write(path, lambda temporary: _torch_save(own, temporary)),), tuple(notes))
+    if checkpoint.hidden_act != DEFAULTS["hidden_act"]:
+        notes.append(
+            f"this model computes with {checkpoint.hidden_act}; upstream's detector takes the activation of "
+            "the CLIP folder it builds its tower from: give it one with the same"
+        )
+    said = stating(own, checkpoint.known_config)
+    return Exported((atomic_write(path, lambda temporary: _torch_save(said, temporary)),), tuple(notes))
 
 
 def _main_triplets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,32 +104,30 @@ def _main_triplets(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return triplets
 
 
-def export_merged(state: Mapping[str, Tensor], folder: Path | str, shape: Checkpoint) -> Exported:
+def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
     """Writes plain CLIP: a ``CLIPVisionModel`` folder in float32, and the head beside it.
 
     Residuals are summed into the weights in float64 and rounded once to float32: in bf16 the sum would
     swallow a rank-1 residual, whose entries lie under the rounding step.
 
     Args:
-        state: Canonical state dict.
+        checkpoint: The model.
         folder: Folder to write ``config.json, model.safetensors, head.safetensors`` and
             ``preprocessor_config.json`` into.
-        shape: The checkpoint, or one of the same tower, for its sizes and activation.
     """
-    folder = Path(folder)
+    folder, state = Path(folder), checkpoint.tensors
     # With this prefix every transformers version loads it, whether its CLIPVisionModel has one or not.
     tower = {f"vision_model.{key}": value for key, value in dense_tower(state).items()}
     head = {key: _plain(value) for key, value in state.items() if key.startswith("head.")}
-    tower_shape = tower_config(shape, shape.source)
     config = {
         "architectures": ["CLIPVisionModel"],
         "model_type": "clip_vision_model",
-        **{key: getattr(tower_shape, key) for key in _CONFIG_KEYS},
+        **checkpoint.vision_config,
     }
-    size = {"height": shape.resolution, "width": shape.resolution}
+    size = {"height": checkpoint.resolution, "width": checkpoint.resolution}
     preprocessing = {
         "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True, "size": {"shortest_edge": shape.resolution}, "resample": 3,
+        "do_resize": True, "size": {"shortest_edge": checkpoint.resolution}, "resample": 3,
         "do_center_crop": True, "crop_size": size,
         "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
         "do_normalize": True, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD),
@@ -158,6 +157,27 @@ def dense_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tower
 
 
+def effective_weight(tensors: Mapping[str, Tensor], module: str) -> Tensor:
+    """Returns a module's dense weight: ``weight``, or ``weight_main + U diag(S) V``.
+
+    Summed in float64 and rounded once, to float32 (float64 stays): in a low precision the sum
+    would swallow the residual.
+
+    Args:
+        tensors: Canonical state dict.
+        module: Canonical module name, e.g. ``backbone.encoder.layers.0.self_attn.q_proj``.
+
+    Returns:
+        ``[n, m]``, a new tensor when the module is decomposed.
+    """
+    if f"{module}.weight" in tensors:
+        return tensors[f"{module}.weight"]
+    main = tensors[f"{module}.weight_main"]
+    s, u, v = (tensors[f"{module}.{leaf}"].double() for leaf in RESIDUAL_LEAVES)
+    dense = torch.addmm(main.double(), u * s, v)
+    return dense if main.dtype == torch.float64 else dense.float()
+
+
 def _forward(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns what the forward path needs of a state dict: tower and head, no buffer of a loss.
 
@@ -177,7 +197,7 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32).contiguous()
 
 
-def _torch_save(tensors: dict[str, Tensor], path: Path) -> None:
+def _torch_save(tensors: Mapping[str, Tensor], path: Path) -> None:
     # Through a stream the archive's inner folder has a fixed name; through a path, the temporary one.
     with path.open("wb") as stream:
         torch.save(tensors, stream)

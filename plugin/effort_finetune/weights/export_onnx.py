@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.files import atomic_write
-from effort_finetune.model.backbone import build_tower, fill_buffers, tower_config
+from effort_finetune.model.backbone import build_tower, fill_buffers, vision_config
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.export import Exported, dense_tower
 
@@ -35,16 +35,15 @@ class _Scorer(nn.Module):
         return logits, torch.softmax(logits, dim=1)[:, 1]
 
 
-def export_onnx(state: Mapping[str, Tensor], path: Path | str, shape: Checkpoint) -> Exported:
+def export_onnx(checkpoint: Checkpoint, path: Path | str) -> Exported:
     """Exports the detector, residuals merged in float32, and compares the file with it in onnxruntime.
 
     Input: ``image [batch, 3, H, W]`` float32, normalised. Outputs: ``logits [batch, 2]`` (real, fake) and
     ``prob [batch]``, the probability of fake.
 
     Args:
-        state: Canonical state dict.
+        checkpoint: The model.
         path: File to write; weights are inside.
-        shape: Any checkpoint of the same tower, for its sizes.
 
     Raises:
         UserError: If onnx, onnxscript or onnxruntime is missing, or the weights do not fit into one file.
@@ -58,13 +57,13 @@ def export_onnx(state: Mapping[str, Tensor], path: Path | str, shape: Checkpoint
         raise UserError(
             "export to onnx", got=f"no {error.name} here", next_step="pip install 'effort-finetune[onnx]'"
         ) from error
-    scorer = _merged(state, shape)
+    scorer = _merged(checkpoint)
     size = sum(p.numel() * p.element_size() for p in scorer.parameters())
     if size >= _LARGEST:
         raise UserError(
             "export to onnx", got=f"{size:,} bytes of weights", expected=f"less than {_LARGEST:,}"
         )
-    resolution = shape.resolution
+    resolution = checkpoint.resolution
     generator = torch.Generator().manual_seed(0)
     example = torch.randn(2, 3, resolution, resolution, generator=generator)
     other_batch = torch.randn(3, 3, resolution, resolution, generator=generator)
@@ -95,12 +94,13 @@ def export_onnx(state: Mapping[str, Tensor], path: Path | str, shape: Checkpoint
     return Exported((atomic_write(path, write),))
 
 
-def _merged(state: Mapping[str, Tensor], shape: Checkpoint) -> _Scorer:
-    tower = build_tower(tower_config(shape, shape.source))
-    tower.load_state_dict(dense_tower(state), strict=True, assign=True)
+def _merged(checkpoint: Checkpoint) -> _Scorer:
+    tower = build_tower(vision_config(checkpoint.vision_config))
+    tower.load_state_dict(dense_tower(checkpoint.tensors), strict=True, assign=True)
     fill_buffers(tower)
-    head = nn.Linear(shape.hidden_size, state["head.weight"].shape[0])
-    head.load_state_dict({leaf: state[f"head.{leaf}"] for leaf in ("weight", "bias")})
+    weight, bias = (checkpoint.tensors[f"head.{leaf}"] for leaf in ("weight", "bias"))
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    head.load_state_dict({"weight": weight, "bias": bias})
     return _Scorer(tower, head).eval()
 
 

@@ -35,7 +35,7 @@ _OVERSAMPLING = 8
 
 
 def export_peft(
-    state: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
     folder: Path | str,
     base: Checkpoint,
     *,
@@ -45,7 +45,7 @@ def export_peft(
     """Writes ``adapter_config.json``, ``adapter_model.safetensors`` and ``head.safetensors``.
 
     Args:
-        state: Canonical state dict.
+        checkpoint: The model.
         folder: Folder to write into.
         base: Plain CLIP, in any layout.
         base_name: Path or hub id of the base for PEFT's ``base_model_name_or_path``.
@@ -63,7 +63,9 @@ def export_peft(
             "export to peft", got="no peft here", next_step="pip install 'effort-finetune[peft]'"
         ) from error
     base.require_complete()
+    state = checkpoint.tensors
     targets = [key.removesuffix(".weight_main") for key in state if key.endswith(".weight_main")]
+    _check_config(checkpoint, base)
     _check(state, base, targets)
     weights, ranks = {}, {}
     for target in track(targets, desc="LoRA factors", unit="matrix"):
@@ -115,6 +117,19 @@ def vision_model_prefix(config: Mapping[str, Any]) -> str:
     with torch.device("meta"):
         model = CLIPVisionModel(CLIPVisionConfig(num_hidden_layers=0))
     return "vision_model." if hasattr(model, "vision_model") else ""
+
+
+def _check_config(checkpoint: Checkpoint, base: Checkpoint) -> None:
+    """Refuses a base that computes in another way: its own configuration is what PEFT's user will load."""
+    own = checkpoint.known_config
+    for key, value in base.stated.items():
+        if own.get(key, value) != value:
+            raise UserError(
+                "export to peft",
+                got=f"base {base.path} with {key} {value}",
+                expected=f"the model's {own[key]}",
+                next_step="name the right --base, or export to merged",
+            )
 
 
 def _check(state: Mapping[str, Tensor], base: Checkpoint, targets: list[str]) -> None:

@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from effort_finetune.errors import UserError
 from effort_finetune.files import sha256_file
 from effort_finetune.weights import safe_io
 from effort_finetune.weights.adapter import LAYOUT
 from effort_finetune.weights.adapter_header import METADATA_KEY, AdapterInfo
+from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.reader import read_checkpoint
 
 
@@ -17,7 +19,8 @@ def inspect_file(
     path: Path | str,
     *,
     base: Path | None = None,
-    head_width: int = 64,
+    head_width: int | None = None,
+    hidden_act: str | None = None,
     allow_pickle: bool = False,
 ) -> dict[str, Any]:
     """Describes a weights file.
@@ -25,7 +28,8 @@ def inspect_file(
     Args:
         path: A file or model folder. An adapter is described by its header; with ``base``, put on it.
         base: Base of an adapter.
-        head_width: Width of an attention head, for the number of heads.
+        head_width: Width of an attention head, over what the file states.
+        hidden_act: Name of the MLP's activation, likewise.
         allow_pickle: Let the file run code.
 
     Returns:
@@ -39,8 +43,11 @@ def inspect_file(
     metadata = safe_io.read_metadata(file)
     if METADATA_KEY in metadata and base is None:
         return _adapter(file, metadata)
-    checkpoint = read_checkpoint(path, base=base, head_width=head_width, allow_pickle=allow_pickle)
-    usable = [key for key in checkpoint.tensors if key not in checkpoint.derived]
+    checkpoint = read_checkpoint(
+        path, base=base, head_width=head_width, hidden_act=hidden_act, allow_pickle=allow_pickle
+    )
+    surplus = {*checkpoint.derived, *checkpoint.left_over}
+    usable = [key for key in checkpoint.tensors if key not in surplus]
     return {
         "path": str(file),
         "sha256": checkpoint.sha256,
@@ -53,7 +60,9 @@ def inspect_file(
         "patch_size": checkpoint.patch_size,
         "hidden_size": checkpoint.hidden_size,
         "blocks": checkpoint.layers,
-        "heads": None if checkpoint.hidden_size % head_width else checkpoint.heads,
+        "heads": _heads(checkpoint),
+        "hidden_act": checkpoint.hidden_act,
+        "hidden_act_origin": checkpoint.hidden_act_origin,
         "head_outputs": checkpoint.head_outputs,
         "parameters": sum(tensor.numel() for tensor in checkpoint.tensors.values()),
         "stored_in_half_precision": checkpoint.converted,
@@ -62,12 +71,13 @@ def inspect_file(
             "derived": len(checkpoint.derived),
             "ignored": len(checkpoint.ignored),
             "missing": len(checkpoint.missing),
-            "unexpected": len(checkpoint.unexpected),
+            "unexpected": len(checkpoint.left_over),
         },
         "derived": _by_rule(checkpoint.derived),
         "ignored": _by_rule(checkpoint.ignored),
         "missing": checkpoint.missing,
-        "unexpected": checkpoint.unexpected,
+        "unexpected": checkpoint.left_over,
+        "notes": [*checkpoint.notes, *checkpoint.tower_notes],
     }
 
 
@@ -84,9 +94,17 @@ def _adapter(file: Path, metadata: dict[str, str]) -> dict[str, Any]:
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "base": dict(info.base),
         "preprocessing": dict(info.preprocessing),
+        "vision_config": dict(info.vision_config or {}),
         "settings_digest": info.settings_digest,
         "code_version": info.code_version,
     }
+
+
+def _heads(checkpoint: Checkpoint) -> int | None:
+    try:
+        return checkpoint.heads
+    except UserError:  # a width that 64 does not divide, and nobody says more: shown as unknown
+        return None
 
 
 def _by_rule(keys: dict[str, str]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ with ``weight_main, S_residual, U_residual, V_residual, bias`` in a decomposed m
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,12 +18,14 @@ from effort_finetune.errors import UserError
 RESIDUAL_LEAVES = ("S_residual", "U_residual", "V_residual")
 # A reference value of the singular-value loss: in checkpoints of ours only, never on the forward path.
 LOSS_LEAF = "residual_energy_ref"
-_LINEAR = r"(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])"
+_LINEARS = (*(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
+_EMBEDDINGS = ("class_embedding", "patch_embedding.weight", "position_embedding.weight")
 _TOWER_KEY = re.compile(
-    r"embeddings\.(?:class_embedding|patch_embedding\.weight|position_embedding\.weight)"
+    rf"embeddings\.(?:{'|'.join(map(re.escape, _EMBEDDINGS))})"
     r"|(?:pre_layrnorm|post_layernorm)\.(?:weight|bias)"
     r"|encoder\.layers\.\d+\.layer_norm[12]\.(?:weight|bias)"
-    rf"|encoder\.layers\.\d+\.{_LINEAR}\.(?:weight|bias|weight_main|{'|'.join(RESIDUAL_LEAVES)}|{LOSS_LEAF})"
+    rf"|encoder\.layers\.\d+\.(?:{'|'.join(map(re.escape, _LINEARS))})"
+    rf"\.(?:weight|bias|weight_main|{'|'.join(RESIDUAL_LEAVES)}|{LOSS_LEAF})"
 )
 _FORK_LEAF = re.compile(r"(?P<module>.+)\.(?P<part>[SUV])_r")
 
@@ -34,12 +37,14 @@ _TOWER_IGNORED = {
 _CLIP_IGNORED = {
     re.compile(r"(?:text_model\..+|visual_projection\.weight|text_projection\.weight|logit_scale)"): _TEXT,
 }
+# In OpenAI's own files only, all of whose towers have quick_gelu.
+_OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
 _OPEN_CLIP_IGNORED = {
     re.compile(
         r"(?:transformer\..+|text\..+|token_embedding\.weight|positional_embedding|ln_final\.(?:weight|bias)"
         r"|text_projection(?:\.weight)?|logit_scale|logit_bias|attn_mask|visual\.proj)"
     ): _TEXT,
-    re.compile(r"(?:input_resolution|context_length|vocab_size)"): "a size, taken from the shapes instead",
+    re.compile("|".join(_OPENAI_SIZES)): "a size, taken from the shapes instead",
 }
 
 
@@ -85,6 +90,7 @@ class Canonical:
         derived: Canonical key to the rule by which it was computed from the file.
         ignored: Key in the file to the rule why it is not used.
         unexpected: Keys in the file that the layout does not have.
+        stated: Keys of ``CLIPVisionConfig`` that the layout implies.
     """
 
     layout: str
@@ -92,6 +98,7 @@ class Canonical:
     derived: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
+    stated: dict[str, str] = field(default_factory=dict)
 
 
 def detect(tensors: dict[str, Tensor]) -> Layout | None:
@@ -115,6 +122,28 @@ def detect(tensors: dict[str, Tensor]) -> Layout | None:
     return None
 
 
+def forward_keys(tensors: Mapping[str, Tensor], blocks: int) -> list[str]:
+    """Returns the canonical keys of everything on the forward path, judging by what is there.
+
+    Args:
+        tensors: Canonical state dict; a module with any decomposed leaf has to have all of them, and a file
+            with a decomposed module or half a head a whole head.
+        blocks: Number of blocks.
+    """
+    keys = [f"backbone.embeddings.{key}" for key in _EMBEDDINGS]
+    norms = ["backbone.pre_layrnorm", "backbone.post_layernorm"]
+    headed = "head.weight" in tensors or "head.bias" in tensors
+    for prefix in (f"backbone.encoder.layers.{block}" for block in range(blocks)):
+        norms += [f"{prefix}.layer_norm1", f"{prefix}.layer_norm2"]
+        for module in (f"{prefix}.{linear}" for linear in _LINEARS):
+            split = any(f"{module}.{leaf}" in tensors for leaf in ("weight_main", *RESIDUAL_LEAVES))
+            headed = headed or split
+            leaves = ("weight_main", *RESIDUAL_LEAVES) if split else ("weight",)
+            keys += [f"{module}.{leaf}" for leaf in (*leaves, "bias")]
+    keys += [f"{norm}.{leaf}" for norm in norms for leaf in ("weight", "bias")]
+    return [*keys, *(("head.weight", "head.bias") if headed else ())]
+
+
 def canonicalise(tensors: dict[str, Tensor], what: str) -> Canonical:
     """Brings a flat state dict under canonical keys.
 
@@ -135,6 +164,8 @@ def canonicalise(tensors: dict[str, Tensor], what: str) -> Canonical:
         )
     result = Canonical(layout.name)
     if layout is OPEN_CLIP:
+        if any(key in tensors for key in _OPENAI_SIZES):
+            result.stated["hidden_act"] = "quick_gelu"
         tensors = _open_clip_to_transformers(tensors, result, what)
     for key, tensor in tensors.items():
         _place(key, tensor, layout, result)

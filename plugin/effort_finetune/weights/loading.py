@@ -29,6 +29,8 @@ class LoadReport:
         missing: Keys of the model that the file lacks (with shape errors, what makes a load fail).
         unexpected: Keys of the file that the model lacks.
         wrong_shape: Canonical key to ``"<shape in the file> for <shape in the model>"``.
+        hidden_act: The tower's activation.
+        hidden_act_origin: Who says so: ``settings``, ``stated`` (by the file or its folder) or ``assumed``.
     """
 
     path: str
@@ -37,6 +39,8 @@ class LoadReport:
     hash: BackgroundHash = field(repr=False, compare=False)
     rank: int | None
     resolution: int
+    hidden_act: str
+    hidden_act_origin: str
     head_outputs: int | None
     loaded: tuple[str, ...]
     derived: Mapping[str, str]
@@ -66,6 +70,8 @@ class LoadReport:
             "sha256": self.sha256,
             "rank": self.rank,
             "resolution": self.resolution,
+            "hidden_act": self.hidden_act,
+            "hidden_act_origin": self.hidden_act_origin,
             "head_outputs": self.head_outputs,
             "counts": self.counts(),
             "derived": dict(Counter(self.derived.values())),
@@ -83,7 +89,7 @@ class LoadReport:
         result = [
             f"weights: {self.path} ({layout}, SHA-256 {self.sha256[:16]})",
             f"weights: {counts}; rank {self.rank}, resolution {self.resolution}, "
-            f"head outputs {self.head_outputs}",
+            f"head outputs {self.head_outputs}, {self.hidden_act} ({self.hidden_act_origin})",
         ]
         for name in ("derived", "ignored"):
             for rule, count in Counter(getattr(self, name).values()).items():
@@ -161,6 +167,8 @@ def load_into(
         hash=checkpoint.hash,
         rank=checkpoint.rank,
         resolution=checkpoint.resolution,
+        hidden_act=checkpoint.hidden_act,
+        hidden_act_origin=checkpoint.hidden_act_origin,
         head_outputs=checkpoint.head_outputs,
         loaded=tuple(key for key in checkpoint.tensors if key not in derived),
         derived=derived,
@@ -169,7 +177,7 @@ def load_into(
         unexpected=(),
         wrong_shape={},
         converted=checkpoint.converted,
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *checkpoint.tower_notes),
     )
 
 

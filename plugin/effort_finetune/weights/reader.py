@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from effort_finetune.errors import UserError
-from effort_finetune.weights import adapter, adapter_header, fork, layouts, safe_io, wrappers
+from effort_finetune.weights import adapter, adapter_header, fork, layouts, safe_io, vision_config, wrappers
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
@@ -21,7 +21,8 @@ def read_checkpoint(
     path: Path | str,
     *,
     allow_pickle: bool = False,
-    head_width: int = 64,
+    head_width: int | None = None,
+    hidden_act: str | None = None,
     base: Path | str | None = None,
     find_base: Callable[[str], Path | None] | None = None,
     allow_base_mismatch: bool = False,
@@ -31,7 +32,8 @@ def read_checkpoint(
     Args:
         path: A weights file, or a model folder (``config.json`` beside ``model.safetensors``).
         allow_pickle: Let the file run code on loading (``--allow_pickle``).
-        head_width: Width of an attention head, which no shape tells.
+        head_width: Width of an attention head, over what the file or its folder states.
+        hidden_act: Name of the MLP's activation, likewise.
         base: For an adapter: its base. Left out, it is sought where the adapter says it was, beside the
             adapter, and then by ``find_base``.
         find_base: Called with the base's recorded name (a path or hub id) when nothing is there.
@@ -51,19 +53,17 @@ def read_checkpoint(
     if adapter_header.METADATA_KEY in metadata:
         own = Checkpoint(
             path=file,
-            source=Path(path),
-            layout=adapter.LAYOUT, tensors=content, hash=BackgroundHash(file),
-            metadata=metadata, head_width=head_width,
+            layout=adapter.LAYOUT, tensors=content, hash=BackgroundHash(file), metadata=metadata,
+            given_head_width=head_width, given_hidden_act=hidden_act,
         )  # fmt: skip
         info = adapter_header.AdapterInfo.from_metadata(metadata, what)
         under = read_checkpoint(
-            _locate_base(info.base["name"], file, base, find_base),
-            allow_pickle=allow_pickle,
-            head_width=head_width,
+            _locate_base(info.base["name"], file, base, find_base), allow_pickle=allow_pickle
         )
         return adapter.apply(own, info, under, allow_base_mismatch=allow_base_mismatch)
     flat = wrappers.unwrap(content, what)
-    if Path(path).is_dir():
+    beside = vision_config.of_file(file, required=Path(path).is_dir())
+    if beside:
         flat.tensors.update(_head_beside(file))
     canonical = layouts.canonicalise(flat.tensors, what)
     if canonical.layout == layouts.EFFORT_FORK.name:
@@ -71,7 +71,6 @@ def read_checkpoint(
     tensors, converted = _to_float32(canonical.tensors, what)
     return Checkpoint(
         path=file,
-        source=Path(path),
         layout=canonical.layout,
         tensors=tensors,
         hash=BackgroundHash(file),
@@ -81,7 +80,9 @@ def read_checkpoint(
         unexpected=[*flat.unexpected, *canonical.unexpected],
         converted=converted,
         metadata=metadata,
-        head_width=head_width,
+        stated={**beside, **flat.stated, **canonical.stated},
+        given_head_width=head_width,
+        given_hidden_act=hidden_act,
     )
 
 

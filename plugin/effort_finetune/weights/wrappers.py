@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from effort_finetune.errors import UserError
+from effort_finetune.weights import vision_config
 
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
 PREFIXES = {"module.": "ddp", "_orig_mod.": "torch.compile"}
@@ -41,12 +42,14 @@ class Unwrapped:
         wrappers: Names of the wrappers and prefixes removed, outermost first.
         ignored: Key to rule for what is not a weight.
         unexpected: Keys that hold tensors and that nothing explains.
+        stated: What the state dict says about its tower; see :mod:`~effort_finetune.weights.vision_config`.
     """
 
     tensors: dict[str, torch.Tensor]
     wrappers: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
+    stated: dict[str, Any] = field(default_factory=dict)
 
 
 def unwrap(content: Any, what: str) -> Unwrapped:
@@ -81,6 +84,7 @@ def unwrap(content: Any, what: str) -> Unwrapped:
             elif key != chosen:
                 _classify(str(key), value, result)
         content = content[chosen]
+    result.stated = vision_config.of_state(content, what)
     tensors: dict[str, torch.Tensor] = {}
     for key, value in content.items():
         if isinstance(value, torch.Tensor):

@@ -199,9 +199,3 @@ def test_random_towers_come_from_their_seed_and_leave_the_generator_alone():
     weight = "encoder.layers.0.mlp.fc1.weight"
     assert torch.equal(a.get_parameter(weight), b.get_parameter(weight))
     assert not torch.equal(a.get_parameter(weight), c.get_parameter(weight))
-
-
-def test_a_tower_whose_activation_a_pth_cannot_say_is_warned_of(clip_folder, batch, caplog):
-    folder, _ = clip_folder
-    features(folder, batch["image"])
-    assert "a .pth cannot say" in caplog.text

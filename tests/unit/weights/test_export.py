@@ -72,11 +72,11 @@ def checkpoint_of(path):
 
 def test_deepfakebench_is_what_upstream_writes(tmp_path, trained, images):
     path, _ = trained
-    state = {**detector_of(path).state_dict(), "backbone.x.residual_energy_ref": torch.ones(())}
-    state.pop("backbone.x.residual_energy_ref")
-    state["backbone.encoder.layers.0.self_attn.q_proj.residual_energy_ref"] = torch.ones(())
+    checkpoint = checkpoint_of(path)
+    reference = "backbone.encoder.layers.0.self_attn.q_proj.residual_energy_ref"
+    checkpoint.tensors[reference] = torch.ones(())
 
-    written = export.export_deepfakebench(state, tmp_path / "out.pth")
+    written = export.export_deepfakebench(checkpoint, tmp_path / "out.pth")
 
     loaded = torch.load(written.paths[0], weights_only=True)
     original = torch.load(path, weights_only=True)
@@ -103,7 +103,7 @@ def test_deepfakebench_brings_other_targets_into_upstreams_structure(tmp_path, t
         del state[f"{dense}.{leaf}"]
     torch.save(state, tmp_path / "odd.pth")
 
-    written = export.export_deepfakebench(state, tmp_path / "out.pth")
+    written = export.export_deepfakebench(checkpoint_of(tmp_path / "odd.pth"), tmp_path / "out.pth")
 
     assert set(torch.load(written.paths[0], weights_only=True)) == set(golden.detector())
     odd = detector_of(tmp_path / "odd.pth", targets=["self_attn.*_proj", "mlp.fc1"])
@@ -115,9 +115,7 @@ def test_deepfakebench_brings_other_targets_into_upstreams_structure(tmp_path, t
 def test_effort_fork_holds_the_triplets_of_main(tmp_path, trained, images):
     path, _ = trained
 
-    written = export.export_deepfakebench(
-        checkpoint_of(path).tensors, tmp_path / "fork.pth", effort_fork=True
-    )
+    written = export.export_deepfakebench(checkpoint_of(path), tmp_path / "fork.pth", effort_fork=True)
 
     assert set(torch.load(written.paths[0], weights_only=True)) == set(golden.detector(triplets=True))
     checkpoint = checkpoint_of(written.paths[0])  # which checks the triplets against main
@@ -128,10 +126,10 @@ def test_effort_fork_holds_the_triplets_of_main(tmp_path, trained, images):
 
 
 def test_the_same_state_gives_the_same_file(tmp_path, trained):
-    state = torch.load(trained[0], weights_only=True)
+    checkpoint = checkpoint_of(trained[0])
 
     first, second = (
-        export.export_deepfakebench(state, tmp_path / name).paths[0] for name in ("a.pth", "b.pth")
+        export.export_deepfakebench(checkpoint, tmp_path / name).paths[0] for name in ("a.pth", "b.pth")
     )
 
     assert first.read_bytes() == second.read_bytes()
@@ -141,7 +139,7 @@ def test_merged_loads_in_transformers_with_every_tensor(tmp_path, trained, image
     path, _ = trained
     checkpoint = checkpoint_of(path)
 
-    export.export_merged(checkpoint.tensors, tmp_path / "merged", checkpoint)
+    export.export_merged(checkpoint, tmp_path / "merged")
 
     model, info = CLIPVisionModel.from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not info["missing_keys"]
@@ -158,7 +156,7 @@ def test_merged_loads_in_transformers_with_every_tensor(tmp_path, trained, image
 def test_merged_folders_are_read_back_with_their_head(tmp_path, trained, images):
     path, _ = trained
     checkpoint = checkpoint_of(path)
-    export.export_merged(checkpoint.tensors, tmp_path / "merged", checkpoint)
+    export.export_merged(checkpoint, tmp_path / "merged")
 
     torch.testing.assert_close(
         logits_of(detector_of(tmp_path / "merged"), images), logits_of(detector_of(path), images),
@@ -189,7 +187,7 @@ def test_peft_adapter_over_plain_clip_scores_as_the_detector(tmp_path, trained, 
     model = model_class.from_pretrained(clip).eval()
     tower = "vision_model." if hasattr(model, "vision_model") else ""
 
-    export_peft(checkpoint_of(path).tensors, tmp_path / "lora", checkpoint_of(clip), tower=tower)
+    export_peft(checkpoint_of(path), tmp_path / "lora", checkpoint_of(clip), tower=tower)
 
     adapted = peft.PeftModel.from_pretrained(model, tmp_path / "lora")
     config = adapted.peft_config["default"]
@@ -207,7 +205,7 @@ def test_peft_takes_upstreams_less_exact_main(tmp_path):
     golden.DENSE["clip_model.safetensors"](tmp_path / "clip.safetensors")
 
     written = export_peft(
-        checkpoint_of(tmp_path / "effort.pth").tensors,
+        checkpoint_of(tmp_path / "effort.pth"),
         tmp_path / "lora",
         checkpoint_of(tmp_path / "clip.safetensors"),
     )
@@ -237,8 +235,7 @@ def test_peft_takes_upstreams_less_exact_main(tmp_path):
 )
 def test_peft_refuses_what_lora_cannot_say(tmp_path, trained, change, match):
     path, clip = trained
-    state = dict(checkpoint_of(path).tensors)
-    base = checkpoint_of(clip)
+    model, base = checkpoint_of(path), checkpoint_of(clip)
     if change == "other clip":
         base.tensors["backbone.encoder.layers.0.self_attn.q_proj.weight"] = torch.randn(
             golden.WIDTH, golden.WIDTH
@@ -246,10 +243,10 @@ def test_peft_refuses_what_lora_cannot_say(tmp_path, trained, change, match):
     elif change == "effort base":
         base = checkpoint_of(path)
     else:
-        state["backbone.pre_layrnorm.bias"] = state["backbone.pre_layrnorm.bias"] + 1
+        model.tensors["backbone.pre_layrnorm.bias"] = model.tensors["backbone.pre_layrnorm.bias"] + 1
 
     with pytest.raises(UserError, match=match):
-        export_peft(state, tmp_path / "lora", base)
+        export_peft(model, tmp_path / "lora", base)
     assert not (tmp_path / "lora").exists()
 
 
@@ -259,7 +256,7 @@ def test_onnx_scores_as_the_detector_at_any_batch_size(tmp_path, trained, images
     path, _ = trained
     checkpoint = checkpoint_of(path)
 
-    export_onnx(checkpoint.tensors, tmp_path / "detector.onnx", checkpoint)
+    export_onnx(checkpoint, tmp_path / "detector.onnx")
 
     session = runtime.InferenceSession(tmp_path / "detector.onnx")
     detector = detector_of(path)
@@ -274,10 +271,10 @@ def test_onnx_scores_as_the_detector_at_any_batch_size(tmp_path, trained, images
 def test_a_missing_extra_is_named_with_the_command(tmp_path, trained, monkeypatch, missing, extra):
     monkeypatch.setitem(sys.modules, missing, None)
     checkpoint, base = checkpoint_of(trained[0]), checkpoint_of(trained[1])
-    write = {"peft": export_peft, "onnx": export_onnx}[extra]
+    write = {"peft": lambda *a: export_peft(*a, base), "onnx": export_onnx}[extra]
 
     with pytest.raises(UserError, match=rf"pip install 'effort-finetune\[{extra}\]'"):
-        write(checkpoint.tensors, tmp_path / "out", base)
+        write(checkpoint, tmp_path / "out")
 
 
 @pytest.mark.parametrize("to", ["deepfakebench", "merged", "adapter"])

@@ -188,3 +188,16 @@ def test_incomplete_files_are_seen_without_a_model(tmp_path):
     assert checkpoint.missing == ["backbone.encoder.layers.0.self_attn.q_proj.S_residual"]
     with pytest.raises(UserError, match=r"1 missing: .*S_residual; 1 unexpected: backbone\.surprise"):
         checkpoint.require_complete()
+
+
+@pytest.mark.parametrize("leaf", ["weight", "residual_energy_ref"])
+def test_a_dense_weight_beside_a_decomposed_one_is_left_over(tmp_path, leaf):
+    """Two weights of one module: nobody can say which one the file means."""
+    key = f"backbone.encoder.layers.0.self_attn.q_proj.{leaf}"
+    checkpoint = read_checkpoint(write(tmp_path, {**golden.detector(), key: torch.zeros(1)}))
+
+    if leaf == "residual_energy_ref":  # of the loss, not of the forward path
+        checkpoint.require_complete()
+        return
+    with pytest.raises(UserError, match=r"1 unexpected: .*q_proj\.weight"):
+        checkpoint.require_complete()

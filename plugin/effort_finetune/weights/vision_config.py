@@ -1,0 +1,161 @@
+"""What no tensor tells about a tower, and where files say it: activation, heads, layer-norm epsilon.
+
+Towers with ``gelu`` (open_clip's own) and with ``quick_gelu`` (OpenAI's) have the same tensors, so a weights
+file alone cannot be computed with. Folders have a ``config.json`` or an ``open_clip_config.json``. What this
+package writes with ``torch.save`` carries transformers' ``CLIPVisionConfig`` keys in the ``_metadata`` of its
+state dict, where torch keeps module versions: it survives ``torch.load(weights_only=True)``, the file keeps
+DeepfakeBench's keys and no other, and every ``load_state_dict(strict=True)`` takes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from effort_finetune.errors import UserError
+from effort_finetune.weights.safe_io import FOLDER_FILES
+
+CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
+#: Every key of ``CLIPVisionConfig`` that shapes the tower, with its default, which is what a ``config.json``
+#: without the key means.
+DEFAULTS: Mapping[str, int | float | str] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+_ENTRY = "vision_config"
+
+
+def stating(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
+    """Returns a state dict that says which tower it is of when it is saved with ``torch.save``."""
+    state = OrderedDict(tensors)
+    state._metadata = OrderedDict({"": {_ENTRY: dict(config)}})  # type: ignore[attr-defined]
+    return state
+
+
+def add_to_metadata(state: Mapping[str, Tensor], prefix: str, config: Mapping[str, Any]) -> None:
+    """Adds a tower's configuration to the entry of the module at ``prefix`` (``""`` or ``"module."``)."""
+    metadata = getattr(state, "_metadata", None)
+    if metadata is not None:  # a plain dictionary, handed to state_dict() as destination, has no place for it
+        metadata.setdefault(prefix[:-1], {})[_ENTRY] = dict(config)
+
+
+def of_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what one module's metadata entry says; empty where it says nothing."""
+    return entry.get(_ENTRY, {})
+
+
+def of_state(state: Any, what: str) -> dict[str, Any]:
+    """Returns what a state dict says about its tower; empty where it says nothing.
+
+    Args:
+        state: As read from a file.
+        what: How to name the file in an error.
+
+    Raises:
+        UserError: If it says something that no tower can be.
+    """
+    metadata = getattr(state, "_metadata", None)
+    entries = metadata.values() if isinstance(metadata, Mapping) else ()
+    found = [of_entry(entry) for entry in entries if isinstance(entry, Mapping)]
+    return checked(next(filter(None, found), {}), f"{what}: {_ENTRY}")
+
+
+def of_file(file: Path, *, required: bool) -> dict[str, Any]:
+    """Returns what the configuration beside a model folder's weights file says about the tower.
+
+    transformers' ``config.json`` is complete: a key that it lacks has its default. ``open_clip_config.json``
+    tells what it tells. Of two, the one made by the program that named the weights file counts.
+
+    Args:
+        file: One of the names in a model folder.
+        required: Whether the folder was asked for as a model; a file asked for by its own name may lie beside
+            a configuration of something else.
+
+    Raises:
+        UserError: If it is damaged, or missing and required.
+    """
+    if file.name not in FOLDER_FILES:
+        return {}
+    order = [CONFIG, OPEN_CLIP_CONFIG]
+    for name in reversed(order) if file.name.startswith("open_clip") else order:
+        path = file.with_name(name)
+        if path.is_file():
+            stated = _OF_CONFIG[name](read_config(path), str(path))
+            if stated:
+                return stated
+    if required:
+        raise UserError(
+            f"model folder {file.parent}",
+            got=f"no {CONFIG} or {OPEN_CLIP_CONFIG} of a CLIP vision tower",
+            expected="one of them: no tensor tells the tower's activation",
+            next_step="name the weights file instead and set hidden_act",
+        )
+    return {}
+
+
+def checked(config: Any, what: str) -> dict[str, Any]:
+    """Returns the keys of a configuration that shape the tower.
+
+    Raises:
+        UserError: If it is no mapping, or a value has the wrong type or sign.
+    """
+    if not isinstance(config, Mapping):
+        raise UserError(what, got=repr(config), expected="keys of CLIPVisionConfig")
+    known = {key: config[key] for key in DEFAULTS if key in config}
+    for key, value in known.items():
+        kind = type(DEFAULTS[key])
+        fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+        if not fits or (kind is not str and not value > 0):
+            expected = {str: "the name of an activation", int: "a whole number > 0", float: "a number > 0"}
+            raise UserError(what, got=f"{key}: {value!r}", expected=expected[kind])
+    return known
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a model folder's configuration.
+
+    Raises:
+        UserError: If it is missing or no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError("CLIP folder", got=f"{path} ({error})", expected="a JSON object") from error
+    if not isinstance(found, dict):
+        raise UserError("CLIP folder", got=f"{path} holding no object", expected="a JSON object")
+    return found
+
+
+def _of_transformers(config: Mapping[str, Any], what: str) -> dict[str, Any]:
+    ours = "vision_config" in config or "hidden_size" in config
+    if not ours and config.get("model_type") not in ("clip", "clip_vision_model"):
+        return {}  # of another program, e.g. timm's
+    return {**DEFAULTS, **checked(config.get("vision_config") or config, what)}
+
+
+def _of_open_clip(config: Mapping[str, Any], what: str) -> dict[str, Any]:
+    model = config.get("model_cfg")
+    vision = model.get("vision_cfg", {}) if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(vision, Mapping):
+        return {}
+    names = {"width": "hidden_size", "layers": "num_hidden_layers", "patch_size": "patch_size"}
+    stated = {name: vision[key] for key, name in names.items() if key in vision}
+    if isinstance(vision.get("width"), int):
+        stated["num_attention_heads"] = vision["width"] // vision.get("head_width", 64)
+    stated["hidden_act"] = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    return checked(stated, what)
+
+
+_OF_CONFIG = {CONFIG: _of_transformers, OPEN_CLIP_CONFIG: _of_open_clip}
