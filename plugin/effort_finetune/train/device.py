@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 
 import torch
@@ -50,6 +52,13 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     words = "out of memory" in text or "can't allocate memory" in text
     return words or isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+def host_memory() -> float:
+    """Returns the bytes of main memory, infinity where the system does not tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _resident_peak_gib() -> float | None:

@@ -51,6 +51,7 @@ class Session:
         logger: The run's log.
         board: TensorBoard.
         processes: The record of the processes the run was made by.
+        before_epoch: Called before each epoch.
     """
 
     settings: Settings
@@ -64,6 +65,7 @@ class Session:
     logger: logging.Logger
     board: RunBoard
     processes: Processes
+    before_epoch: Callable[[], None]
     selector: Selector = field(init=False)
     stopping: EarlyStopping = field(init=False)
     progress: EpochProgress = field(init=False)
@@ -128,6 +130,7 @@ class Session:
     def _epoch(self) -> None:
         epoch, number = self.progress.epoch, self.progress.epoch - self.settings.start_epoch + 1
         self.data.loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        self.before_epoch()
         self._restore_rng()
         rate = learning_rate(self.optimizer)
         self.logger.info("epoch %d (%d of %d), learning rate %g", epoch, number, self.settings.nEpochs, rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import checkpoint
 from effort_finetune.train.data import RunData, open_data, selection_names
 from effort_finetune.train.device import device_name
+from effort_finetune.train.features import feature_run
 from effort_finetune.train.loop import Batch, TrainingLoop
 from effort_finetune.train.optim import build_optimizer
 from effort_finetune.train.paths import RunPaths, prepare_paths
@@ -125,8 +126,15 @@ def build_session(
     logger.info(model.trainable.line())
     if warning := schedule_warning(settings):
         logger.warning(warning)
+    head = feature_run(model, data, settings, logger)
+    trained: torch.nn.Module = model
+    selection = data.selection
+    validation = settings
+    if head is not None:
+        trained, selection, data = head.model, head.selection, replace(data, loader=head.loader)
+        validation = replace(settings, workers=0)  # there is nothing to decode
     loop = TrainingLoop(
-        model,
+        trained,
         prepared.optimizer,
         precision,
         device,
@@ -139,12 +147,12 @@ def build_session(
 
     def validate() -> DatasetResults:
         return evaluate_model(
-            model,
+            trained,
             host,
-            settings,
+            validation,
             selection_names(settings),
             "test" if settings.select_on == "test" else "val",
-            datasets=data.selection,
+            datasets=selection,
             autocast=precision.dtype,
             bootstrap_samples=0,
             should_stop=guard,
@@ -162,6 +170,7 @@ def build_session(
         logger=logger,
         board=board,
         processes=Processes(device, precision, started),
+        before_epoch=lambda: None if head is None else head.compute(settings, precision, logger, guard),
     )
     if prepared.saved is not None and settings.resume is not None:
         session.restore(prepared.saved, checkpoint.folder_of(settings.resume))

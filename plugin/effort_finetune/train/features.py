@@ -1,0 +1,174 @@
+"""Head-only training without augmentation: the frozen tower sees every frame once, the head every epoch.
+
+Features stand in for the pixels behind the same loader, sampler and collation, so that order, batches,
+missing frames and resuming are those of a run without them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from effort_finetune.data.frames import FrameDataset, Missing
+from effort_finetune.data.loader import make_loader
+from effort_finetune.errors import RunFailure
+from effort_finetune.interrupt import Interrupted
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.progress import track
+from effort_finetune.train.data import RunData, shuffled_loader
+from effort_finetune.train.device import host_memory, is_out_of_memory
+from effort_finetune.train.precision import Precision
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+
+_SHARE = 0.25  # of the machine's memory, at most, for features
+
+
+class FrameFeatures(FrameDataset):
+    """Frames of which features, float32 ``[hidden]``, are read under ``image`` in place of pixels.
+
+    A frame that could not be read when they were computed is missing in every epoch.
+
+    Args:
+        frames: Frames without augmentation; rows and protocol are theirs.
+        width: Values of a feature.
+
+    Attributes:
+        features: ``[N, width]``; ``None`` before :meth:`compute`.
+    """
+
+    def __init__(self, frames: FrameDataset, width: int) -> None:
+        self.__dict__.update(vars(frames))
+        self.frames, self.width = frames, width
+        self.features: Tensor | None = None
+        self._missing: dict[int, Missing] = {}
+
+    def __getitem__(self, index: int) -> dict[str, Any] | Missing:
+        if self.features is None:
+            raise RuntimeError("the features are read before they are computed")
+        if index in self._missing:
+            return self._missing[index]
+        return {"image": self.features[index], "label": self.rows[index].label, "index": index}
+
+    def compute(self, batches: Iterable[Mapping[str, Any]], extract: Callable[[Tensor], Tensor]) -> None:
+        """Reads every frame once.
+
+        Args:
+            batches: Of the frames, every one once.
+            extract: Images ``[B, 3, H, W]`` to features ``[B, width]``.
+        """
+        missing: dict[int, Missing] = {}
+        features = torch.empty(len(self), self.width)
+        for batch in batches:
+            missing |= {i: Missing(i, "absent or undecodable") for i in batch["missing"].tolist()}
+            if len(batch["index"]):
+                features[batch["index"]] = extract(batch["image"]).float().cpu()
+        self.features, self._missing = features, missing
+
+
+class HeadOnFeatures(nn.Module):
+    """The detector from its features on: ``image`` holds ``[B, hidden]``."""
+
+    def __init__(self, detector: EffortFinetuneDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, data_dict: Mapping[str, Any], inference: bool = False) -> dict[str, Tensor]:
+        """Scores a batch as the detector does."""
+        features = data_dict["image"]
+        logits = self.detector.classifier(features)
+        return {"cls": logits, "prob": torch.softmax(logits.float(), dim=1)[:, 1], "feat": features}
+
+    def get_losses(self, data_dict: Mapping[str, Any], pred_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the detector's losses."""
+        return self.detector.get_losses(data_dict, pred_dict)
+
+
+@dataclass(frozen=True)
+class FeatureRun:
+    """What takes the place of detector, loader and selection data where features are computed once.
+
+    Attributes:
+        model: The head, for training and validation.
+        loader: Batches of ``train``.
+        train: Features of the training frames.
+        selection: Features of the data that chooses the checkpoint, by dataset.
+    """
+
+    model: HeadOnFeatures
+    loader: DataLoader[Any]
+    train: FrameFeatures
+    selection: Mapping[str, FrameFeatures]
+
+    def compute(
+        self, settings: Settings, precision: Precision, logger: logging.Logger, stop: Callable[[], bool]
+    ) -> None:
+        """Computes the features, before the first epoch of each process; nothing happens after that.
+
+        Raises:
+            Interrupted: If ``stop`` said so.
+            RunFailure: If the device runs out of memory.
+        """
+        if self.train.features is not None:
+            return
+        detector = self.model.detector
+        device = detector.head.weight.device
+        started = time.perf_counter()
+
+        def extract(images: Tensor) -> Tensor:
+            if stop():
+                raise Interrupted
+            with torch.no_grad(), precision.autocast():
+                return detector.features({"image": images.to(device)})
+
+        detector.eval()
+        try:
+            with detector.merged():
+                for dataset in (*self.selection.values(), self.train):
+                    batches = make_loader(
+                        dataset.frames, batch_size=settings.test_batchSize, workers=settings.workers
+                    )
+                    dataset.compute(track(batches, desc="features", unit="batch"), extract)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunFailure(
+                f"{device} ran out of memory on {settings.test_batchSize} frames without a gradient; "
+                "next: lower test_batchSize"
+            ) from error
+        frames = len(self.train) + sum(map(len, self.selection.values()))
+        logger.info("features of %d frames computed in %.1f s", frames, time.perf_counter() - started)
+
+
+def feature_run(
+    model: EffortFinetuneDetector, data: RunData, settings: Settings, logger: logging.Logger
+) -> FeatureRun | None:
+    """Returns what trains a head on features computed once, ``None`` where the tower has to run each epoch.
+
+    It has to where anything but the head is trained, frames are augmented, the tower has dropout, or the
+    features would take more than a quarter of the machine's memory.
+    """
+    if not all(name.startswith("head.") for name in model.trainable.names) or settings.use_data_augmentation:
+        return None
+    config: Any = model.backbone.config
+    if any(value for name, value in config.to_dict().items() if name.endswith("dropout")):
+        return None
+    frames, width = len(data.train) + sum(map(len, data.selection.values())), model.head.in_features
+    size = frames * width * 4
+    text = f"features of {frames} frames take {size:,} bytes"
+    if size > _SHARE * host_memory():
+        logger.warning("%s, more than a quarter of the memory: they are computed in every epoch", text)
+        return None
+    logger.info("only the head is trained, on frames that do not change: %s and are computed once", text)
+    train = FrameFeatures(data.train, width)
+    loader = shuffled_loader(train, replace(settings, workers=0))
+    selection = {name: FrameFeatures(frames, width) for name, frames in data.selection.items()}
+    return FeatureRun(HeadOnFeatures(model), loader, train, selection)
