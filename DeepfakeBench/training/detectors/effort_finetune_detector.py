@@ -1,10 +1,9 @@
 """Registers the plugin's detector and trainer in this host; imported by ``detectors/__init__.py``."""
 
 import importlib.util
-from pathlib import Path
 
 # Other detectors often need an older environment, which has no plugin; they run there as they always did.
 if importlib.util.find_spec("effort_finetune"):
-    from effort_finetune.host import open_host
+    from effort_finetune.host import enclosing_host, open_host
 
-    open_host(Path(__file__).resolve().parents[2]).register_plugin()
+    open_host(enclosing_host(__file__)).register_plugin()

@@ -95,7 +95,7 @@ def run_command(arguments: Sequence[str], *, script: str | None = None) -> int:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         near = did_you_mean(unknown[0], flags) or f"{program} --help"
         raise UserError(f"{program}: unknown argument", got=repr(unknown[0]), next_step=near)
-    context = Context(Path(script).resolve() if script else None, (program, *rest))
+    context = Context(Path(os.path.abspath(script)) if script else None, (program, *rest))
     return int(command.run(args, context))
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 
-def commit(folder: Path) -> str | None:
-    """Returns the full hash of the commit checked out at ``folder``; ``None`` outside git."""
-    return _git(folder, "rev-parse", "HEAD")
+#: Where git sets these (in a hook, say), they name another repository.
+_ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 
 
-def modified(folder: Path) -> list[str] | None:
-    """Returns the tracked files below ``folder`` that differ from that commit, relative to ``folder``.
+def commit(folder: Path, file: str) -> str | None:
+    """Returns the full hash of the commit checked out at ``folder``.
 
-    ``None`` outside git.
+    ``None`` outside git, and where that commit does not hold ``folder / file``: a copy that lies ignored
+    inside another project's repository is at no commit of its own.
     """
-    if commit(folder) is None:
-        return None
+    hashes = _git(folder, "rev-parse", "HEAD", f"HEAD:./{file}")
+    return None if hashes is None else hashes.splitlines()[0]
+
+
+def modified(folder: Path) -> list[str]:
+    """Returns the tracked files below ``folder`` that differ from that commit, relative to ``folder``."""
     names = _git(folder, "diff", "--name-only", "--relative", "-z", "HEAD", "--", ".")
-    return None if names is None else [name for name in names.split("\0") if name]
+    return [name for name in (names or "").split("\0") if name]
 
 
 def committed(folder: Path, path: str) -> bytes | None:
@@ -37,5 +42,8 @@ def _run(folder: Path, *arguments: str) -> bytes | None:
     executable = shutil.which("git")
     if executable is None:
         return None
-    done = subprocess.run([executable, "-C", str(folder), *arguments], capture_output=True, check=False)
+    environment = {key: value for key, value in os.environ.items() if key not in _ELSEWHERE}
+    done = subprocess.run(
+        [executable, "-C", str(folder), *arguments], capture_output=True, check=False, env=environment
+    )
     return done.stdout if done.returncode == 0 else None

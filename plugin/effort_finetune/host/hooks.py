@@ -25,6 +25,7 @@ from effort_finetune.files import sha256_file, write_json
 from effort_finetune.host import argv as command_line
 from effort_finetune.host import light
 from effort_finetune.host.host import PLUGIN_NAME, Host, open_host
+from effort_finetune.host.locate import enclosing_host
 from effort_finetune.host.run_metrics import as_json, mean_of_shared, take_part, with_precision_recall_f1
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class _Run:
     mode: Literal["train", "test"]
 
     def __init__(self, script: str, argv: Sequence[str] | None = None) -> None:
-        self._script = Path(script).resolve()
+        self._script = Path(os.path.abspath(script))
         self._argv = list(sys.argv[1:] if argv is None else argv)
         self._yaml = command_line.detector_yaml(self._argv)
         self._own_detector = self._yaml.get("model_name") == PLUGIN_NAME
@@ -74,7 +75,7 @@ class _Run:
 
     @functools.cached_property
     def _host(self) -> Host:
-        return open_host(self._script.parents[1])
+        return open_host(enclosing_host(self._script))
 
     @property
     def settings(self) -> Settings:

@@ -39,9 +39,9 @@ class Host:
         root: That folder, absolute.
         kind: ``embedded``, ``deepfakebench`` (SCLBD v2) or ``effort-fork``.
         name: The kind's name for people.
-        commit: The commit checked out there, or ``None`` outside git.
+        commit: The commit checked out there, or ``None`` where no repository holds the host.
         dirty: Whether tracked files differ from that commit by more than what ``install`` put there, or
-            ``None`` outside git.
+            ``None`` without a commit.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,8 +49,8 @@ class Host:
         known = recognise(self.root)
         self.kind: HostKind = known.kind
         self.name = known.title
-        self.commit = git.commit(self.root)
-        self.dirty = _is_dirty(self.root)
+        self.commit = git.commit(self.root, "training/train.py")
+        self.dirty = None if self.commit is None else _is_dirty(self.root)
         self._registry_module = known.registry_module
         self._modules = ModuleLoader(self.root)
 
@@ -148,9 +148,8 @@ class Host:
         }
 
 
-def _is_dirty(root: Path) -> bool | None:
-    paths = git.modified(root)
-    return None if paths is None else any(_differs(root, path) for path in paths)
+def _is_dirty(root: Path) -> bool:
+    return any(_differs(root, path) for path in git.modified(root))
 
 
 def _differs(root: Path, path: str) -> bool:

@@ -40,10 +40,9 @@ def locate(
     if environ.get(ENVIRONMENT_VARIABLE):
         return _named(Path(environ[ENVIRONMENT_VARIABLE]), f"${ENVIRONMENT_VARIABLE}")
     working = Path(cwd) if cwd is not None else Path.cwd()
-    for start in (Path(script).resolve().parent if script is not None else None, working.resolve()):
-        found = start and _enclosing(start)
-        if found:
-            return found
+    found = (_around(script) if script is not None else None) or _enclosing(working.resolve())
+    if found:
+        return found
     embedded = resources.embedded_host()
     if embedded is None:
         raise UserError(
@@ -53,6 +52,26 @@ def locate(
             next_step=f"pass --host PATH or set {ENVIRONMENT_VARIABLE}",
         )
     return embedded
+
+
+def enclosing_host(file: Path | str) -> Path:
+    """Returns the root of the host that one of its own files stands in.
+
+    A ``training/`` that is a link belongs to the host that holds the link, not to the disk it lies on.
+
+    Raises:
+        UserError: If there is no host around the file.
+    """
+    root = _around(file)
+    if root is None:
+        raise UserError(f"no DeepfakeBench around {file}", next_step="restore the checkout's files")
+    return root
+
+
+def _around(file: Path | str) -> Path | None:
+    named = Path(os.path.abspath(file))
+    root = _enclosing(named.parent) or _enclosing(named.resolve().parent)
+    return root and root.resolve()
 
 
 def _named(path: Path, what: str) -> Path:

@@ -7,6 +7,7 @@ import pytest
 from effort_finetune import resources
 from effort_finetune.errors import UserError
 from effort_finetune.host import kinds, locate, open_host
+from effort_finetune.host.hooks import TrainRun
 
 
 @pytest.fixture
@@ -27,6 +28,21 @@ def test_the_order_of_the_rules(hosts):
     assert locate(script=script, cwd=cwd, environ={}) == hosts["script"]
     assert locate(cwd=cwd, environ={}) == hosts["cwd"]
     assert locate(cwd=hosts["cwd"].parent, environ={}) == resources.embedded_host()
+
+
+@pytest.mark.parametrize("name", ["training", "training_of_v2"])
+def test_a_linked_training_folder_belongs_to_where_the_link_is(host_root, tmp_path, name):
+    (tmp_path / "disk").mkdir()
+    (host_root / "training").rename(tmp_path / "disk" / name)
+    (host_root / "training").symlink_to(tmp_path / "disk" / name)
+    script = host_root / "training" / "finetune.py"
+    assert locate(script=script, cwd=tmp_path, environ={}) == host_root
+    assert TrainRun(str(script), argv=[])._host.root == host_root
+
+
+def test_a_linked_script_belongs_to_where_the_file_is(host_root, tmp_path):
+    (tmp_path / "finetune.py").symlink_to(host_root / "training" / "train.py")
+    assert locate(script=tmp_path / "finetune.py", cwd=tmp_path, environ={}) == host_root
 
 
 def test_an_empty_variable_is_none(hosts):

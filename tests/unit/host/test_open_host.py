@@ -120,10 +120,7 @@ def test_a_host_travels_to_another_process(host_root):
 
 def test_commit_and_dirty(host_root):
     assert (open_host(host_root).commit, open_host(host_root).dirty) == (None, None)
-    git = ["git", "-C", str(host_root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-qm", "host"], check=True)
+    _commit_all(host_root)
     assert len(open_host(host_root).commit or "") == 40
     assert open_host(host_root).dirty is False
     from effort_finetune.host.installation import execute, plan_install
@@ -133,6 +130,31 @@ def test_commit_and_dirty(host_root):
     with (host_root / "training/train.py").open("a") as stream:
         stream.write("# mine\n")
     assert open_host(host_root).dirty is True
+
+
+def test_a_host_inside_a_repository_that_does_not_hold_it_has_no_commit(host_root, tmp_path):
+    (tmp_path / ".gitignore").write_text("host/\n")
+    _commit_all(tmp_path)
+    host = open_host(host_root)
+    assert (host.commit, host.dirty) == (None, None)
+
+
+def test_a_host_that_is_a_folder_of_a_repository_has_its_commit(host_root, tmp_path):
+    _commit_all(tmp_path)
+    assert open_host(host_root).commit is not None
+
+
+def test_a_hook_of_another_repository_does_not_hide_the_hosts(host_root, tmp_path, monkeypatch):
+    _commit_all(host_root)
+    commit = open_host(host_root).commit
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert open_host(host_root).commit == commit
+
+
+def _commit_all(folder):
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "host"]):
+        subprocess.run([*git, *arguments], check=True)
 
 
 def test_the_transforms_that_stand_in_for_torchvision():
