@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 # Two cores in CI: one process a worker, one thread each, is faster than one process with two threads.
 WORKERS ?= 2
 
-.PHONY: demo test test-all lint docs-check bench clean
+.PHONY: demo test lint docs-check bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | test-all | lint | docs-check | bench | clean"
+	@echo "make demo | test | lint | docs-check | bench | clean"
 
 $(VENV)/.ready: constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,10 +22,7 @@ demo: $(VENV)/.ready
 	$(BIN)/effort-finetune demo
 
 test: $(VENV)/.ready lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
-
-test-all: $(VENV)/.ready lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -1,0 +1,72 @@
+"""Fine-tuning and evaluation on an accelerator, and back on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from effort_finetune.evaluate import results
+from effort_finetune.evaluate.run import evaluate
+from effort_finetune.train.checkpoint import load_last
+from effort_finetune.train.run import finetune
+
+pytestmark = pytest.mark.gpu
+COMMAND = ("effort-finetune finetune",)
+
+
+@pytest.fixture(params=["float32", "bf16", "fp16"])
+def precision(request, device):
+    if request.param == "fp16" and device.type != "cuda":
+        pytest.skip("fp16 training is for CUDA, where gradients are scaled")
+    return request.param
+
+
+def test_a_run_in_every_precision(bench, device, precision):
+    settings = bench.settings(device=str(device), precision=precision, output_dir=str(bench.root / "out"))
+    outcome = finetune(settings, bench.host, command=COMMAND)
+    document = results.read(outcome.results_path.parent)
+    assert document["status"] == "complete"
+    assert document["device"]["type"] == device.type
+    assert all(entry["train"]["samples"] == 8 for entry in document["training"]["history"])
+    assert document["datasets"]["Toy"]["counts"]["frames_scored"] == 12
+
+
+def test_stopped_and_resumed_equals_one_run(bench, device):
+    common = {"device": str(device), "precision": "float32"}
+    whole = finetune(
+        bench.settings(**common, output_dir=str(bench.root / "whole")), bench.host, command=COMMAND
+    )
+    short = bench.settings(**common, nEpochs=1, output_dir=str(bench.root / "two"))
+    first = finetune(short, bench.host, command=COMMAND)
+    second = finetune(
+        bench.settings(**common, resume=str(first.last_path), output_dir=None), bench.host, command=COMMAND
+    )
+    left, right = load_last(whole.run_dir)["model"], load_last(second.run_dir)["model"]
+    for key, value in left.items():
+        torch.testing.assert_close(right[key].cpu(), value.cpu(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_accelerators_checkpoint_scores_alike_on_the_cpu(bench, device):
+    settings = bench.settings(device=str(device), precision="float32", output_dir=str(bench.root / "out"))
+    outcome = finetune(settings, bench.host, command=COMMAND)
+    state = torch.load(outcome.best_path, weights_only=True)
+    assert {value.device.type for value in state.values()} == {"cpu"}, "a file names no device"
+    losses = []
+    for where in (str(device), "cpu"):
+        asked = bench.settings(device=where, precision="float32")
+        path = evaluate(
+            asked, bench.host, weights=outcome.best_path, output_dir=bench.root / f"on_{where[:3]}"
+        )
+        losses.append(results.read(path.parent)["datasets"]["Toy"]["frame"])
+    for name in ("auc", "ap", "brier"):
+        assert losses[0][name] == pytest.approx(losses[1][name], abs=1e-4)
+
+
+def test_memory_of_the_device_is_reported(device):
+    from effort_finetune.train.device import memory_report
+
+    held = torch.ones(1 << 20, device=device)
+    report = memory_report(device)
+    assert report["host_peak_gib"] > 0
+    if device.type != "cpu":
+        assert report["allocated_gib"] > 0, held.device
