@@ -66,3 +66,8 @@ def row(
         "setup": setup,
         "measured": dict(measured),
     }
+
+
+def skipped(what: str, reason: str) -> dict[str, Any]:
+    """A line for what this machine or its packages cannot measure."""
+    return {"what": what, "ratio": None, "target": None, "met": None, "skipped": reason}

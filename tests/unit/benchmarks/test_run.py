@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ TINY = {
 @pytest.fixture
 def load(monkeypatch):
     """Imports a benchmark module by its name, as `python benchmarks/run.py` does."""
-    names = ("run", "rows_files", "rows_model", "timing", "towers")
+    names = ("run", "rows_data", "rows_files", "rows_model", "timing", "towers")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -60,6 +61,27 @@ def test_compared_towers_compute_the_same(load):
     assert sum(p.requires_grad for p in towers.floor(base).parameters()) == 3
     step = towers.Step(adapted, images, labels, "float32")
     assert step() != step(), "a step trained nothing"
+
+
+def test_loaders_are_compared_on_the_same_frames(load, monkeypatch):
+    rows = load("rows_data")
+    monkeypatch.delenv("DEEPFAKEBENCH_ROOT", raising=False)
+    options = Namespace(videos=1, batch=5, threads=1, repeats=1, clock="cpu")
+    found = list(rows.loading(options))
+    assert [one["what"].split(", times")[0] for one in found] == [
+        f"loading, augmentation {how}, {workers} workers" for how in ("off", "on") for workers in (0, 1)
+    ]
+    for one in found:
+        fast = [one["measured"][name]["frames_per_s"] for name in ("ours", "host")]
+        assert one["ratio"] == pytest.approx(fast[0] / fast[1], rel=1e-3)
+        assert "32 crops of 256x256" in one["setup"]
+    with pytest.raises(RuntimeError, match="read 4 frames, expected 5: not the same work"):
+        rows._epoch([{"image": [0, 0]}] * 2, 5)()
+
+
+def test_a_row_that_cannot_be_measured_says_why(load):
+    one = load("timing").skipped("a row", "no such host")
+    assert load("run").line(one) == "skipped          a row: no such host"
 
 
 def test_document_holds_rows_and_no_path_of_the_machine(load, tmp_path, monkeypatch, capsys):
