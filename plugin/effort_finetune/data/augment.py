@@ -38,9 +38,10 @@ class Augmentation:
     """
 
     def __init__(self, data_aug: DataAug) -> None:
-        self._data_aug = data_aug
-        self._pipeline: Any = None
         _check(data_aug)
+        self._data_aug = data_aug
+        # Made here and not at the first image, so that forked workers inherit the library's import.
+        self._pipeline: Any = _compose(data_aug)
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         """Augments one image.
