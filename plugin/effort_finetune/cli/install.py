@@ -8,8 +8,9 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.host import Host, locate, open_host
-from effort_finetune.host.installation import Plan, execute, plan_install
+from effort_finetune.host.installation import execute, plan_install
 from effort_finetune.host.installed import MANIFEST
+from effort_finetune.host.plan import Plan
 from effort_finetune.host.transaction import recover
 
 NAME = "install"
@@ -74,7 +75,9 @@ def settle(host: Host, *, dry_run: bool = False) -> None:
 
 def show_diff(plan: Plan) -> None:
     """Prints what a plan would do."""
-    sys.stdout.write(plan.diff())
+    sys.stdout.flush()
+    sys.stdout.buffer.write(plan.diff())  # a host's files may be in any encoding
+    sys.stdout.buffer.flush()
     report(Plan(plan.root, (), plan.notes), nothing=f"dry run: {_count(plan)}, nothing was written")
 
 

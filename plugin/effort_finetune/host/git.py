@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-
 #: Where git sets these (in a hook, say), they name another repository.
 _ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,48 +25,7 @@ from effort_finetune.host.installed import (
     read_record,
     sha256_bytes,
 )
-
-
-@dataclass(frozen=True)
-class Change:
-    """One file that becomes another.
-
-    Attributes:
-        path: Relative to the host's root.
-        action: For people: ``patch``, ``add``, ``restore``, ``remove``.
-        before: Its content, ``None`` when it is not there.
-        after: Its new content, ``None`` to delete it.
-    """
-
-    path: str
-    action: str
-    before: bytes | None
-    after: bytes | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All changes of one install or uninstall, computed and checked, none of them made.
-
-    Attributes:
-        root: The host's root.
-        changes: In the order they are made; the record comes last. Empty when nothing is to do.
-        notes: What a person should know: files kept because they were edited, and the like.
-    """
-
-    root: Path
-    changes: tuple[Change, ...]
-    notes: tuple[str, ...] = field(default_factory=tuple)
-
-    def diff(self) -> str:
-        """Returns the changes as one unified diff, the record left out."""
-        parts: list[str] = []
-        for change in self.changes:
-            if change.path == MANIFEST:
-                continue
-            before, after = (_lines(content) for content in (change.before, change.after))
-            parts += difflib.unified_diff(before, after, f"a/{change.path}", f"b/{change.path}")
-        return "".join(part if part.endswith("\n") else part + "\n" for part in parts)
+from effort_finetune.host.plan import Change, Plan
 
 
 def plan_install(host: Host) -> Plan:
@@ -252,7 +209,3 @@ def _read_host_file(root: Path, path: str) -> bytes:
     if content is None:
         raise UserError(f"{path} is missing in {root}", expected="a complete DeepfakeBench")
     return content
-
-
-def _lines(content: bytes | None) -> list[str]:
-    return [] if content is None else content.decode("utf-8", "replace").splitlines(keepends=True)

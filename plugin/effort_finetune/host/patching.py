@@ -103,7 +103,7 @@ def insert(content: bytes, patch: Patch) -> bytes:
         UserError: If an anchor matches no line or several: the host is at a revision, or has local
             edits, that the patch does not know.
     """
-    lines = _split(content)
+    lines = split_lines(content)
     places: list[tuple[int, Insertion, bytes]] = []
     for insertion in patch.insertions:
         index = _anchor_line(lines, insertion, patch.file)
@@ -123,7 +123,7 @@ def strip(content: bytes) -> bytes:
     Raises:
         UserError: If a marker has no partner.
     """
-    lines = _split(content)
+    lines = split_lines(content)
     for block in reversed(find_blocks(content)):
         # Only a file that had no final newline ends in a bare closing marker: its last line got one.
         joined = block.stop == len(lines) and not lines[-1].endswith(b"\n")
@@ -142,7 +142,7 @@ def find_blocks(content: bytes) -> list[Block]:
     blocks: list[Block] = []
     start: int | None = None
     name = ""
-    lines = _split(content)
+    lines = split_lines(content)
     for index, line in enumerate(lines):
         opening = _OPENING.match(line.rstrip(b"\n"))
         closing = _CLOSING.match(line.rstrip(b"\n"))
@@ -164,8 +164,8 @@ def find_blocks(content: bytes) -> list[Block]:
     )
 
 
-def _split(content: bytes) -> list[bytes]:
-    """Lines with their endings, cut at line feeds alone (``splitlines`` would cut at form feeds too)."""
+def split_lines(content: bytes) -> list[bytes]:
+    """Returns the lines with their endings, cut at line feeds alone (``splitlines`` cuts at more)."""
     return re.findall(rb"[^\n]*\n|[^\n]+\Z", content)
 
 
