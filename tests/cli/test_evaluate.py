@@ -148,6 +148,15 @@ def test_compare_and_report(evaluated, tmp_path, capsys, host):
     assert "data:image/png;base64," in page.read_text()
 
 
+def test_compare_says_what_taints_a_number(evaluated, tmp_path, capsys):
+    document = json.loads((evaluated[0] / "results.json").read_text())
+    document["datasets"]["roop"]["warnings"].append("an oracle: the labels of the test sets chose it")
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    assert main(["compare", str(evaluated[0]), str(tmp_path), "--labels", "honest", "chosen"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "warning: roop of chosen: an oracle: the labels of the test sets chose it"
+
+
 def test_a_report_without_the_host_says_why_there_are_no_crops(evaluated, tmp_path, capsys):
     page = tmp_path / "report.html"
     copy = tmp_path / "results.json"

@@ -9,7 +9,10 @@ from effort_finetune.cli.context import Context
 from effort_finetune.errors import UserError
 
 NAME = "compare"
-HELP = "Put results side by side, before and after fine-tuning for instance, and say where protocols differ."
+HELP = (
+    "Put results side by side, before and after fine-tuning for instance, and say where protocols differ and "
+    "what taints a number."
+)
 METRICS = ("video_auc", "frame_auc", "video_eer", "video_acc", "video_f1")
 
 
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     for label, document in zip(labels, documents, strict=True):
         if document["status"] != "complete":
             print(f"{label} is not complete: {document['reason']}")
-    for line in table.protocol_differences(documents, labels):
+    for line in (*table.protocol_differences(documents, labels), *table.taints(documents, labels)):
         print(line)
     return 0
 

@@ -10,11 +10,12 @@ import numpy as np
 from effort_finetune.evaluate.dataset_results import DatasetResult
 from effort_finetune.evaluate.host_metrics import host_metrics
 from effort_finetune.evaluate.metrics import binary_metrics
-from effort_finetune.evaluate.protocol import leakage_warnings
-from effort_finetune.evaluate.scores import write_scores
+from effort_finetune.evaluate.protocol import class_warnings, leakage_warnings
+from effort_finetune.evaluate.scores import frames_digest, write_scores
 from effort_finetune.evaluate.scoring import Scores
 from effort_finetune.evaluate.statistics import confidence_intervals, resample_videos
 from effort_finetune.evaluate.video import VideoScores, video_scores
+from effort_finetune.files import sha256_file
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -64,14 +65,16 @@ def measure(
         "video": None,
         "loss": None,
         "host_metrics": None,
-        "warnings": leakage_warnings(name, dataset, split),
+        "warnings": [*leakage_warnings(name, dataset, split), *class_warnings(name, videos.label)],
         "protocol": dataset.protocol,
+        "frames_sha256": frames_digest(dataset.rows[i] for i in scores.index),
         "scores": None,
+        "scores_sha256": None,
         "timings": {"scoring_s": seconds, "frames_per_s": len(scores.index) / seconds},
     }
     if output_dir is not None:
         write_scores(output_dir / file, dataset.rows, scores)
-        block["scores"] = file
+        block["scores"], block["scores_sha256"] = file, sha256_file(output_dir / file)
     if rate > settings.max_missing_rate:
         block["status"] = "failed"
         block["reason"] = (

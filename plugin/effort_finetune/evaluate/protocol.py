@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from effort_finetune.evaluate.metrics import ECE_BINS
 from effort_finetune.evaluate.statistics import LEVEL
@@ -50,6 +52,7 @@ def protocol(
             "method": "percentile bootstrap",
             "unit": "video",
             "stratified_by": "label",
+            "no_width": "null, e.g. of a perfect AUC: resamples that do not differ bound nothing",
             "samples": bootstrap_samples,
             "seed": settings.manualSeed,
         },
@@ -83,3 +86,16 @@ def leakage_warnings(name: str, dataset: FrameDataset, split: str) -> list[str]:
         consequence = effect.get(other, "the splits are not disjoint")
         sentences.append(f"{what} of {name} are in its {other} split too: {consequence}")
     return sentences
+
+
+def class_warnings(name: str, video_label: NDArray[np.int64]) -> list[str]:
+    """Returns a sentence if all scored videos are of one class.
+
+    Args:
+        name: Data set.
+        video_label: ``[V]``, 0 real, 1 fake.
+    """
+    if len(np.unique(video_label)) != 1:
+        return []
+    word = "fake" if video_label[0] else "real"
+    return [f"all scored videos of {name} are {word}: precision and F1 say nothing about a detector"]

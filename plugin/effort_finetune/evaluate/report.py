@@ -91,7 +91,7 @@ def _open(path: Path, label: str) -> Run:
     document = results.read(path)
     folder = path if path.is_dir() else path.parent
     scores = {
-        name: read_scores(folder / block["scores"])
+        name: read_scores(folder / block["scores"], sha256=block.get("scores_sha256"))
         for name, block in document["datasets"].items()
         if block["scores"] is not None and block["status"] == "complete"
     }

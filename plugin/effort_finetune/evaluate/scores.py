@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effort_finetune.errors import UserError
-from effort_finetune.files import atomic_write
+from effort_finetune.files import atomic_write, sha256_file
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameRow
@@ -51,6 +52,12 @@ def write_scores(path: Path | str, rows: Sequence[FrameRow], scores: Scores) -> 
     return atomic_write(path, write)
 
 
+def frames_digest(rows: Iterable[FrameRow]) -> str:
+    """Returns a SHA-256 over which frames of which videos were scored under which label, in any order."""
+    lines = sorted(f"{row.video}\n{row.path}\n{row.label}\n".replace("\\", "/") for row in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ScoreFile:
     """A score file read back.
@@ -76,14 +83,25 @@ class ScoreFile:
         return label.astype(np.int64), np.bincount(index, self.prob, minlength=len(number)) / frames
 
 
-def read_scores(path: Path | str) -> ScoreFile:
+def read_scores(path: Path | str, *, sha256: str | None = None) -> ScoreFile:
     """Reads a score file.
 
+    Args:
+        path: The file.
+        sha256: What the results that name it say of its content; ``None`` where they say nothing.
+
     Raises:
-        UserError: If it is missing or not a score file.
+        UserError: If it is missing, not a score file or not the one that the results were computed with.
     """
     path = Path(path)
     try:
+        if sha256 is not None and sha256_file(path) != sha256:
+            raise UserError(
+                f"score file {path}",
+                got="another content than the results that name it were computed from",
+                expected=f"SHA-256 {sha256}",
+                next_step="write both again with `effort-finetune evaluate`",
+            )
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream)
             if tuple(reader.fieldnames or ()) != COLUMNS:
@@ -91,13 +109,13 @@ def read_scores(path: Path | str) -> ScoreFile:
                     f"score file {path}", got=f"columns {reader.fieldnames}", expected=",".join(COLUMNS)
                 )
             rows = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
+        return ScoreFile(
+            video=tuple(row["video"] for row in rows),
+            frame=tuple(row["frame"] for row in rows),
+            label=np.array([int(row["label"]) for row in rows], dtype=np.int64),
+            prob=np.array([float(row["prob"]) for row in rows], dtype=np.float64),
+        )
+    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:  # the last two: a row cut short
         raise UserError(
             f"score file {path}", got=str(error), expected="a file written by evaluate"
         ) from error
-    return ScoreFile(
-        video=tuple(row["video"] for row in rows),
-        frame=tuple(row["frame"] for row in rows),
-        label=np.array([int(row["label"]) for row in rows], dtype=np.int64),
-        prob=np.array([float(row["prob"]) for row in rows], dtype=np.float64),
-    )

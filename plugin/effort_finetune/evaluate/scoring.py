@@ -120,7 +120,8 @@ def probability(logit: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def cross_entropy(logit: NDArray[np.float64], label: NDArray[np.int64]) -> dict[str, float | None]:
     """Returns the mean two-class cross-entropy in nats over all, real and fake frames."""
-    per_frame = np.logaddexp(0.0, np.where(label == 1, -logit, logit))
+    with np.errstate(invalid="ignore"):  # a logit that is not finite has its null and reason below
+        per_frame = np.logaddexp(0.0, np.where(label == 1, -logit, logit))
     parts = {"overall": per_frame, "real": per_frame[label == 0], "fake": per_frame[label == 1]}
     return {
         name: float(part.mean()) if len(part) and np.isfinite(part).all() else None

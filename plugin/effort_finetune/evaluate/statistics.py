@@ -20,6 +20,7 @@ from effort_finetune.seeding import derive
 #: Metrics that get an interval; the bootstrap of ECE is biased upwards and is left out.
 BOOTSTRAPPED = tuple(name for name in METRICS if name != "ece")
 LEVEL = 0.95
+_NO_WIDTH = 1e-12  # sums in another order differ by less
 _CHUNK_ELEMENTS = 1 << 19  # of float64 per temporary array: 4 MB, which stays in the cache
 
 FloatArray = NDArray[np.float64]
@@ -87,7 +88,11 @@ def confidence_intervals(
                 reasons[name] = f"undefined in {undefined} of {len(counts)} resamples"
             else:
                 low, high = np.quantile(values[name], (tail, 1.0 - tail))
-                intervals[name] = [float(low), float(high)]
+                # A perfect AUC stays perfect in every resample, be it of four videos: that is no certainty.
+                if high - low < _NO_WIDTH:
+                    reasons[name] = f"{len(counts)} resamples do not differ, which bounds nothing"
+                else:
+                    intervals[name] = [float(low), float(high)]
     return {"intervals": intervals, "null_reasons": reasons}
 
 

@@ -20,6 +20,8 @@ COLUMNS = (
     ("f1", "F1"),
 )
 ABSENT = "-"
+#: What a dataset's own protocol says of its pixels and labels beside the run's protocol.
+_DATASET_PROTOCOL = ("source", "mean", "std", "label_map", "augmentation")
 
 
 def results_table(document: Mapping[str, Any]) -> str:
@@ -94,7 +96,25 @@ def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequenc
         if len({size for size in sizes if size is not None}) > 1:
             pairs = ", ".join(f"{label} {size or 'none'}" for label, size in zip(labels, sizes, strict=True))
             lines.append(f"{name} differs in what was scored: {pairs}")
+        elif len({block["frames_sha256"] for block in blocks if block and "frames_sha256" in block}) > 1:
+            lines.append(f"{name} differs in what was scored: as many frames, but not the same ones")
+        for key in _DATASET_PROTOCOL:
+            values = [None if block is None else block["protocol"].get(key) for block in blocks]
+            known = [value for value in values if value is not None]
+            if any(value != known[0] for value in known[1:]):
+                pairs = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
+                lines.append(f"{name} differs in {key}: {pairs}")
     return lines
+
+
+def taints(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
+    """Returns a line for each warning of a dataset, with the runs that carry it."""
+    carriers: dict[tuple[str, str], list[str]] = {}
+    for document, label in zip(documents, labels, strict=True):
+        for name, block in document["datasets"].items():
+            for warning in block["warnings"]:
+                carriers.setdefault((name, warning), []).append(label)
+    return [f"warning: {name} of {', '.join(runs)}: {text}" for (name, text), runs in carriers.items()]
 
 
 def _entries(protocol: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -38,12 +38,30 @@ def test_a_score_file_keeps_every_bit(tmp_path_factory, frames):
     assert np.array_equal(prob, videos.prob)
 
 
-@pytest.mark.parametrize("text", [None, "a,b\n1,2\n"])
+HEADER = "dataset,video,frame,label,prob,logit\n"
+
+
+@pytest.mark.parametrize(
+    "text", [None, "a,b\n1,2\n", HEADER + "D,v,f,0\n", HEADER + "D,v,f,real,0.5,0\n", HEADER + "D,v"]
+)
 def test_what_is_no_score_file_is_a_user_error(tmp_path, text):
     if text is not None:
         (tmp_path / "x.csv").write_text(text)
     with pytest.raises(UserError, match="score file"):
         read_scores(tmp_path / "x.csv")
+
+
+def test_score_files_of_another_run_are_not_shown_as_this_ones(bench, checkpoint, tmp_path):
+    bench.write("ToyA")
+    folder = tmp_path / "run"
+    evaluate(bench.settings(test_dataset=["ToyA"]), bench.host, weights=checkpoint, output_dir=folder)
+    file = folder / "scores" / "ToyA.csv"
+    whole = file.read_text()
+    file.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=r"ToyA\.csv; got another content than the results"):
+        report.write_html(tmp_path / "page.html", [folder])
+    file.write_text(whole)
+    assert report.write_html(tmp_path / "page.html", [folder]).is_file()
 
 
 @pytest.fixture(scope="module")

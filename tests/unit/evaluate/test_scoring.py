@@ -118,3 +118,8 @@ def test_the_loss_is_torchs_cross_entropy_over_all_real_and_fake_frames(frames):
             assert loss[name] == pytest.approx(per_frame[label == value].mean(), rel=1e-9, abs=1e-15)
         else:
             assert loss[name] is None
+
+
+def test_a_logit_that_is_not_finite_is_no_warning_of_numpy(recwarn):
+    assert cross_entropy(np.array([np.nan, 1.0]), np.array([0, 1]))["real"] is None
+    assert not recwarn.list

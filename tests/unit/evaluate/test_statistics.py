@@ -92,10 +92,13 @@ def test_an_interval_holds_the_point_value_and_narrows_with_more_videos():
     assert widths[1] < widths[0] / 2
 
 
-def test_perfect_scores_have_a_degenerate_interval():
-    _, result = intervals_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
-    assert result["intervals"]["auc"] == [1.0, 1.0]
-    assert result["intervals"]["eer"] == [0.0, 0.0]
+def test_perfect_scores_of_a_few_videos_are_no_certainty():
+    block, result = intervals_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert block["auc"] == 1.0
+    for name in ("auc", "eer", "acc_fake"):
+        assert result["intervals"][name] is None
+        assert result["null_reasons"][name] == "200 resamples do not differ, which bounds nothing"
+    assert result["intervals"]["brier"] is not None
 
 
 @pytest.mark.parametrize(

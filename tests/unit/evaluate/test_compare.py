@@ -1,0 +1,65 @@
+"""Two results are put side by side with everything that makes them incomparable said."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import pytest
+
+from effort_finetune.evaluate import results, table
+from effort_finetune.evaluate.run import evaluate
+
+
+@pytest.fixture
+def measured(bench, checkpoint, tmp_path):
+    """Evaluates ToyA as written with ``data`` under ``settings``; returns the document."""
+
+    def measure(name, data=None, **settings):
+        shutil.rmtree(bench.root, ignore_errors=True)
+        bench.write("ToyA", **(data or {}))
+        asked = bench.settings(test_dataset=["ToyA"], max_missing_rate=0.5, **settings)
+        return results.read(evaluate(asked, bench.host, weights=checkpoint, output_dir=tmp_path / name))
+
+    return measure
+
+
+def differences(*documents):
+    return table.protocol_differences(documents, ["a", "b"])
+
+
+def test_equal_runs_do_not_differ(measured):
+    assert differences(measured("a"), measured("b", test_batchSize=5)) == []
+
+
+def test_as_many_frames_but_other_ones(measured):
+    runs = [measured(str(number), {"missing": [number]}) for number in (1, 4)]
+    assert differences(*runs) == ["ToyA differs in what was scored: as many frames, but not the same ones"]
+    old = copy.deepcopy(runs[1])
+    del old["datasets"]["ToyA"]["frames_sha256"]  # a file of schema 1.0 cannot tell
+    assert differences(runs[0], old) == []
+
+
+def test_other_labels_of_the_same_frames(measured):
+    runs = [measured("a"), measured("b", label_dict={"Toy_Real": 1, "Toy_Fake": 0})]
+    assert "ToyA differs in what was scored: as many frames, but not the same ones" in differences(*runs)
+
+
+def test_other_pixels_of_the_same_frames(measured):
+    (line,) = differences(measured("a"), measured("b", mean=[0.5, 0.5, 0.5]))
+    assert line.startswith("ToyA differs in mean: a [0.48145466, ")
+    assert line.endswith("b [0.5, 0.5, 0.5]")
+
+
+def test_warnings_come_along(measured):
+    clean, one = measured("a"), measured("b")
+    one["datasets"]["ToyA"]["warnings"] = ["an oracle"]
+    assert table.taints([clean, one], ["a", "b"]) == ["warning: ToyA of b: an oracle"]
+    assert table.taints([one, one], ["a", "b"]) == ["warning: ToyA of a, b: an oracle"]
+
+
+@pytest.mark.parametrize(("group", "word"), [("Toy_Real", "real"), ("Toy_Fake", "fake")])
+def test_one_class_is_a_warning(measured, group, word):
+    block = measured("a", {"groups": [group]})["datasets"]["ToyA"]
+    expected = f"all scored videos of ToyA are {word}: precision and F1 say nothing about a detector"
+    assert block["warnings"] == [expected]
