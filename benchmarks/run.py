@@ -22,6 +22,7 @@ from typing import Any
 
 import rows_data
 import rows_files
+import rows_head
 import rows_model
 import torch
 
@@ -37,6 +38,7 @@ ROWS = {
     "start_up": rows_files.start_up,
     "adapter_size": rows_files.adapter_size,
     "loading": rows_data.loading,
+    "head_only": rows_head.head_only,
 }
 HERE = Path(__file__).parent
 

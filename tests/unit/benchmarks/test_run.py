@@ -23,7 +23,7 @@ TINY = {
 @pytest.fixture
 def load(monkeypatch):
     """Imports a benchmark module by its name, as `python benchmarks/run.py` does."""
-    names = ("run", "rows_data", "rows_files", "rows_model", "timing", "towers")
+    names = ("run", "rows_data", "rows_files", "rows_head", "rows_model", "timing", "towers")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -77,6 +77,15 @@ def test_loaders_are_compared_on_the_same_frames(load, monkeypatch):
         assert "32 crops of 256x256" in one["setup"]
     with pytest.raises(RuntimeError, match="read 4 frames, expected 5: not the same work"):
         rows._epoch([{"image": [0, 0]}] * 2, 5)()
+
+
+def test_head_only_epochs_through_the_tower_and_on_features(load):
+    load("towers")
+    options = Namespace(layers=1, batch=8, threads=1, repeats=1, clock="cpu")
+    (one,) = load("rows_head").head_only(options)
+    times = [one["measured"][name]["median_s"] for name in ("through_the_tower", "on_features")]
+    assert one["ratio"] == pytest.approx(times[0] / times[1], rel=1e-3)
+    assert "32 crops in an LMDB" in one["setup"]
 
 
 def test_a_row_that_cannot_be_measured_says_why(load):
