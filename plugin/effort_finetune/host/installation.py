@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,53 +32,27 @@ from effort_finetune.host.plan import Change, Plan
 def plan_install(host: Host) -> Plan:
     """Computes what installing, or bringing an installation up to date, would change.
 
+    What an earlier version installed and this one does not have is taken out.
+
     Raises:
         UserError: If a patch does not fit the host, a block of ours was edited, or a file of the
             overlay's name is there already; all of them at once.
     """
-    record = read_record(host.root)
-    errors: list[UserError] = []
-    notes: list[str] = []
-    changes: list[Change] = []
+    draft = _Draft(host.root)
     patched: dict[str, Any] = {}
-    for patch in load_patches():
-        try:
-            before = _read_host_file(host.root, patch.file)
-            _refuse_edited_blocks(patch.file, before, record, patch)
-            base = patching.strip(before)
-            after = patching.insert(base, patch)
-            _check_syntax(patch.file, after)
-        except UserError as error:
-            errors.append(error)
-            continue
-        blocks = {block.name: list(block.text) for block in patching.find_blocks(after)}
-        patched[patch.file] = {"before": sha256_bytes(base), "after": sha256_bytes(after), "blocks": blocks}
-        if after != before:
-            changes.append(Change(patch.file, "patch", before, after))
     created: dict[str, str] = {}
-    for source, path in resources.overlay():
-        content, present = source.read_bytes(), read_bytes(host.root / path)
-        recorded = record.get("created", {}).get(path)
-        if present is not None and present != content and recorded is None:
-            errors.append(
-                UserError(
-                    f"{path} is in the host already and is not the plugin's",
-                    next_step="move it away and install again",
-                )
-            )
-        elif present is not None and recorded not in (None, sha256_bytes(present)) and present != content:
-            notes.append(f"kept {path}: you have edited it")
-            created[path] = recorded
-        elif present is None or recorded is not None:
-            created[path] = sha256_bytes(content)
-            if present != content:
-                changes.append(Change(path, "add", present, content))
-    if errors:
-        raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    new_record, old_record = _record(host, patched, created), read_bytes(host.root / MANIFEST)
-    if new_record != old_record:
-        changes.append(Change(MANIFEST, "record", old_record, new_record))
-    return Plan(host.root, tuple(changes), tuple(notes))
+    patches, overlay = load_patches(), resources.overlay()
+    for patch in patches:
+        with draft.collecting_errors():
+            patched[patch.file] = draft.put_in_blocks(patch)
+    for source, path in overlay:
+        with draft.collecting_errors():
+            created[path] = draft.put_in_file(path, source.read_bytes())
+    for path in sorted(set(draft.patched) - set(patched)):
+        draft.take_out_blocks(path, None)
+    for path in sorted(set(draft.created) - set(created)):
+        draft.take_out_file(path, draft.created[path])
+    return draft.plan(_record(host, patched, created))
 
 
 def plan_uninstall(host: Host) -> Plan:
@@ -88,37 +63,107 @@ def plan_uninstall(host: Host) -> Plan:
     Raises:
         UserError: If a block of ours was edited; nothing is changed then.
     """
-    record = read_record(host.root)
-    errors: list[UserError] = []
-    notes: list[str] = []
-    changes: list[Change] = []
+    draft = _Draft(host.root)
     patches = {patch.file: patch for patch in load_patches()}
-    for path in sorted({*record.get("patched", {}), *patches}):
-        before = read_bytes(host.root / path)
-        if before is None:
-            continue
+    for path in sorted({*draft.patched, *patches}):
+        draft.take_out_blocks(path, patches.get(path))
+    # Without a record, what equals our file is our file.
+    ours = {path: sha256_bytes(source.read_bytes()) for source, path in resources.overlay()}
+    for path, sha256 in (draft.created or ours).items():
+        draft.take_out_file(path, sha256)
+    return draft.plan(None)
+
+
+class _Draft:
+    """Collects the changes, notes and errors that a plan is made of.
+
+    Args:
+        root: The host's root.
+
+    Attributes:
+        patched: The record's patched files.
+        created: The record's added files with their hashes.
+    """
+
+    def __init__(self, root: Path) -> None:
+        record = read_record(root)
+        self.patched: dict[str, Any] = record.get("patched", {})
+        self.created: dict[str, str] = record.get("created", {})
+        self._root = root
+        self._changes: list[Change] = []
+        self._notes: list[str] = []
+        self._errors: list[UserError] = []
+
+    @contextlib.contextmanager
+    def collecting_errors(self) -> Iterator[None]:
+        """Keeps a user error for :meth:`plan`, so that all are shown at once."""
         try:
-            _refuse_edited_blocks(path, before, record, patches.get(path))
-            after = patching.strip(before)
+            yield
         except UserError as error:
-            errors.append(error)
-            continue
-        if after != before:
-            changes.append(Change(path, "restore", before, after))
-        recorded = record.get("patched", {}).get(path)
-        if recorded is not None and sha256_bytes(after) != recorded["before"]:
-            notes.append(f"{path} has edits of yours, which stay")
-    for path, sha256 in record.get("created", {}).items():
-        before = read_bytes(host.root / path)
+            self._errors.append(error)
+
+    def put_in_blocks(self, patch: patching.Patch) -> dict[str, Any]:
+        """Patches a file; returns its entry in the record."""
+        before = read_bytes(self._root / patch.file)
+        if before is None:
+            raise UserError(f"{patch.file} is missing in {self._root}", expected="a complete DeepfakeBench")
+        _refuse_edited_blocks(patch.file, before, self.patched.get(patch.file), patch)
+        base = patching.strip(before)
+        after = patching.insert(base, patch)
+        _check_syntax(patch.file, after)
+        self._change(patch.file, "patch", before, after)
+        blocks = {block.name: list(block.text) for block in patching.find_blocks(after)}
+        return {"before": sha256_bytes(base), "after": sha256_bytes(after), "blocks": blocks}
+
+    def put_in_file(self, path: str, content: bytes) -> str:
+        """Adds a file; returns its hash for the record."""
+        present, recorded = read_bytes(self._root / path), self.created.get(path)
+        foreign = present is None and os.path.lexists(self._root / path)  # a folder, a link to nowhere
+        if foreign or (present not in (None, content) and recorded is None):
+            raise UserError(
+                f"{path} is in the host already and is not the plugin's",
+                next_step="move it away and install again",
+            )
+        if present is not None and present != content and sha256_bytes(present) != recorded:
+            self._notes.append(f"kept {path}: you have edited it")
+            return str(recorded)
+        self._change(path, "add", present, content)
+        return sha256_bytes(content)
+
+    def take_out_blocks(self, path: str, patch: patching.Patch | None) -> None:
+        """Takes our blocks out of a file."""
+        before, recorded = read_bytes(self._root / path), self.patched.get(path)
+        if before is None:
+            return
+        with self.collecting_errors():
+            _refuse_edited_blocks(path, before, recorded, patch)
+            after = patching.strip(before)
+            self._change(path, "restore", before, after)
+            if recorded is not None and sha256_bytes(after) != recorded["before"]:
+                self._notes.append(f"{path} has edits of yours, which stay")
+
+    def take_out_file(self, path: str, sha256: str) -> None:
+        """Deletes a file of ours that nobody has edited."""
+        before = read_bytes(self._root / path)
         if before is not None and sha256_bytes(before) == sha256:
-            changes.append(Change(path, "remove", before, None))
-        elif before is not None:
-            notes.append(f"kept {path}: you have edited it; delete it by hand if you do not need it")
-    if errors:
-        raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    if record:
-        changes.append(Change(MANIFEST, "record", read_bytes(host.root / MANIFEST), None))
-    return Plan(host.root, tuple(changes), tuple(notes))
+            self._change(path, "remove", before, None)
+        elif before is not None and path in self.created:
+            self._notes.append(f"kept {path}: you have edited it; delete it by hand if you do not need it")
+
+    def plan(self, record: bytes | None) -> Plan:
+        """Returns the plan; ``record`` is the new content of the record.
+
+        Raises:
+            UserError: What was collected.
+        """
+        if self._errors:
+            raise self._errors[0] if len(self._errors) == 1 else UserErrors(self._errors)
+        self._change(MANIFEST, "record", read_bytes(self._root / MANIFEST), record)
+        return Plan(self._root, tuple(self._changes), tuple(self._notes))
+
+    def _change(self, path: str, action: str, before: bytes | None, after: bytes | None) -> None:
+        if after != before:
+            self._changes.append(Change(path, action, before, after))
 
 
 def execute(plan: Plan, *, verify: bool = False) -> None:
@@ -146,9 +191,9 @@ def execute(plan: Plan, *, verify: bool = False) -> None:
 
 
 def _refuse_edited_blocks(
-    path: str, content: bytes, record: Mapping[str, Any], patch: patching.Patch | None
+    path: str, content: bytes, recorded: Mapping[str, Any] | None, patch: patching.Patch | None
 ) -> None:
-    expected = expected_blocks(record.get("patched", {}).get(path), patch)
+    expected = expected_blocks(recorded, patch)
     for block in patching.find_blocks(content):
         if expected.get(block.name) != block.text:
             raise UserError(
@@ -202,10 +247,3 @@ def _record(host: Host, patched: Mapping[str, Any], created: Mapping[str, str]) 
         "created": created,
     }
     return (json.dumps(tree, indent=1) + "\n").encode()
-
-
-def _read_host_file(root: Path, path: str) -> bytes:
-    content = read_bytes(root / path)
-    if content is None:
-        raise UserError(f"{path} is missing in {root}", expected="a complete DeepfakeBench")
-    return content

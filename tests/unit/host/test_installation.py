@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from effort_finetune import resources
 from effort_finetune.errors import UserError, UserErrors
 from effort_finetune.host import installation as installing
 from effort_finetune.host import open_host
@@ -193,3 +194,40 @@ def test_a_patched_host_still_runs_where_the_plugin_is_not_installed(host_root):
         [sys.executable, "-S", "-c", program], cwd=host_root, capture_output=True, text=True, check=False
     )
     assert done.stdout == "runs\n", done.stderr
+
+
+def test_after_a_lost_record_installing_and_uninstalling_leave_no_trace(host_root, snapshot):
+    before = snapshot(host_root)
+    install(host_root)
+    (host_root / MANIFEST).unlink()
+    install(host_root)
+    uninstall(host_root)
+    assert snapshot(host_root) == before
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("nowhere.py")])
+def test_what_is_no_file_is_not_written_through(host_root, make):
+    make(host_root / "training/finetune.py")
+    with pytest.raises(UserError, match=r"training/finetune\.py is in the host already"):
+        plan_install(open_host(host_root))
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_a_newer_version_no_longer_has_is_taken_out(host_root, snapshot, monkeypatch, edited):
+    before = snapshot(host_root)
+    install(host_root)
+    helper = host_root / "training/evaluate_finetune.py"
+    if edited:
+        helper.write_text("# mine\n")
+    patches, overlay = installing.load_patches(), resources.overlay()
+    monkeypatch.setattr(
+        installing, "load_patches", lambda: [p for p in patches if p.file != "training/test.py"]
+    )
+    monkeypatch.setattr(resources, "overlay", lambda: [o for o in overlay if "evaluate" not in o[1]])
+    install(host_root)
+    assert b"effort-finetune" not in (host_root / "training/test.py").read_bytes()
+    assert helper.exists() == edited
+    uninstall(host_root)
+    if edited:
+        helper.unlink()
+    assert snapshot(host_root) == before
