@@ -23,17 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from effort_finetune import __version__
 from effort_finetune.errors import UserError
-from effort_finetune.files import atomic_write
 from effort_finetune.model import svd
 from effort_finetune.model.svd_cache import cached_split
 from effort_finetune.progress import track
 from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
+from effort_finetune.weights.safe_io import write_safetensors
 from effort_finetune.weights.vision_config import of_state
 
 LAYOUT = "adapter"
@@ -71,6 +70,8 @@ def save_adapter(
     Raises:
         UserError: If the base is not what the state was fine-tuned from, or main weights were trained.
     """
+    if Path(path).exists() and Path(path).samefile(base.path):
+        raise UserError("adapter", got=f"{path}, which is the base itself", expected="another file")
     base.require_complete()
     targets = [key.removesuffix(".weight_main") for key in state if key.endswith(".weight_main")]
     if not targets:
@@ -93,11 +94,10 @@ def save_adapter(
         settings=settings,
         settings_digest=settings_digest,
         code_version=__version__,
-        vision_config=vision_config or of_state(state, "state dict") or base.known_config,
+        vision_config={**base.known_config, **(vision_config or of_state(state, "state dict"))},
     )
-    own = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     header = {"format": "pt", METADATA_KEY: json.dumps(info.__dict__, allow_nan=False)}
-    return atomic_write(path, lambda temporary: save_file(own, temporary, metadata=header))
+    return write_safetensors(path, tensors, header)
 
 
 def apply(
@@ -136,7 +136,7 @@ def apply(
         layout=LAYOUT,
         tensors=tensors,
         derived=derived,
-        stated=info.vision_config or base.stated,
+        stated={**base.stated, **(info.vision_config or {})},
         notes=(*adapter.notes, *notes),
     )
 

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from effort_finetune.errors import UserError
+from effort_finetune.weights.canonical import forward_keys, misshapen, not_finite
 from effort_finetune.weights.hashing import BackgroundHash
-from effort_finetune.weights.layouts import LOSS_LEAF, forward_keys
+from effort_finetune.weights.layouts import LOSS_LEAF
 from effort_finetune.weights.vision_config import DEFAULTS
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")
@@ -246,16 +247,29 @@ class Checkpoint:
             )
 
     def require_complete(self) -> None:
-        """Refuses a file with missing or unexpected keys, for uses that build no model to load into."""
-        if self.missing or self.left_over:
+        """Refuses a file with missing or unexpected keys, for uses that build no model to load into.
+
+        Raises:
+            UserError: For these, for factors or a head of a wrong shape, and for what is no number.
+        """
+        shapes = [f"{key} {shape}" for key, shape in misshapen(self.tensors).items()]
+        groups = (("missing", self.missing), ("unexpected", self.left_over), ("of wrong shape", shapes))
+        if any(keys for _, keys in groups):
             raise UserError(
                 f"{self.path} ({self.layout})",
-                got="; ".join(
-                    f"{len(keys)} {name}: {abbreviate(keys)}"
-                    for name, keys in (("missing", self.missing), ("unexpected", self.left_over))
-                    if keys
-                ),
+                got="; ".join(f"{len(keys)} {name}: {abbreviate(keys)}" for name, keys in groups if keys),
                 expected="every key of the layout and no other",
+            )
+        self.require_numbers()
+
+    def require_numbers(self) -> None:
+        """Refuses tensors that hold no numbers: some devices' kernels make finite, wrong scores of a NaN."""
+        if damaged := not_finite(self.tensors):
+            raise UserError(
+                f"{self.path} ({self.layout})",
+                got=f"NaN or infinity in {len(damaged)} of {len(self.tensors)} tensors: {abbreviate(damaged)}",
+                expected="numbers",
+                next_step="take the checkpoint of an earlier epoch, or download the file again",
             )
 
     @cached_property

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from effort_finetune.errors import UserError
@@ -23,7 +22,7 @@ from effort_finetune.progress import track
 from effort_finetune.weights.adapter import CLIP_MEAN, CLIP_STD
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
-from effort_finetune.weights.safe_io import HEAD_FILE
+from effort_finetune.weights.safe_io import HEAD_FILE, write_safetensors
 from effort_finetune.weights.vision_config import DEFAULTS, stating
 
 _ATTENTION = re.compile(r"backbone\.encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
@@ -58,7 +57,11 @@ def export_deepfakebench(checkpoint: Checkpoint, path: Path | str, *, effort_for
     """
     tensors: dict[str, Tensor] = {}
     state = checkpoint.tensors
-    ranks = {value.shape[0] for key, value in state.items() if key.endswith(".S_residual")}
+    ranks = {
+        rank
+        for module, rank in checkpoint.residual_ranks.items()
+        if _ATTENTION.fullmatch(f"backbone.{module}")
+    }
     rank = max(ranks, default=_UPSTREAM_RANK)
     for key, value in _forward(state).items():
         module, _, leaf = key.rpartition(".")
@@ -134,10 +137,8 @@ def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
     }  # fmt: skip
     return Exported(
         (
-            atomic_write(
-                folder / "model.safetensors", lambda t: save_file(tower, t, metadata={"format": "pt"})
-            ),
-            atomic_write(folder / HEAD_FILE, lambda t: save_file(head, t, metadata={"format": "pt"})),
+            write_safetensors(folder / "model.safetensors", tower, {"format": "pt"}),
+            write_safetensors(folder / HEAD_FILE, head, {"format": "pt"}),
             write_json(folder / "config.json", config),
             write_json(folder / "preprocessor_config.json", preprocessing),
         )

@@ -16,17 +16,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from effort_finetune.errors import UserError
-from effort_finetune.files import atomic_write, write_text
+from effort_finetune.files import write_text
 from effort_finetune.progress import track
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.export import Exported
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
-from effort_finetune.weights.safe_io import HEAD_FILE
+from effort_finetune.weights.safe_io import HEAD_FILE, write_safetensors
 
 # How much of W - main may lie outside k triplets, relative to max |W|: upstream rebuilds main in float32 from
 # 1023 triplets, whose error is some 1e-6.
@@ -88,18 +87,15 @@ def export_peft(
         inference_mode=True,
     )
     folder = Path(folder)
-    head = {key: state[key].detach().cpu().float().contiguous() for key in ("head.weight", "head.bias")}
+    head = {key: state[key].float() for key in ("head.weight", "head.bias")}
     with TemporaryDirectory() as scratch:
         config.save_pretrained(scratch)
         text = (Path(scratch) / "adapter_config.json").read_text(encoding="utf-8")
     wrapped = "CLIPModel" if tower else "CLIPVisionModel"
     return Exported(
         (
-            atomic_write(
-                folder / "adapter_model.safetensors",
-                lambda t: save_file(weights, t, metadata={"format": "pt"}),
-            ),
-            atomic_write(folder / HEAD_FILE, lambda t: save_file(head, t, metadata={"format": "pt"})),
+            write_safetensors(folder / "adapter_model.safetensors", weights, {"format": "pt"}),
+            write_safetensors(folder / HEAD_FILE, head, {"format": "pt"}),
             write_text(folder / "adapter_config.json", text),
         ),
         (f"load with PeftModel.from_pretrained({wrapped}.from_pretrained(<base>), '{folder}')",),

@@ -7,7 +7,6 @@ with ``weight_main, S_residual, U_residual, V_residual, bias`` in a decomposed m
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,13 +17,13 @@ from effort_finetune.errors import UserError
 RESIDUAL_LEAVES = ("S_residual", "U_residual", "V_residual")
 # A reference value of the singular-value loss: in checkpoints of ours only, never on the forward path.
 LOSS_LEAF = "residual_energy_ref"
-_LINEARS = (*(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
-_EMBEDDINGS = ("class_embedding", "patch_embedding.weight", "position_embedding.weight")
+LINEARS = (*(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
+EMBEDDINGS = ("class_embedding", "patch_embedding.weight", "position_embedding.weight")
 _TOWER_KEY = re.compile(
-    rf"embeddings\.(?:{'|'.join(map(re.escape, _EMBEDDINGS))})"
+    rf"embeddings\.(?:{'|'.join(map(re.escape, EMBEDDINGS))})"
     r"|(?:pre_layrnorm|post_layernorm)\.(?:weight|bias)"
     r"|encoder\.layers\.\d+\.layer_norm[12]\.(?:weight|bias)"
-    rf"|encoder\.layers\.\d+\.(?:{'|'.join(map(re.escape, _LINEARS))})"
+    rf"|encoder\.layers\.\d+\.(?:{'|'.join(map(re.escape, LINEARS))})"
     rf"\.(?:weight|bias|weight_main|{'|'.join(RESIDUAL_LEAVES)}|{LOSS_LEAF})"
 )
 _FORK_LEAF = re.compile(r"(?P<module>.+)\.(?P<part>[SUV])_r")
@@ -120,28 +119,6 @@ def detect(tensors: dict[str, Tensor]) -> Layout | None:
     if any_key("encoder.layers."):
         return CLIP_BARE
     return None
-
-
-def forward_keys(tensors: Mapping[str, Tensor], blocks: int) -> list[str]:
-    """Returns the canonical keys of everything on the forward path, judging by what is there.
-
-    Args:
-        tensors: Canonical state dict; a module with any decomposed leaf has to have all of them, and a file
-            with a decomposed module or half a head a whole head.
-        blocks: Number of blocks.
-    """
-    keys = [f"backbone.embeddings.{key}" for key in _EMBEDDINGS]
-    norms = ["backbone.pre_layrnorm", "backbone.post_layernorm"]
-    headed = "head.weight" in tensors or "head.bias" in tensors
-    for prefix in (f"backbone.encoder.layers.{block}" for block in range(blocks)):
-        norms += [f"{prefix}.layer_norm1", f"{prefix}.layer_norm2"]
-        for module in (f"{prefix}.{linear}" for linear in _LINEARS):
-            split = any(f"{module}.{leaf}" in tensors for leaf in ("weight_main", *RESIDUAL_LEAVES))
-            headed = headed or split
-            leaves = ("weight_main", *RESIDUAL_LEAVES) if split else ("weight",)
-            keys += [f"{module}.{leaf}" for leaf in (*leaves, "bias")]
-    keys += [f"{norm}.{leaf}" for norm in norms for leaf in ("weight", "bias")]
-    return [*keys, *(("head.weight", "head.bias") if headed else ())]
 
 
 def canonicalise(tensors: dict[str, Tensor], what: str) -> Canonical:

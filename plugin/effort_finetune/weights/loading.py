@@ -141,6 +141,7 @@ def load_into(
 
     Raises:
         CheckpointMismatch: If any key is missing, unexpected or of a wrong shape. Nothing was copied then.
+        UserError: If a tensor holds NaN or infinity; likewise.
     """
     computed = dict(computed or {})
     target: dict[str, Tensor] = module.state_dict(keep_vars=True)
@@ -157,6 +158,7 @@ def load_into(
     }
     if missing or unexpected or wrong_shape:
         raise CheckpointMismatch(checkpoint, missing, unexpected, wrong_shape)
+    checkpoint.require_numbers()
     with torch.no_grad():
         for key, tensor in checkpoint.tensors.items():
             _copy(module, key, target[key], tensor)

@@ -92,7 +92,8 @@ def _locate_base(
     if given is not None:
         return Path(given)
     for candidate in (Path(name), adapter_file.parent / Path(name).name):
-        if candidate.exists():
+        # An adapter may be called as its base was, which is gone.
+        if candidate.exists() and not candidate.samefile(adapter_file):
             return candidate
     found = find(name) if find else None
     if found is None:

@@ -1,4 +1,4 @@
-"""Reading a weights file without running what is in it.
+"""Reading a weights file without running what is in it, and writing safetensors.
 
 A pickle is a program. ``torch.load(weights_only=True)`` and safetensors are the only ways in unless the user
 asks for ``--allow_pickle``; every refusal says what the file is and what to do about it.
@@ -9,15 +9,18 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from effort_finetune.errors import UserError
+from effort_finetune.files import atomic_write
 
 # In the order of preference when a folder is given: what transformers and open_clip write.
 FOLDER_FILES = (
@@ -88,6 +91,18 @@ def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, 
         expected="a torch.save or safetensors file",
         next_step="download the file again or check the path",
     )
+
+
+def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
+    """Writes a safetensors file atomically, every tensor by itself: views and ties become copies."""
+    own: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for key, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        own[key] = plain.clone() if storage in storages else plain
+        storages.add(storage)
+    return atomic_write(path, lambda temporary: save_file(own, temporary, metadata=dict(metadata)))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ from effort_finetune.errors import UserError
 from effort_finetune.weights import vision_config
 
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
+# Of torch's AveragedModel, which puts its model's keys under `module.`.
+AVERAGED_COUNTER = "n_averaged"
 PREFIXES = {"module.": "ddp", "_orig_mod.": "torch.compile"}
 MAX_DEPTH = 4
 OWN_FORMAT = "effort_finetune.train/"  # how the "format" of our ckpt_last.pth begins
@@ -87,7 +89,9 @@ def unwrap(content: Any, what: str) -> Unwrapped:
     result.stated = vision_config.of_state(content, what)
     tensors: dict[str, torch.Tensor] = {}
     for key, value in content.items():
-        if isinstance(value, torch.Tensor):
+        if key == AVERAGED_COUNTER:
+            result.ignored[key] = "counter of an averaged model"
+        elif isinstance(value, torch.Tensor):
             tensors[str(key)] = value
         else:
             _classify(str(key), value, result)

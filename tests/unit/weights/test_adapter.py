@@ -181,6 +181,32 @@ def test_a_base_that_is_gone_is_asked_for(tmp_path, effort_base):
     assert_states_equal(read_checkpoint(path, find_base=lambda name: moved).tensors, state)
 
 
+def test_an_adapter_is_not_written_over_its_base(tmp_path, effort_base):
+    before = effort_base.read_bytes()
+    base = read_checkpoint(effort_base)
+
+    with pytest.raises(UserError, match="the base itself"):
+        adapter.save_adapter(effort_base, trained(golden.detector()), base)
+
+    assert effort_base.read_bytes() == before
+
+
+def test_an_adapter_is_not_taken_for_its_own_base(tmp_path, effort_base):
+    """Its base is gone and had the adapter's file name."""
+    path = save(tmp_path, trained(golden.detector()), effort_base, base_name="/gone/adapter.safetensors")
+
+    with pytest.raises(UserError, match=r"its base /gone/adapter\.safetensors is not there"):
+        read_checkpoint(path)
+
+
+def test_tensors_that_share_memory_are_written_apart(tmp_path, effort_base):
+    state = trained(golden.detector())
+    blocks = [f"backbone.encoder.layers.{i}.self_attn.q_proj.U_residual" for i in (0, 1)]
+    state[blocks[1]] = state[blocks[0]]
+
+    assert_states_equal(read_checkpoint(save(tmp_path, state, effort_base)).tensors, state)
+
+
 def test_a_model_of_another_base_is_not_saved_as_an_adapter(tmp_path, effort_base):
     with pytest.raises(UserError, match="main weights in 8 of 8 modules that are not from"):
         save(tmp_path, from_clip(dense=golden.dense_tower(seed=9)), effort_base)

@@ -112,6 +112,19 @@ def test_deepfakebench_brings_other_targets_into_upstreams_structure(tmp_path, t
     )
 
 
+def test_dense_attention_is_split_at_upstreams_rank_whatever_the_mlps_is(tmp_path, images):
+    golden.DENSE["clip_folder"](tmp_path / "clip")
+    mlp = detector_of(tmp_path / "clip", targets=["mlp.fc?"], residual_rank=4)
+    torch.save(mlp.state_dict(), tmp_path / "mlp.pth")
+
+    written = export.export_deepfakebench(checkpoint_of(tmp_path / "mlp.pth"), tmp_path / "out.pth")
+
+    assert set(checkpoint_of(written.paths[0]).residual_ranks.values()) == {1}
+    torch.testing.assert_close(
+        logits_of(detector_of(written.paths[0]), images), logits_of(mlp, images), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_effort_fork_holds_the_triplets_of_main(tmp_path, trained, images):
     path, _ = trained
 

@@ -201,3 +201,65 @@ def test_a_dense_weight_beside_a_decomposed_one_is_left_over(tmp_path, leaf):
         return
     with pytest.raises(UserError, match=r"1 unexpected: .*q_proj\.weight"):
         checkpoint.require_complete()
+
+
+QUERY = "backbone.encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    """The attention kernels of some devices turn a NaN into finite, wrong scores."""
+    state = {k: v.clone() for k, v in golden.detector().items()}
+    state[f"{QUERY}.weight_main"][0, 0] = value
+    checkpoint = read_checkpoint(write(tmp_path, state))
+    module = model_of(state)
+
+    with pytest.raises(UserError, match=r"NaN or infinity in 1 of 65 tensors: .*q_proj\.weight_main"):
+        load_into(checkpoint, module)
+    assert _untouched(module)
+    with pytest.raises(UserError, match="NaN or infinity"):
+        checkpoint.require_complete()
+
+
+def test_large_weights_are_numbers(tmp_path):
+    """Their sum overflows; they do not."""
+    state = {k: v.clone() for k, v in golden.detector().items()}
+    state[f"{QUERY}.bias"].fill_(3e38)
+
+    load_into(read_checkpoint(write(tmp_path, state)), model_of(state))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"U_residual": (32, 2), "V_residual": (2, 32)}, r"U_residual \[32, 2\] for \[32, 1\]"),
+        ({"V_residual": (32, 1)}, r"V_residual \[32, 1\] for \[1, 32\]"),
+        ({"S_residual": (40,), "U_residual": (32, 40), "V_residual": (40, 32)}, "rank 40 .* 32x32"),
+    ],
+)
+def test_factors_that_do_not_fit_are_seen_without_a_model(tmp_path, change, match):
+    """A one-value S would be spread over both columns of U, and exported so."""
+    state = golden.detector()
+    state |= {f"{QUERY}.{leaf}": torch.ones(shape) for leaf, shape in change.items()}
+
+    with pytest.raises(UserError, match=match):
+        read_checkpoint(write(tmp_path, state)).require_complete()
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_head_of_another_number_of_classes_is_seen_without_a_model(tmp_path, outputs):
+    state = {**golden.detector(), **golden.prefixed(golden.head(outputs=outputs), "head.")}
+
+    with pytest.raises(UserError, match=rf"head\.weight \[{outputs}, 32\] for \[2, 32\]"):
+        read_checkpoint(write(tmp_path, state)).require_complete()
+
+
+def test_an_averaged_models_counter_is_ignored(tmp_path):
+    """What DeepfakeBench's trainer saves of its SWA model."""
+    state = {"n_averaged": torch.tensor(3), **golden.prefixed(golden.detector(), "module.")}
+    module = model_of(golden.detector())
+
+    report = load_into(read_checkpoint(write(tmp_path, state)), module)
+
+    assert report.counts()["loaded"] == len(golden.detector())
+    assert list(report.ignored) == ["n_averaged"]
