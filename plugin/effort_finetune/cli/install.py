@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 from effort_finetune.cli.context import Context
+from effort_finetune.errors import UserError
 from effort_finetune.host import Host, locate, open_host
 from effort_finetune.host.installation import execute, plan_install
 from effort_finetune.host.installed import MANIFEST
 from effort_finetune.host.plan import Plan
-from effort_finetune.host.transaction import recover
+from effort_finetune.host.transaction import is_interrupted, recover
 
 NAME = "install"
 HELP = "Add the plugin to a DeepfakeBench checkout: entry points, detector, trainer, flags."
@@ -65,8 +66,13 @@ def open_checkout(path: Path | None, context: Context) -> Host:
 
 
 def settle(host: Host, *, dry_run: bool = False) -> None:
-    """Completes or drops what a killed install or uninstall left behind."""
+    """Completes or drops what a killed install or uninstall left behind; a dry run refuses to go on."""
     if dry_run:
+        if is_interrupted(host.root):
+            raise UserError(
+                f"an install or uninstall of {host.root} was cut off",
+                next_step="run the command without --dry-run, which settles it first",
+            )
         return
     outcome = recover(host.root)
     if outcome:

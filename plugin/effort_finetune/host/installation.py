@@ -193,9 +193,9 @@ def execute(plan: Plan, *, verify: bool = False) -> None:
 def _refuse_edited_blocks(
     path: str, content: bytes, recorded: Mapping[str, Any] | None, patch: patching.Patch | None
 ) -> None:
-    expected = expected_blocks(recorded, patch)
+    known = (expected_blocks(recorded, patch), expected_blocks(None, patch))
     for block in patching.find_blocks(content):
-        if expected.get(block.name) != block.text:
+        if block.text not in [blocks.get(block.name) for blocks in known]:
             raise UserError(
                 f"{path}: the block {block.name!r} of effort-finetune was edited",
                 got=f"line {block.start + 1}",

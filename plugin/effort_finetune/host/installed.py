@@ -86,11 +86,8 @@ def _patched_state(path: Path, recorded: Mapping[str, Any] | None, patch: patchi
         return "edited"
     if not found:
         return "missing" if recorded else "not installed"
-    expected = expected_blocks(recorded, patch)
-    if found != expected:
-        return "edited"
     if found != expected_blocks(None, patch):
-        return "outdated"
+        return "outdated" if found == expected_blocks(recorded, patch) else "edited"
     return "ok" if recorded is None or sha256_bytes(base) == recorded["before"] else "edited beside"
 
 

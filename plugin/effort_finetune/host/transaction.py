@@ -69,45 +69,64 @@ def recover(root: Path) -> str | None:
     """Brings a host back to a whole state after a crash.
 
     Returns:
-        ``"undone"``, ``"finished"``, or ``None`` when there was nothing to do.
+        ``"undone"``, ``"finished"``, or ``None`` when there was nothing to do. ``"dropped, for FILE was
+        changed since"``: what was not yet changed stays as it is, and the files hold our blocks or not, each
+        whole; installing and uninstalling go on from there.
 
     Raises:
-        UserError: If a file was changed by someone else since the crash.
+        UserError: If the journal is damaged, or the host cannot be written.
     """
     for torn in root.glob(f".{JOURNAL}.*.tmp"):  # of a journal whose writing was cut off
         torn.unlink()
     if not is_interrupted(root):
         return None
-    journal: dict[str, Any] = json.loads((root / JOURNAL).read_text(encoding="utf-8"))
-    operations = journal["operations"]
-    if journal["state"] == "staging":
+    try:
+        journal: dict[str, Any] = json.loads((root / JOURNAL).read_text(encoding="utf-8"))
+        state = journal["state"]
+        operations = [
+            {key: each[key] for key in ("path", "before", "after")} for each in journal["operations"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{root / JOURNAL} is damaged",
+            got=error,
+            next_step="restore the host's files with git, delete it, and install again",
+        ) from error
+    if state == "staging":
         _discard(root, operations)
         return "undone"
     for operation in operations:
         if _hash_of(root / operation["path"]) not in (operation["before"], operation["after"]):
-            raise UserError(
-                f"{operation['path']} was changed after an interrupted install or uninstall",
-                expected="its content from before or after",
-                next_step=f"restore it (git checkout -- {operation['path']}) and run the command again",
-            )
+            _discard(root, operations)
+            return f"dropped, for {operation['path']} was changed since"
     _finish(root, operations)
     return "finished"
 
 
 def _finish(root: Path, operations: list[dict[str, Any]]) -> None:
-    for operation in operations:
-        target = root / operation["path"]
-        if operation["after"] is None:
-            _remove(target)
-        elif _staged(target).exists():
-            os.replace(_staged(target), target.resolve())
-        elif _hash_of(target) != operation["after"]:
-            raise UserError(
-                f"an interrupted install or uninstall of {root} cannot be finished",
-                got=f"no staged content for {operation['path']}",
-                next_step=f"restore the host's files with git, delete {root / JOURNAL}, install again",
-            )
-    (root / JOURNAL).unlink()
+    try:
+        for operation in operations:
+            _replace(root, root / operation["path"], operation["after"])
+        (root / JOURNAL).unlink()
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or root} cannot be written",
+            got=error.strerror or error,
+            next_step="mend that and run the command again, which finishes the change",
+        ) from error
+
+
+def _replace(root: Path, target: Path, after: str | None) -> None:
+    if after is None:
+        _remove(target)
+    elif _staged(target).exists():
+        os.replace(_staged(target), target.resolve())
+    elif _hash_of(target) != after:
+        raise UserError(
+            f"an interrupted install or uninstall of {root} cannot be finished",
+            got=f"no staged content for {target}",
+            next_step=f"restore the host's files with git, delete {root / JOURNAL}, install again",
+        )
 
 
 def _discard(root: Path, operations: list[dict[str, Any]]) -> None:
