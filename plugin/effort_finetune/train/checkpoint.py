@@ -26,7 +26,7 @@ from effort_finetune.weights.vision_config import of_state, stating
 
 LAST_NAME = "ckpt_last.pth"
 BEST_NAME = "ckpt_best.pth"
-FORMAT = "effort_finetune.train/1"
+FORMAT = "effort_finetune.train/2"
 
 # Settings that may differ between a run and its continuation: they change where, how fast, how
 # long or on what is reported, not the steps that are taken.
@@ -133,7 +133,7 @@ def load_last(path: Path | str) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(
             "--resume",
-            got=f"{path}, which holds no training state",
+            got=f"{path}, which holds no training state of this version",
             expected=f"a run's {LAST_NAME}",
             next_step="to start a new run from these weights use --pretrained_weights",
         )
@@ -160,6 +160,37 @@ def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             expected="the settings of the run that is resumed",
             next_step="drop these changes, or start a new run with --pretrained_weights",
         )
+
+
+def check_frames(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuses to go on with other frames: order and choice of the checkpoint would be those of no run.
+
+    Args:
+        saved: What :meth:`effort_finetune.train.data.RunData.digests` was.
+        now: What it is.
+
+    Raises:
+        UserError: Naming what differs.
+    """
+    differing = [name for name, digest in saved.items() if now.get(name) != digest]
+    if differing:
+        raise UserError(
+            "--resume",
+            got=f"other {' and other '.join(differing)} than the run that is resumed",
+            expected="the same index of the datasets",
+            next_step="put it back, or start a new run from these weights with --pretrained_weights",
+        )
+
+
+def check_epochs(saved: Mapping[str, Any], start: int, asked: int) -> None:
+    """Refuses to go on to fewer epochs than are done: the record would be of more than was asked for.
+
+    Raises:
+        UserError: If more than ``asked`` epochs, counted from ``start``, are done.
+    """
+    done = saved["epoch"] - start
+    if done > asked:
+        raise UserError("nEpochs", got=asked, expected=f"at least {done}, which are done")
 
 
 def _leaves(tree: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

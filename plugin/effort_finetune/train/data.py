@@ -13,6 +13,7 @@ from effort_finetune.data.loader import make_loader
 from effort_finetune.errors import UserError, UserErrors
 from effort_finetune.evaluate.protocol import leakage_warnings
 from effort_finetune.evaluate.run import open_datasets
+from effort_finetune.evaluate.scores import frames_digest
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -40,6 +41,16 @@ class RunData:
         """Training frames that are real and fake."""
         fake = sum(row.label for row in self.train.rows)
         return len(self.train.rows) - fake, fake
+
+    def digests(self) -> dict[str, str]:
+        """Returns which frames train and which choose the checkpoint, each as a hash by its name in words."""
+        return {
+            "training frames": frames_digest(self.train.rows),
+            **{
+                f"frames of {name}, which choose the checkpoint,": frames_digest(frames.rows)
+                for name, frames in self.selection.items()
+            },
+        }
 
 
 def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:

@@ -18,8 +18,9 @@ class Selector:
     """Remembers the best epoch seen.
 
     The score of an epoch is the mean of the metric over the datasets on which it can be
-    computed. Ties go to the lower loss on the same data (a small validation set often reaches
-    AUC 1.0 early), then to the earlier epoch.
+    computed; an epoch that lacks fewer datasets beats one that lacks more. Ties go to the lower
+    loss on the same data (a small validation set often reaches AUC 1.0 early), then to the
+    earlier epoch.
 
     Args:
         select_on: ``val``, ``last`` or ``test``.
@@ -59,7 +60,18 @@ class Selector:
         self.best = candidate
         return True
 
+    def comparable_value(self, values: Numbers) -> float | None:
+        """Returns the score of an epoch, ``None`` if it lacks more datasets than the best epoch's.
+
+        Args:
+            values: The metric by dataset.
+        """
+        lacking = sum(value is None for value in values.values())
+        return None if self.best and lacking > len(self.best["left_out"]) else mean_of_known(values)
+
     def _beats(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+        if len(new["left_out"]) != len(old["left_out"]):
+            return len(new["left_out"]) < len(old["left_out"])
         if new["value"] != old["value"]:
             return bool((new["value"] > old["value"]) == self.higher_is_better)
         return new["loss"] is not None and old["loss"] is not None and new["loss"] < old["loss"]

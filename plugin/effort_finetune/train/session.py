@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from effort_finetune.errors import RunFailure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
+from effort_finetune.evaluate.run import EvaluationFailure
 from effort_finetune.interrupt import Interrupted
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.progress import bar
@@ -86,6 +87,7 @@ class Session:
         self.start_weights = None if self.model.load_report is None else self.model.load_report.to_dict()
         self._rng: Mapping[str, Any] | None = None
         self.processes.begin(s.start_epoch, 0)
+        self.frames = self.data.digests()
         self.loop.on_record = self._record
 
     @property
@@ -139,15 +141,13 @@ class Session:
         self._rng = None
         self._check_missing()
         results, seconds = self._validate()
-        selected = self.selector.consider(
-            epoch,
-            {name: result.metric(self.settings.metric_scoring) for name, result in results.items()},
-            {name: result.metric("loss") for name, result in results.items()},
-        )
+        values = {name: result.metric(self.settings.metric_scoring) for name, result in results.items()}
+        losses = {name: result.metric("loss") for name, result in results.items()}
+        selected = self.selector.consider(epoch, values, losses)
         if selected:
             self.save_best()
         if results:
-            self.stopping.update(self._epoch_value(results))
+            self.stopping.update(self.selector.comparable_value(values))
         self._write_history(epoch, rate, results, seconds, selected)
         advance(self.scheduler)
         self.progress = EpochProgress(epoch + 1)
@@ -163,6 +163,9 @@ class Session:
             results = self.validate().datasets
         except KeyboardInterrupt:
             raise Interrupted from None
+        except EvaluationFailure as error:
+            # What it had measured chooses a checkpoint; it is no test result.
+            raise RunFailure(f"validation: {error}") from error
         return results, time.perf_counter() - started
 
     def _epoch_value(self, results: Mapping[str, DatasetResult]) -> float | None:
@@ -245,6 +248,7 @@ class Session:
                 "history": self.history,
                 "start_weights": self.start_weights,
                 "processes": self.processes.to_list(),
+                "frames": self.frames,
             },
         )
         self.written.add(self.paths.last)

@@ -82,8 +82,18 @@ def prepare(settings: Settings, host: Host) -> Prepared:
     saved = None
     if settings.resume is not None:
         saved = checkpoint.load_last(settings.resume)
+        if "progress" not in saved:
+            raise UserError(
+                "--resume",
+                got=f"{settings.resume}, written by a host's train.py",
+                expected=f"the {checkpoint.LAST_NAME} of finetune",
+                next_step="resume it with train.py, or start a new run with --pretrained_weights",
+            )
         checkpoint.check_settings(saved["settings"], settings.to_dict())
+        checkpoint.check_epochs(saved, settings.start_epoch, settings.nEpochs)
     data = open_data(settings, host, pin_memory=device.type == "cuda")
+    if saved is not None:
+        checkpoint.check_frames(saved["frames"], data.digests())
     seeding.seed_everything(settings.manualSeed)
     model = build_model(settings, data).to(device)
     optimizer = build_optimizer(model, settings)

@@ -243,6 +243,7 @@ class EffortFinetuneTrainer:
                 next_step="resume it with finetune --resume",
             )
         checkpoint.check_settings(saved["settings"], self.settings.to_dict())
+        checkpoint.check_epochs(saved, self.settings.start_epoch, self.settings.nEpochs)
         checkpoint.restore(saved, self.model, self.optimizer, self.scheduler, self.loop.scaler)
         self.selector.load_state_dict(saved["selection"])
         self.best_results = saved["best_results"]

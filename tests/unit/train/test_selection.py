@@ -51,6 +51,23 @@ def test_a_dataset_without_a_number_is_left_out_and_named():
     assert "no value on B" in report["note"]
 
 
+def test_an_epoch_that_lacks_a_dataset_does_not_beat_one_that_has_all():
+    """Its mean is over fewer, perhaps easier, sets: a model whose scores overflow on one would win."""
+    full, partial = {"A": 0.9, "B": 0.5}, {"A": 0.8, "B": None}
+    assert choose("auc", [(full, {}), (partial, {})]).best["epoch"] == 0
+    assert choose("auc", [(partial, {}), (full, {})]).best["epoch"] == 1
+    assert choose("auc", [(partial, {}), ({"A": 0.85, "B": None}, {})]).best["epoch"] == 1
+
+
+def test_an_epoch_that_lacks_a_dataset_is_no_improvement_either():
+    selector = Selector("val", "auc")
+    seen = []
+    for values in ({"A": 0.6, "B": None}, {"A": 0.9, "B": 0.5}, {"A": 0.95, "B": None}, {"A": 0.9, "B": 0.6}):
+        selector.consider(0, values, {})
+        seen.append(selector.comparable_value(values))
+    assert seen == [0.6, 0.7, None, 0.75]
+
+
 def test_no_number_anywhere_falls_back_to_the_last_epoch_and_says_so():
     selector = choose("auc", [({"A": None}, {})] * 3)
     assert selector.needs_fallback

@@ -15,9 +15,10 @@ from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.run import evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train.host_loaders import training_loader
+from effort_finetune.train.run import finetune
 from effort_finetune.train.trainer import EffortFinetuneTrainer
 
-from .conftest import Bench
+from .conftest import COMMAND, Bench
 from .test_resume import assert_equal
 
 
@@ -242,3 +243,11 @@ def test_the_best_weights_come_along_to_another_folder(registered, monkeypatch):
         torch.load(registered.root / name / "ckpt_best.pth", weights_only=True) for name in ("one", "two")
     ]
     assert_equal(*best)
+
+
+def test_finetune_does_not_resume_a_hosts_run(registered):
+    run = HostRun(registered)
+    run.trainer(output_dir=str(registered.root / "host")).train_epoch(0, run.train, run.test)
+    settings = registered.settings(resume=str(registered.root / "host"), output_dir=None)
+    with pytest.raises(UserError, match=r"--resume; got .*, written by a host's train\.py"):
+        finetune(settings, registered.host, command=COMMAND)
