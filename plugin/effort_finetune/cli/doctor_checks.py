@@ -18,7 +18,7 @@ from effort_finetune.data.sources import open_source
 from effort_finetune.errors import UserError
 from effort_finetune.evaluate.device import choose_autocast, choose_device
 from effort_finetune.host import Host
-from effort_finetune.host.installed import FINE_STATES, read_record, status
+from effort_finetune.host.installed import FINE_STATES, MANIFEST, is_installed, read_record, status
 from effort_finetune.host.transaction import is_interrupted
 from effort_finetune.host.traps import Finding
 from effort_finetune.weights.reader import read_checkpoint
@@ -84,14 +84,17 @@ def _installed_files(host: Host) -> Iterator[Finding]:
         yield Finding("host", "error", "an install or uninstall was cut off here", cure)
         return
     record = read_record(host.root)
-    wrong = [file for file in status(host) if file.state not in FINE_STATES]
-    if not record and all(file.state == "not installed" for file in wrong):
+    files = status(host)
+    wrong = [file for file in files if file.state not in FINE_STATES]
+    if not is_installed(record, files):
         yield Finding("host", "warning", "the plugin is not installed in this host", cure)
+    elif not record:
+        yield Finding("host", "error", f"the plugin is installed, but its record {MANIFEST} is lost", cure)
     elif wrong:
-        files = ", ".join(f"{file.path} ({file.state})" for file in wrong)
+        names = ", ".join(f"{file.path} ({file.state})" for file in wrong)
         old = all(file.state == "outdated" for file in wrong)
         what = "by another version of the plugin" if old else "not as installed"
-        yield Finding("host", "warning" if old else "error", f"the plugin's files are {what}: {files}", cure)
+        yield Finding("host", "warning" if old else "error", f"the plugin's files are {what}: {names}", cure)
     else:
         yield Finding("host", "ok", f"overlay and patches in place, by version {record.get('version')}")
 

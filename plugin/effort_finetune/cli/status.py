@@ -7,7 +7,7 @@ import json
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.install import add_host_argument, find_checkout
-from effort_finetune.host.installed import FINE_STATES, read_record, status
+from effort_finetune.host.installed import FINE_STATES, MANIFEST, is_installed, read_record, status
 from effort_finetune.host.transaction import is_interrupted
 
 NAME = "status"
@@ -26,9 +26,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     files = [] if host.kind == "embedded" else status(host)
     record = read_record(host.root)
     interrupted = is_interrupted(host.root)
-    installed = host.kind == "embedded" or bool(record)
-    clean = all(file.state == "not installed" for file in files) and not record
-    healthy = not interrupted and (clean or all(file.state in FINE_STATES for file in files))
+    installed = host.kind == "embedded" or is_installed(record, files)
+    lost = host.kind != "embedded" and installed and not record and not interrupted
+    fine = not installed or all(file.state in FINE_STATES for file in files)
+    healthy = fine and not lost and not interrupted
     if args.json:
         document = {
             "host": host.provenance(),
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     print(f"{host.name} at {host.root} ({commit})")
     if host.kind == "embedded":
         print("the plugin is built in")
+    elif lost:
+        print(f"installed, but its record {MANIFEST} is lost")
     else:
         print(f"installed by version {record.get('version')}" if record else "not installed")
     for file in files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,17 @@ class FileState:
         path: Relative to the host's root.
         state: ``ok``; ``edited beside`` (a patched file with edits outside our blocks) and ``your version``
             (an overlay file that was edited), which are fine; ``outdated`` (by another version of the
-            plugin); ``edited`` (inside a block), ``missing``, ``not installed``.
+            plugin); ``edited`` (inside a block), ``missing``; ``not installed``, and ``not ours`` (a file of
+            the user's with the name of one of the overlay's).
     """
 
     path: str
     state: str
+
+
+def is_installed(record: Mapping[str, Any], files: Iterable[FileState]) -> bool:
+    """Tells whether anything of the plugin is in a host, by its record or without one."""
+    return bool(record) or any(file.state not in ("not installed", "not ours") for file in files)
 
 
 def status(host: Host) -> list[FileState]:
@@ -49,6 +55,8 @@ def status(host: Host) -> list[FileState]:
             state = "missing" if recorded else "not installed"
         elif content == source.read_bytes():
             state = "ok"
+        elif recorded is None:
+            state = "not ours"
         else:
             state = "outdated" if sha256_bytes(content) == recorded else "your version"
         states.append(FileState(path, state))

@@ -55,7 +55,9 @@ def apply(root: Path, changes: Mapping[str, bytes | None]) -> None:
     except OSError as error:
         _discard(root, operations)
         raise UserError(
-            f"{root} cannot be written", got=error.strerror or error, next_step="nothing was changed"
+            f"{error.filename or root} cannot be written; nothing was changed",
+            got=error.strerror or error,
+            next_step="mend that and run the command again",
         ) from error
     _finish(root, operations)
 

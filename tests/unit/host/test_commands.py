@@ -81,6 +81,25 @@ def test_status_asks_for_attention_only_when_it_is_needed(installed, capsys):
     assert "missing        training/finetune.py" in capsys.readouterr().out
 
 
+def test_status_and_doctor_tell_an_installation_without_a_record(installed, capsys):
+    (installed / MANIFEST).unlink()
+    assert main(["status", str(installed)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == f"installed, but its record {MANIFEST} is lost"
+    assert out[-1] == f"next: effort-finetune install {installed}"
+    assert "its record" in _errors(_doctor(installed, capsys))["host"]["what"]
+    assert main(["install", str(installed)]) == 0
+    assert main(["status", str(installed)]) == 0
+
+
+def test_a_file_of_ones_own_with_an_overlays_name_is_no_installation(host_root, capsys):
+    (host_root / "training/finetune.py").write_text("print('mine')\n")
+    assert main(["status", str(host_root)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "not installed"
+    assert "  not ours       training/finetune.py" in out
+
+
 def _doctor(root, capsys, *arguments):
     code = main(["doctor", "--host", str(root), "--json", *arguments])
     document = json.loads(capsys.readouterr().out)
