@@ -161,7 +161,7 @@ class EffortFinetuneDetector(nn.Module):
             classification = losses.classification_loss(
                 logits if self.training else logits.detach(),
                 labels,
-                class_weights=self._class_weights(),
+                class_weights=self.class_weights(),
                 label_smoothing=self.settings.loss.label_smoothing,
             )
             # The regularisers do not depend on the batch: a test loss is of the batch alone.
@@ -203,7 +203,12 @@ class EffortFinetuneDetector(nn.Module):
             for layer in layers:
                 layer.unmerge()
 
-    def _class_weights(self) -> Tensor | None:
+    def class_weights(self) -> Tensor | None:
+        """Returns the loss's weight of real and fake, ``[2]``; ``None`` where both count the same.
+
+        Raises:
+            UserError: If they are to be balanced in training and nobody told the counts.
+        """
         weights = self.settings.loss.class_weights
         if weights is None:
             return None

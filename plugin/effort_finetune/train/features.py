@@ -91,6 +91,10 @@ class HeadOnFeatures(nn.Module):
         """Returns the detector's losses."""
         return self.detector.get_losses(data_dict, pred_dict)
 
+    def class_weights(self) -> Tensor | None:
+        """Returns the detector's class weights."""
+        return self.detector.class_weights()
+
 
 @dataclass(frozen=True)
 class FeatureRun:

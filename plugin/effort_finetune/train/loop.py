@@ -44,8 +44,8 @@ class TrainingLoop:
     """Runs epochs over batches of ``{'image' [B,3,H,W], 'label' [B], ...}``.
 
     A step adds up the gradients of ``accumulation_steps`` batches, each weighted by its share of
-    the step's frames; so it is the gradient of one large batch, also for the shorter step at the
-    end of an epoch and for batches of unequal size.
+    the step's frames, or of their class weights; so it is the gradient of one large batch, also
+    for the shorter step at the end of an epoch and for batches of unequal size.
 
     Args:
         model: A DeepfakeBench detector (``forward`` and ``get_losses``).
@@ -140,13 +140,14 @@ class TrainingLoop:
     def _step(self, group: Sequence[Batch], parts: tuple[EpochProgress, ...]) -> float:
         """Makes one optimiser step out of a group of batches and returns the gradient norm."""
         usable = [batch for batch in group if len(batch["label"])]
-        frames = sum(len(batch["label"]) for batch in usable)
-        if not frames:
+        if not usable:
             _count(group, parts)
             return 0.0
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            terms = [self._backward(batch, len(batch["label"]) / frames) for batch in usable]
+            weights = [self._weight(batch["label"]) for batch in usable]
+            shares = [weight / (sum(weights) or 1.0) for weight in weights]
+            terms = [self._backward(batch, share) for batch, share in zip(usable, shares, strict=True)]
             self.scaler.unscale_(self.optimizer)
             limit = math.inf if self.clip_grad_norm is None else self.clip_grad_norm
             norm = nn.utils.clip_grad_norm_(self.parameters, limit)
@@ -170,6 +171,12 @@ class TrainingLoop:
             for batch, batch_values in zip(usable, values, strict=True):
                 part.add_batch(batch_values, fake=int((batch["label"] != 0).sum()), size=len(batch["label"]))
         return grad_norm
+
+    def _weight(self, labels: Tensor) -> float:
+        """Returns what a batch's loss is divided by: its frames, or the sum of their class weights."""
+        ask = getattr(self.model, "class_weights", None)  # a host's detector has none
+        weights = ask() if callable(ask) else None
+        return float(len(labels) if weights is None else weights[(labels != 0).long()].sum())
 
     def _backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
         data = {

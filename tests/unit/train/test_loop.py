@@ -35,6 +35,29 @@ def test_accumulation_equals_large_batches(sizes):
     torch.testing.assert_close(weights(small), weights(large), rtol=1e-6, atol=1e-7)
 
 
+class Weighted(ToyDetector):
+    """A fake counts as much as five reals, in the mean over a batch that torch takes."""
+
+    def class_weights(self) -> torch.Tensor:
+        return torch.tensor([0.2, 1.0])
+
+    def get_losses(self, data, predictions):
+        weight = self.class_weights()
+        return {"overall": torch.nn.functional.cross_entropy(predictions["cls"], data["label"], weight)}
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 5, 2)])
+def test_accumulation_equals_large_batches_under_class_weights_too(sizes):
+    """A mean weighted within each batch of one frame would forget the weights altogether."""
+    batches = [batch(size, seed) for seed, size in enumerate(sizes)]
+    for number, one in enumerate(batches):
+        one["label"] = (one["label"] + number) % 2
+    small, large = make_loop(Weighted(), accumulation_steps=4), make_loop(Weighted())
+    small.run_epoch(batches, EpochProgress(0))
+    large.run_epoch([joined(batches)], EpochProgress(0))
+    torch.testing.assert_close(weights(small), weights(large), rtol=1e-6, atol=1e-7)
+
+
 def test_one_batch_per_epoch_trains():
     loop = make_loop()
     before = weights(loop)
