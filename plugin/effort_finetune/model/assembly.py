@@ -80,6 +80,9 @@ def _read(settings: Settings, source: Path) -> Assembled:
         allow_base_mismatch=settings.allow_base_mismatch,
     )
     checkpoint.require_resolution(settings.resolution)
+    for name in ("mean", "std"):
+        if name in checkpoint.preprocessing:
+            _require(name, list(getattr(settings, name)), checkpoint.preprocessing[name], where=str(source))
     tower = tower_room.build_tower(tower_room.vision_config(checkpoint.vision_config))
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)
@@ -136,11 +139,11 @@ def _still_dense(tower: nn.Module, targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(p for p in targets if not any(fnmatchcase(name, p) for name in inner if name))
 
 
-def _require(setting: str, asked: object, found: object) -> None:
+def _require(setting: str, asked: object, found: object, *, where: str = "the tower") -> None:
     if asked != found:
         raise UserError(
             setting,
-            got=f"{asked} in the settings, {found} in the tower",
+            got=f"{asked} in the settings, {found} in {where}",
             expected="the same in both",
             next_step=f"set {setting}: {found}",
         )

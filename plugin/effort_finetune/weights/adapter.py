@@ -41,8 +41,6 @@ _BASE_LEAVES = ("S_base", "U_base", "V_base")
 _SAME_MAIN = 8 * torch.finfo(torch.float32).eps
 # Smallest gap (relative to ||W||_F) that fixes the residual's subspace to some 1e-10 in float64.
 _GAP = 1e-6
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def save_adapter(
@@ -136,6 +134,7 @@ def apply(
         layout=LAYOUT,
         tensors=tensors,
         derived=derived,
+        preprocessing=info.preprocessing,
         stated={**base.stated, **(info.vision_config or {})},
         notes=(*adapter.notes, *notes),
     )
@@ -242,11 +241,5 @@ def _belongs(key: str, targets: Iterable[str], leaves: tuple[str, ...]) -> bool:
 
 
 def _preprocessing(base: Checkpoint, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    known = settings or {}
-    return {
-        "resolution": base.resolution,
-        "mean": list(known.get("mean", CLIP_MEAN)),
-        "std": list(known.get("std", CLIP_STD)),
-        "interpolation": "bicubic",
-        "color": "RGB",
-    }
+    normalisation = {key: list(settings[key]) for key in ("mean", "std")} if settings else {}
+    return {"resolution": base.resolution, **normalisation, "interpolation": "bicubic", "color": "RGB"}

@@ -18,6 +18,7 @@ from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 
 METADATA_KEY = "effort_finetune_adapter"
 FORMAT_VERSION = 1
+_BASE_KEYS = ("name", "layout", "file_sha256", "targeted_sha256", "frozen_sha256")
 # What an adapter brings for each of its modules.
 OWN_LEAVES = (*RESIDUAL_LEAVES, LOSS_LEAF)
 
@@ -30,7 +31,8 @@ class AdapterInfo:
         base: ``name``, ``layout``, ``file_sha256``, ``targeted_sha256`` and ``frozen_sha256`` of its base.
         targets: Names of the decomposed modules inside the tower.
         rank: Residual rank k.
-        preprocessing: ``resolution``, ``mean``, ``std`` and ``interpolation`` of the input.
+        preprocessing: ``resolution`` and ``interpolation`` of the input, and ``mean`` and ``std`` where the
+            run's settings were known.
         settings: The run's settings, or ``None`` when they are not known.
         settings_digest: Their digest.
         code_version: Version of this package that wrote it.
@@ -62,7 +64,10 @@ class AdapterInfo:
                     what, got=f"adapter format {document['format_version']}", expected=f"{FORMAT_VERSION}",
                     next_step="update effort-finetune",
                 )  # fmt: skip
-            info = cls(**{**document, "targets": tuple(document["targets"])})
+            document["targets"] = tuple(document["targets"])
+            document["base"] = {key: document["base"][key] for key in _BASE_KEYS}
+            document["preprocessing"] = dict(document["preprocessing"])
+            info = cls(**document)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise UserError(what, got=f"a damaged adapter header ({error!r})") from error
         vision_config.checked(info.vision_config or {}, f"{what}: vision_config")

@@ -34,6 +34,25 @@ def forward_keys(tensors: Mapping[str, Tensor], blocks: int) -> list[str]:
     return [*keys, *(("head.weight", "head.bias") if headed else ())]
 
 
+def residual_ranks(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Returns the name of each decomposed module inside the tower with its residual rank.
+
+    Any factor tells the rank, so that one that is missing is missed by its own name.
+    """
+    ranks: dict[str, int] = {}
+    for key in tensors:
+        module, _, leaf = key.rpartition(".")
+        name = module.removeprefix("backbone.")
+        if leaf not in ("weight_main", *RESIDUAL_LEAVES) or name in ranks:
+            continue
+        for factor, axis in zip(RESIDUAL_LEAVES, (0, 1, 0), strict=True):
+            tensor = tensors.get(f"{module}.{factor}")
+            if tensor is not None and tensor.ndim == (1 if factor == "S_residual" else 2):
+                ranks[name] = tensor.shape[axis]
+                break
+    return ranks
+
+
 def misshapen(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Returns decomposed modules' factors and heads that do not fit, with ``"<shape> for <expected shape>"``.
 

@@ -14,13 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from effort_finetune.errors import UserError
-from effort_finetune.weights.canonical import forward_keys, misshapen, not_finite
+from effort_finetune.weights.canonical import forward_keys, misshapen, not_finite, residual_ranks
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.layouts import LOSS_LEAF
 from effort_finetune.weights.vision_config import DEFAULTS
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")
-_MAIN = re.compile(r"backbone\.(?P<module>.+)\.weight_main")
 # Of every OpenAI tower, and open_clip's default.
 _HEAD_WIDTH = 64
 _WIDEST_OPENAI = 1024
@@ -41,6 +40,7 @@ class Checkpoint:
         unexpected: Keys in the file that nothing explains; strict loading refuses them.
         converted: Storage dtype to how many tensors were brought to float32.
         metadata: Header of a safetensors file.
+        preprocessing: ``mean`` and ``std`` that an adapter was trained with, where it knows them.
         stated: Keys of ``CLIPVisionConfig`` that the file, or the configuration beside it, states.
         given_head_width: What the settings say, over what is stated; ``None`` where they do not.
         given_hidden_act: The same for the activation.
@@ -57,6 +57,7 @@ class Checkpoint:
     unexpected: list[str] = field(default_factory=list)
     converted: dict[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     given_head_width: int | None = None
     given_hidden_act: str | None = None
@@ -198,13 +199,7 @@ class Checkpoint:
     @cached_property
     def residual_ranks(self) -> dict[str, int]:
         """Name of each decomposed module inside the tower to its residual rank, in the file's order."""
-        ranks = {}
-        for key in self.tensors:
-            if match := _MAIN.fullmatch(key):
-                singular = self.tensors.get(f"backbone.{match['module']}.S_residual")
-                if singular is not None and singular.ndim == 1:
-                    ranks[match["module"]] = singular.shape[0]
-        return ranks
+        return residual_ranks(self.tensors)
 
     @property
     def rank(self) -> int | None:
@@ -267,7 +262,8 @@ class Checkpoint:
         if damaged := not_finite(self.tensors):
             raise UserError(
                 f"{self.path} ({self.layout})",
-                got=f"NaN or infinity in {len(damaged)} of {len(self.tensors)} tensors: {abbreviate(damaged)}",
+                got=f"NaN or infinity in {len(damaged)} of {len(self.tensors)} tensors: "
+                f"{abbreviate(damaged)}",
                 expected="numbers",
                 next_step="take the checkpoint of an earlier epoch, or download the file again",
             )

@@ -15,17 +15,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from effort_finetune.config import Settings
 from effort_finetune.errors import UserError
 from effort_finetune.files import atomic_write, write_json
 from effort_finetune.model import svd
 from effort_finetune.progress import track
-from effort_finetune.weights.adapter import CLIP_MEAN, CLIP_STD
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 from effort_finetune.weights.safe_io import HEAD_FILE, write_safetensors
 from effort_finetune.weights.vision_config import DEFAULTS, stating
 
 _ATTENTION = re.compile(r"backbone\.encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
+_CLIP = Settings()  # its defaults are CLIP's own normalisation
 # Upstream's detector is written for ViT-L/14: width 1024, and r = 1023 singular values in the main part.
 _UPSTREAM_WIDTH, _UPSTREAM_RANK = 1024, 1
 
@@ -133,7 +134,7 @@ def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
         "do_resize": True, "size": {"shortest_edge": checkpoint.resolution}, "resample": 3,
         "do_center_crop": True, "crop_size": size,
         "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
-        "do_normalize": True, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD),
+        "do_normalize": True, "image_mean": list(_CLIP.mean), "image_std": list(_CLIP.std),
     }  # fmt: skip
     return Exported(
         (

@@ -51,10 +51,11 @@ def read_checkpoint(
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
     if adapter_header.METADATA_KEY in metadata:
+        tensors, converted = _to_float32(content, what)
         own = Checkpoint(
             path=file,
-            layout=adapter.LAYOUT, tensors=content, hash=BackgroundHash(file), metadata=metadata,
-            given_head_width=head_width, given_hidden_act=hidden_act,
+            layout=adapter.LAYOUT, tensors=tensors, hash=BackgroundHash(file), converted=converted,
+            metadata=metadata, given_head_width=head_width, given_hidden_act=hidden_act,
         )  # fmt: skip
         info = adapter_header.AdapterInfo.from_metadata(metadata, what)
         under = read_checkpoint(

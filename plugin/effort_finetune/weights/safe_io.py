@@ -47,6 +47,13 @@ def locate(path: Path | str) -> Path:
         for name in FOLDER_FILES:
             if (path / name).is_file():
                 return path / name
+        if any(path.glob("*.index.json")):
+            raise UserError(
+                f"weights folder {path}",
+                got="weights in several files (an index.json)",
+                expected="one file",
+                next_step="write them again with save_pretrained(folder, max_shard_size='100GB')",
+            )
         raise UserError(
             f"weights folder {path}",
             got="no weights file in it",

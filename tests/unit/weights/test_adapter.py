@@ -131,7 +131,7 @@ def test_the_header_tells_base_targets_preprocessing_and_settings(tmp_path, effo
         trained(golden.detector()),
         effort_base,
         base_name="my/base",
-        settings={"mean": [0.5, 0.5, 0.5]},
+        settings={"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         settings_digest="abc",
     )
 
@@ -142,7 +142,7 @@ def test_the_header_tells_base_targets_preprocessing_and_settings(tmp_path, effo
     assert len(info.targets) == golden.BLOCKS * 4
     assert info.preprocessing["resolution"] == golden.RESOLUTION
     assert info.preprocessing["mean"] == [0.5, 0.5, 0.5]
-    assert info.preprocessing["std"] == list(adapter.CLIP_STD)
+    assert info.preprocessing["std"] == [0.25, 0.25, 0.25]
     assert (info.rank, info.settings_digest) == (1, "abc")
     document = inspect_file(path)
     assert document["layout"] == "adapter"
@@ -181,6 +181,15 @@ def test_a_base_that_is_gone_is_asked_for(tmp_path, effort_base):
     assert_states_equal(read_checkpoint(path, find_base=lambda name: moved).tensors, state)
 
 
+def test_half_precision_adapters_are_brought_to_float32_and_counted(tmp_path, effort_base):
+    state = {key: value.bfloat16() for key, value in trained(golden.detector()).items()}
+
+    checkpoint = read_checkpoint(save(tmp_path, state, effort_base))
+
+    assert {value.dtype for value in checkpoint.tensors.values()} == {torch.float32}
+    assert checkpoint.converted["bfloat16"] >= 3 * golden.BLOCKS * 4
+
+
 def test_an_adapter_is_not_written_over_its_base(tmp_path, effort_base):
     before = effort_base.read_bytes()
     base = read_checkpoint(effort_base)
@@ -215,7 +224,14 @@ def test_a_model_of_another_base_is_not_saved_as_an_adapter(tmp_path, effort_bas
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"format_version": 99}, "adapter format 99"), ({"surprise": 1}, "damaged adapter header")],
+    [
+        ({"format_version": 99}, "adapter format 99"),
+        ({"surprise": 1}, "damaged adapter header"),
+        ({"base": None}, "damaged adapter header"),
+        ({"base": {"name": "base.pth", "layout": "deepfakebench"}}, "damaged adapter header .*file_sha256"),
+        ({"targets": None}, "damaged adapter header"),
+        ({"preprocessing": 3}, "damaged adapter header"),
+    ],
 )
 def test_headers_of_another_format_are_refused(tmp_path, effort_base, change, match):
     path = save(tmp_path, trained(golden.detector()), effort_base)

@@ -149,3 +149,11 @@ def test_stacked_projections_that_are_not_three(tmp_path):
     torch.save(state, path)
 
     _refused(path, "in_proj_bias of shape")
+
+
+def test_a_sharded_folder_is_named_as_such(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
+
+    with pytest.raises(UserError, match=r"in several files .*; next: .*max_shard_size"):
+        read_checkpoint(tmp_path)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from effort_finetune.errors import UserError
+from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.loading import CheckpointMismatch
 from effort_finetune.weights.reader import load_into, read_checkpoint
 
@@ -128,6 +129,15 @@ def test_a_key_taken_from_any_layout_is_missed(tmp_path, name):
 
     with pytest.raises(CheckpointMismatch, match=r"1 missing: .*v_proj\.U_residual"):
         load_into(checkpoint, module)
+
+
+@pytest.mark.parametrize("leaf", ["S_residual", "U_residual", "V_residual", "weight_main"])
+def test_a_missing_factor_is_named_as_it_is(tmp_path, leaf):
+    key = f"backbone.encoder.layers.0.self_attn.v_proj.{leaf}"
+    path = write(tmp_path, {k: v for k, v in golden.detector().items() if k != key})
+
+    with pytest.raises(CheckpointMismatch, match=rf"got 1 missing: {key}; expected"):
+        EffortFinetuneDetector({"pretrained_weights": str(path), "resolution": 32, "head_width": 16})
 
 
 def test_a_missing_head_is_missing_in_an_effort_checkpoint(tmp_path):

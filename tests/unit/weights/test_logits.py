@@ -112,6 +112,21 @@ def test_an_adapter_is_a_checkpoint_like_any_other(tmp_path, images):
     assert again.load_report.layout == "adapter"
 
 
+def test_an_adapter_is_not_fed_otherwise_normalised_images(tmp_path):
+    base, path = tmp_path / "base.pth", tmp_path / "adapter.safetensors"
+    torch.save(golden.detector(), base)
+    settings = {"resolution": golden.RESOLUTION, "head_width": golden.HEAD_WIDTH}
+    trained_with = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    save_adapter(path, golden.detector(), read_checkpoint(base), settings=trained_with)
+
+    with pytest.raises(UserError, match=r"mean; got \[0\.48.* in the settings, \[0\.5, 0\.5, 0\.5\] in"):
+        EffortFinetuneDetector({"pretrained_weights": str(path), **settings})
+    EffortFinetuneDetector({"pretrained_weights": str(path), **settings, **trained_with})
+
+    save_adapter(path, golden.detector(), read_checkpoint(base))  # which does not know
+    EffortFinetuneDetector({"pretrained_weights": str(path), **settings, **trained_with})
+
+
 def test_a_base_that_is_not_the_adapters_needs_the_setting_and_is_noted(tmp_path):
     settings = {"resolution": golden.RESOLUTION, "head_width": golden.HEAD_WIDTH}
     base, other = tmp_path / "base", tmp_path / "other"
