@@ -7,7 +7,7 @@ import json
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,7 @@ def _host_rows(
     accepts only ``train`` and ``test``, and refuses several training sets. Its shuffle draws from Python's
     global generator, whose state is put back, so that opening a dataset does not change a seeded run.
     """
-    with _normal_index(index, videos, split) as folder:
+    with _normal_index(index, videos, split) as (folder, listed):
         frames = dict.fromkeys(("train", "val", "test"), EVERY_FRAME)
         reader: Any = object.__new__(host.dataset_class)
         reader.config = {
@@ -144,27 +144,32 @@ def _host_rows(
             ) from error
         finally:
             random.setstate(state)
-    yield from zip(paths, (int(label) for label in labels), names, strict=True)
+    for path, label, name in zip(paths, labels, names, strict=True):
+        yield listed.get(path, path), int(label), name
 
 
 @contextlib.contextmanager
-def _normal_index(index: DatasetIndex, videos: Sequence[Video], split: str) -> Iterator[Path]:
-    """A folder in which the host finds the split, without what it cannot read.
+def _normal_index(
+    index: DatasetIndex, videos: Sequence[Video], split: str
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """A folder in which the host finds the split without what it cannot read, and the paths changed for it.
 
-    Hosts fail on a video without frames, on a group that lacks the split, and want ``<name>_c40`` in a file
-    of its own. Only an index with one of these is written again, to a temporary folder.
+    Hosts fail on a video without frames, on a group that lacks the split and on mixed separators, and want
+    ``<name>_c40`` in a file of its own. Only an index with one of these is written again, to a temporary
+    folder.
     """
+    slashes = {p: p.replace("\\", "/") for v in videos if _mixes_separators(v) for p in v.frames}
     listed = sum(1 for _ in index.walk(split))
     complete = all(split in splits for splits in index.groups.values())
-    if listed == len(videos) and complete and index.name == index.key:
-        yield index.path.parent
+    if listed == len(videos) and complete and index.name == index.key and not slashes:
+        yield index.path.parent, {}
         return
     groups: dict[str, Any] = {group: {split: {}} for group in index.groups}
     for video in videos:
         place = groups[video.group][split]
         if video.compression is not None:
             place = place.setdefault(video.compression, {})
-        place[video.name] = {"label": video.label_name, "frames": list(video.frames)}
+        place[video.name] = {"label": video.label_name, "frames": [slashes.get(p, p) for p in video.frames]}
     if any(video.compression for video in videos):
         for group in groups.values():
             group[split].setdefault(index.compression, {})
@@ -172,7 +177,13 @@ def _normal_index(index: DatasetIndex, videos: Sequence[Video], split: str) -> I
         text = json.dumps({index.key: groups})
         for name in {index.name, index.key}:  # hosts differ in where they look for a ``_c40`` name
             (Path(folder) / f"{name}.json").write_text(text, encoding="utf-8")
-        yield Path(folder)
+        yield Path(folder), {new: old for old, new in slashes.items()}
+
+
+def _mixes_separators(video: Video) -> bool:
+    """True where hosts cannot tell a frame's number: they choose one separator by the first frame."""
+    kinds = {"\\" in path for path in video.frames}
+    return len(kinds) > 1 or (True in kinds and any(p.rfind("/") > p.rfind("\\") for p in video.frames))
 
 
 def _assign(videos: Sequence[Video], rows: Iterator[tuple[str, int, str]]) -> list[tuple[Video, str, int]]:

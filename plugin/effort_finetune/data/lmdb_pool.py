@@ -68,6 +68,7 @@ def _environment(path: str) -> lmdb.Environment:
         try:
             # Read-ahead stays on: one crop spans some 25 pages, each a read of its own without it.
             environment = lmdb.open(path, create=False, readonly=True, lock=False)
+            _refuse_truncated(path, environment)
         except lmdb.Error as error:
             twice = "already open" in str(error)
             step = "pip install 'lmdb<2': the host holds it open" if twice else "fetch or build it again"
@@ -76,6 +77,20 @@ def _environment(path: str) -> lmdb.Environment:
             ) from error
         _environments[path] = environment
     return environment
+
+
+def _refuse_truncated(path: str, environment: lmdb.Environment) -> None:
+    """A copy that was cut off opens like a whole one; reading beyond its end kills the process (SIGBUS)."""
+    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = os.path.getsize(os.path.join(path, "data.mdb"))
+    if size < expected:
+        environment.close()
+        raise UserError(
+            f"LMDB {path} is cut off",
+            got=f"{size} bytes",
+            expected=f"{expected} bytes",
+            next_step="copy or fetch it again, or build it with `effort-finetune prepare lmdb`",
+        )
 
 
 def _before_fork() -> None:

@@ -1,8 +1,8 @@
 """Where the bytes of a frame come from: an LMDB or plain files, under any spelling of the path.
 
 An index written on one system is often read on another: backslashes or slashes, with or without
-``./datasets/``. The rule that translates a listed path is chosen once per dataset, by trying a few frames;
-the host's own rule first.
+``./datasets/``, or whole paths of the machine it was written on. The rule that translates a listed path is
+chosen once per dataset, by trying a few frames; the host's own rule first.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def _slashes(path: str) -> str:
 
 
 def _without_prefix(path: str) -> str:
-    """Cuts ``./datasets/rgb/`` or ``./datasets/`` (any separator, with or without the dot)."""
-    return re.sub(r"^(\./)?(datasets/)(rgb/)?", "", _slashes(path)).removeprefix("./")
+    """Cuts all up to ``datasets/rgb/`` or ``datasets/``, whatever separator or drive comes before it."""
+    return re.sub(r"^(.*/)?datasets/(rgb/)?", "", _slashes(path)).removeprefix("./")
 
 
 def _host_key(path: str) -> str:
@@ -127,10 +127,13 @@ class FileSource:
 
     def read(self, path: str) -> bytes | None:
         """The encoded image, None where there is no such file."""
+        file = self.file(path)
         try:
-            with open(self.file(path), "rb") as file:
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError):
+            with open(file, "rb") as stream:
+                return stream.read()
+        except OSError:
+            if os.path.isfile(file):
+                raise  # there, but the disk or its rights refuse it: nothing a result may hide
             return None
 
     def present(self, paths: Sequence[str]) -> list[bool]:
@@ -183,7 +186,8 @@ def open_source(host: Host, settings: Settings, name: str, paths: Sequence[str])
         rgb = os.path.realpath(host.resolve(settings.rgb_dir))
         candidates = [FileSource(rgb, "under_rgb_dir"), FileSource(str(host.root), "as_listed")]
     best, found = candidates[0], 0
-    for candidate in candidates:
+    absolute = not settings.lmdb and bool(probes) and os.path.isabs(probes[0])  # stands for itself, if it can
+    for candidate in reversed(candidates) if absolute else candidates:
         count = sum(candidate.present(probes))
         if count > found:
             best, found = candidate, count

@@ -1,9 +1,15 @@
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from effort_finetune.data.frames import Missing, open_frames
 from effort_finetune.data.index import Video
+from effort_finetune.data.sources import FileSource
 
 from .conftest import Bench, video
 
@@ -16,6 +22,10 @@ LISTED = {
     "dot_datasets_slash": "./datasets/UADFV/UADFV_Real/frames/test_0/000.png",
     "dot_datasets_rgb": "./datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
     "datasets_rgb": "datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
+    "drive": "D:\\bench\\datasets\\rgb\\UADFV\\UADFV_Real\\frames\\test_0\\000.png",
+    "drive_mixed": "D:\\bench/datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
+    "another_machine": "/home/she/DeepfakeBench/datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
+    "parent": "..\\datasets\\UADFV\\UADFV_Real\\frames\\test_0\\000.png",
 }
 STORED = {
     "backslashes": LISTED["backslashes"],
@@ -52,6 +62,50 @@ def test_files_are_read_under_any_spelling(embedded: Bench, form: str) -> None:
     assert dataset.protocol["source"] == "files"
 
 
+def test_a_real_host_too_lists_mixed_separators(bench: Bench) -> None:
+    mixed = [path.replace("\\frames\\", "\\frames/") for path in listed_as("backslashes").frames]
+    frames = (mixed[0].replace("test_0\\", "test_0/"), *mixed[1:3], listed_as("slashes").frames[3])
+    bench.write([replace(listed_as("slashes"), frames=frames)])
+    bench.write_files(dict.fromkeys(listed_as("slashes").frames, b""))
+    dataset = open_frames(bench.host, bench.settings(lmdb=False), split="test", names=["UADFV"])
+    assert tuple(row.path for row in dataset.rows) == frames
+
+
+def test_what_is_no_file_is_absent_and_what_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "there.png").write_bytes(b"bytes")
+    source = FileSource(str(tmp_path))
+    for name in ("folder.png", "loop.png", f"{'long' * 99}.png", "there.png/000.png"):
+        assert source.read(name) is None
+        assert source.present([name]) == [False]
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "disk")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(OSError, match="disk"):
+        source.read("there.png")
+
+
+def test_a_cut_off_lmdb_is_refused_and_does_not_kill_the_process(embedded: Bench) -> None:
+    embedded.write([video("UADFV_Real", "0", frames=40)])
+    data = embedded.root / "lmdb" / "UADFV_lmdb" / "data.mdb"
+    os.truncate(data, data.stat().st_size // 2)
+    program = (
+        "import sys; from effort_finetune.data import lmdb_pool;"
+        "print(*lmdb_pool.keys_present(sys.argv[1], [key.encode() for key in sys.argv[2:]]))"
+    )
+    keys = video("UADFV_Real", "0", frames=40).frames
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(data.parent), *keys], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, f"killed by signal {-done.returncode}"
+    assert "UADFV_lmdb is cut off" in done.stderr
+
+
 def test_files_listed_by_absolute_paths(embedded: Bench, tmp_path: Path) -> None:
     relative = video("UADFV_Real", "0", separator="/")
     absolute = Video(
@@ -61,10 +115,13 @@ def test_files_listed_by_absolute_paths(embedded: Bench, tmp_path: Path) -> None
         None,
         "0",
         "test",
-        tuple(f"{tmp_path}/rgb/{p}" for p in relative.frames),
+        tuple(f"{tmp_path}/rgb/datasets/{p}" for p in relative.frames),
     )
     images = embedded.write([absolute])
-    embedded.write_files(dict(zip(relative.frames, images.values(), strict=True)))
+    embedded.write_files(
+        {f"datasets/{p}": image for p, image in zip(relative.frames, images.values(), strict=True)}
+    )
+    embedded.write_files(dict.fromkeys(relative.frames, b"another file, where rgb_dir has the same dataset"))
     dataset = open_frames(embedded.host, embedded.settings(lmdb=False), split="test", names=["UADFV"])
     assert not isinstance(dataset[0], Missing)
     assert not any("LMDB" in fix for fix in dataset.protocol["fixes"]), "what was not done is not claimed"
