@@ -89,14 +89,13 @@ def _patched_state(path: Path, recorded: Mapping[str, Any] | None, patch: patchi
         return "missing"
     try:
         found = {block.name: block.text for block in patching.find_blocks(content)}
-        base = patching.strip(content)
     except UserError:
         return "edited"
     if not found:
         return "missing" if recorded else "not installed"
     if found != expected_blocks(None, patch):
         return "outdated" if found == expected_blocks(recorded, patch) else "edited"
-    return "ok" if recorded is None or sha256_bytes(base) == recorded["before"] else "edited beside"
+    return "ok" if recorded is None or sha256_bytes(content) == recorded["after"] else "edited beside"
 
 
 def expected_blocks(

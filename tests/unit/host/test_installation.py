@@ -71,6 +71,19 @@ def test_edits_beside_our_blocks_survive_both_ways(host_root):
     assert len(text) < len(expected)
 
 
+def test_a_block_that_was_copied_or_moved_is_an_edit(host_root, snapshot):
+    before = snapshot(host_root)
+    install(host_root)
+    test = host_root / "training/test.py"
+    block, end = b"# >>> effort-finetune: flags", b"# <<< effort-finetune\n"
+    copied = test.read_bytes()[test.read_bytes().index(block) :].partition(end)[0] + end
+    test.write_bytes(copied + test.read_bytes())
+    states = {state.path: state.state for state in status(open_host(host_root))}
+    assert states["training/test.py"] == "edited beside"
+    uninstall(host_root)
+    assert snapshot(host_root) == before
+
+
 @pytest.mark.parametrize("plan", [plan_install, plan_uninstall])
 def test_an_edited_block_is_reported_not_overwritten(host_root, snapshot, plan):
     install(host_root)
