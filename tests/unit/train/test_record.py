@@ -5,57 +5,47 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.train.checkpoint import load_last
-from effort_finetune.train.run import Outcome, finetune
 
-from .conftest import COMMAND, Bench, write_dataset
-
-
-def run(bench: Bench, **flags: Any) -> Outcome:
-    settings = bench.settings(**{"nEpochs": 1, "save_to": None, **flags})
-    return finetune(settings, bench.host, command=COMMAND)
-
-
-def document(outcome: Outcome) -> dict[str, Any]:
-    return results_file.read(outcome.results_path)
+from .conftest import write_dataset
+from .running import document, quick
 
 
 def test_the_times_of_a_resumed_run_are_those_of_all_its_processes(bench):
-    first = document(run(bench))
+    first = document(quick(bench))
     (one,) = first["training"]["processes"]
     assert one["seconds"] == pytest.approx(first["timings"]["total_s"], abs=0.1)
     saved = load_last(bench.root / "out")["processes"]
     assert [entry["seconds"] <= first["timings"]["total_s"] for entry in saved] == [True]
-    resumed = document(run(bench, nEpochs=3, resume=str(bench.root / "out"), output_dir=None))
+    resumed = document(quick(bench, nEpochs=3, resume=str(bench.root / "out"), output_dir=None))
     processes = resumed["training"]["processes"]
     assert processes[:1] == saved
     assert [(p["from_epoch"], p["from_batch"]) for p in processes] == [(0, 0), (1, 0)]
     times = resumed["timings"]
     assert times["total_s"] == pytest.approx(saved[0]["seconds"] + times["process_s"], abs=0.1)
-    again = document(run(bench, nEpochs=4, resume=str(bench.root / "out"), output_dir=None))
+    again = document(quick(bench, nEpochs=4, resume=str(bench.root / "out"), output_dir=None))
     assert [p["from_epoch"] for p in again["training"]["processes"]] == [0, 1, 3]
 
 
 def test_what_chose_the_checkpoint_is_on_record(bench):
-    outcome = run(bench, frame_num={"train": 2, "test": 3}, frame_sampling="first", test_dataset=["Toy"])
+    outcome = quick(bench, frame_num={"train": 2, "test": 3}, frame_sampling="first", test_dataset=["Toy"])
     results = document(outcome)
     chosen = results["training"]["selection"]["protocol"]["Toy"]
     assert (chosen["split"], chosen["frames_asked"], chosen["sampling"]) == ("val", 2, "first")
     assert chosen["datasets"]["Toy"]["videos"] == 4
     assert results["protocol"]["frames_asked"] == 3
-    assert document(run(bench, select_on="last"))["training"]["selection"]["protocol"] == {}
+    assert document(quick(bench, select_on="last"))["training"]["selection"]["protocol"] == {}
 
 
 def test_frames_that_validation_lacked_are_on_record(bench):
     for name in ("json", "lmdb"):
         (bench.root / name).unlink()
     write_dataset(bench.root, "Toy", {"val": 2, "train": 2}, leave_out=1)
-    outcome = run(bench, max_missing_rate=0.2)
+    outcome = quick(bench, max_missing_rate=0.2)
     (entry,) = document(outcome)["training"]["history"]
     assert entry["selection_missing"] == {"Toy": 1}
 
@@ -72,12 +62,12 @@ def test_frames_that_validation_lacked_are_on_record(bench):
     ],
 )
 def test_the_log_counts_steps_and_frames_that_there_are(bench, flags, said):
-    log = (run(bench, **flags).run_dir / "finetuning.log").read_text()
+    log = (quick(bench, **flags).run_dir / "finetuning.log").read_text()
     assert re.search(rf"{said}$", log, re.MULTILINE)
 
 
 def test_results_of_the_version_before_still_open(bench, tmp_path: Path):
-    results = document(run(bench))
+    results = document(quick(bench))
     results["schema_version"] = "1.0"
     del results["training"]["processes"], results["training"]["selection"]["protocol"]
     (tmp_path / "results.json").write_text(json.dumps(results))

@@ -10,14 +10,8 @@ import pytest
 
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.train.loop import TrainingLoop
-from effort_finetune.train.run import Outcome, finetune
 
-from .conftest import COMMAND, Bench
-
-
-def run(bench: Bench, **flags: Any) -> Outcome:
-    settings = bench.settings(**{"nEpochs": 1, "save_to": None, **flags})
-    return finetune(settings, bench.host, command=COMMAND)
+from .running import quick
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -25,10 +19,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_fresh_run_starts_with_an_empty_folder_and_the_earlier_one_stays_whole(bench):
-    out = run(bench, test_dataset=["Toy", "NoVal"]).run_dir
+    out = quick(bench, test_dataset=["Toy", "NoVal"]).run_dir
     first = files(out)
     (out / "notes.txt").write_text("mine")
-    run(bench, test_dataset=["Toy"], nEpochs=2)
+    quick(bench, test_dataset=["Toy"], nEpochs=2)
     assert files(out / "earlier_1") == first
     assert {p.name for p in (out / "scores").iterdir()} == {"Toy.csv"}
     assert len(list(out.glob("events.out.tfevents.*"))) == 1
@@ -39,7 +33,7 @@ def test_a_fresh_run_starts_with_an_empty_folder_and_the_earlier_one_stays_whole
 
 
 def test_a_run_that_fails_at_its_first_step_leaves_the_earlier_one_whole(bench, monkeypatch):
-    out = run(bench, test_dataset=["Toy"]).run_dir
+    out = quick(bench, test_dataset=["Toy"]).run_dir
     first = files(out)
 
     def no_memory(self: TrainingLoop, *args: Any) -> float:
@@ -47,24 +41,24 @@ def test_a_run_that_fails_at_its_first_step_leaves_the_earlier_one_whole(bench, 
 
     monkeypatch.setattr(TrainingLoop, "_step", no_memory)
     with pytest.raises(RunFailure):
-        run(bench)
+        quick(bench)
     assert files(out / "earlier_1") == first
     assert not (out / "ckpt_best.pth").exists()
     assert json.loads((out / "results.json").read_text())["status"] == "failed"
 
 
 def test_a_run_that_cannot_start_moves_nothing(bench):
-    out = run(bench).run_dir
+    out = quick(bench).run_dir
     first = files(out)
     with pytest.raises(UserError):
-        run(bench, unfreeze=["no_such_layer"])
+        quick(bench, unfreeze=["no_such_layer"])
     assert files(out) == first
 
 
 def test_a_resumed_run_keeps_its_folder_and_moves_only_what_it_had_measured(bench):
-    out = run(bench, test_dataset=["NoVal"]).run_dir
+    out = quick(bench, test_dataset=["NoVal"]).run_dir
     scores = (out / "scores" / "NoVal.csv").read_bytes()
-    run(bench, nEpochs=2, test_dataset=["Toy"], resume=str(out), output_dir=None)
+    quick(bench, nEpochs=2, test_dataset=["Toy"], resume=str(out), output_dir=None)
     assert {p.name for p in (out / "scores").iterdir()} == {"Toy.csv"}
     assert (out / "earlier_1" / "scores" / "NoVal.csv").read_bytes() == scores
     assert set(json.loads((out / "earlier_1" / "results.json").read_text())["datasets"]) == {"NoVal"}
@@ -73,18 +67,18 @@ def test_a_resumed_run_keeps_its_folder_and_moves_only_what_it_had_measured(benc
 
 
 def test_a_resumed_run_into_another_runs_folder_moves_that_run(bench):
-    one = run(bench, output_dir=str(bench.root / "one")).run_dir
-    two = run(bench, output_dir=str(bench.root / "two")).run_dir
+    one = quick(bench, output_dir=str(bench.root / "one")).run_dir
+    two = quick(bench, output_dir=str(bench.root / "two")).run_dir
     first = files(two)
-    run(bench, nEpochs=2, resume=str(one), output_dir=str(two))
+    quick(bench, nEpochs=2, resume=str(one), output_dir=str(two))
     assert files(two / "earlier_1") == first
     assert "earlier_1" not in {p.name for p in one.iterdir()}
 
 
 def test_the_folder_of_the_weights_a_run_starts_from_is_refused(bench):
     """Its record would name a file that holds other weights by then."""
-    best = run(bench).best_path
+    best = quick(bench).best_path
     before = files(best.parent)
     with pytest.raises(UserError, match=r"--output_dir; got .*pretrained_weights.*--resume"):
-        run(bench, pretrained_weights=str(best))
+        quick(bench, pretrained_weights=str(best))
     assert files(best.parent) == before
