@@ -44,13 +44,14 @@ class Finding:
 def index_findings(
     index: DatasetIndex, videos: Mapping[str, Sequence[Video]], settings: Settings
 ) -> Iterator[Finding]:
-    """Yields everything that the index alone tells, split by split.
+    """Yields everything that the index alone tells: labels, then split by split, then across splits.
 
     Args:
         index: The dataset's index.
         videos: Its videos by split, also those without frames.
         settings: ``label_dict`` and ``frame_num`` are read.
     """
+    yield from _unknown_labels(videos, settings)
     for split in SPLITS:
         problems = [item for item in index.walk(split) if isinstance(item, Problem)]
         if problems:
@@ -76,27 +77,37 @@ def _split_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
         level: Level = "note" if split == "val" else "warning"
         yield Finding(level, "empty_split", split, 0, text, "nothing, unless you meant to use it")
         return
-    yield from _label_findings(split, filled, settings)
+    yield from _class_findings(split, filled, settings)
     yield from _video_findings(split, videos, settings)
     yield from _frame_findings(split, filled)
 
 
-def _label_findings(split: str, videos: Sequence[Video], settings: Settings) -> Iterator[Finding]:
-    unknown = Counter(v.label_name for v in videos if v.label_name not in settings.label_dict)
-    for label, count in unknown.items():
+def _unknown_labels(videos: Mapping[str, Sequence[Video]], settings: Settings) -> Iterator[Finding]:
+    unknown: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    for split in SPLITS:
+        for video in videos[split]:
+            if video.frames and video.label_name not in settings.label_dict:
+                unknown[video.label_name].setdefault(split, []).append(video.id)
+    for label, by_split in unknown.items():
+        ids = [name for names in by_split.values() for name in names]
+        where = ", ".join(f"{len(names)} {split}" for split, names in by_split.items())
         near = suggest(label, settings.label_dict)
         hint = f" (label_dict has {', '.join(near)})" if near else ""
         yield Finding(
             "error",
             "unknown_label",
-            split,
-            count,
-            f"{count} videos have the label {label!r}, which is not in label_dict{hint}",
+            None,
+            len(ids),
+            f"{len(ids)} videos ({where}) have the label {label!r}, which is not in label_dict{hint}",
             f"add `{label}: 0` (real) or `: 1` (fake) to label_dict",
-            [video.id for video in videos if video.label_name == label],
+            ids,
         )
-    classes = {settings.label_dict[v.label_name] > 0 for v in videos if v.label_name in settings.label_dict}
-    if len(classes) == 1 and not unknown:
+
+
+def _class_findings(split: str, videos: Sequence[Video], settings: Settings) -> Iterator[Finding]:
+    known = [v.label_name for v in videos if v.label_name in settings.label_dict]
+    classes = {settings.label_dict[label] > 0 for label in known}
+    if len(classes) == 1 and len(known) == len(videos):
         yield Finding(
             "warning",
             "one_class",

@@ -103,7 +103,8 @@ def test_labels_outside_label_dict(bench: Bench) -> None:
     bench.write(pair_of_groups(1))
     report = check(bench, label_dict={"UADFV_real": 0, "UADFV_Fake": 1})
     unknown = [f for f in report.findings if f.kind == "unknown_label"]
-    assert {f.level for f in unknown} == {"error"}
+    assert [(f.level, f.split) for f in unknown] == [("error", None)], "once, not in every split"
+    assert unknown[0].message.startswith("3 videos (1 train, 1 val, 1 test) have the label 'UADFV_Real'")
     assert "'UADFV_Real', which is not in label_dict (label_dict has UADFV_real" in unknown[0].message
 
 
