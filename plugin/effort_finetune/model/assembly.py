@@ -53,11 +53,12 @@ def assemble(settings: Settings, tower: nn.Module | None = None) -> Assembled:
         UserError: If the weights cannot be found, read or used as asked.
     """
     if tower is not None:
-        _require("resolution", settings.resolution, tower_room.input_size(tower))
+        shape = tower_room.shape_of(tower)
+        _require("resolution", settings.resolution, shape["image_size"])
         if settings.hidden_act is not None:
-            _require("hidden_act", settings.hidden_act, tower_room.shape_of(tower)["hidden_act"])
+            _require("hidden_act", settings.hidden_act, shape["hidden_act"])
         _decompose(tower, settings, settings.targets)
-        return Assembled(tower, new_head(tower_room.hidden_size(tower), settings.manualSeed), None)
+        return Assembled(tower, new_head(shape["hidden_size"], settings.manualSeed), None)
     if settings.pretrained_weights is not None:
         return _read(settings, Path(settings.pretrained_weights))
     return _read(settings, tower_room.locate_clip(settings.clip_path))
@@ -83,7 +84,7 @@ def _read(settings: Settings, source: Path) -> Assembled:
     for name in ("mean", "std"):
         if name in checkpoint.preprocessing:
             _require(name, list(getattr(settings, name)), checkpoint.preprocessing[name], where=str(source))
-    tower = tower_room.build_tower(tower_room.vision_config(checkpoint.vision_config))
+    tower = tower_room.build_tower(checkpoint.vision_config)
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)
     if checkpoint.head_outputs is None:

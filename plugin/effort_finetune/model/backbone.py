@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.utils import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel
 from transformers.activations import ACT2FN
 
 from effort_finetune.errors import UserError
@@ -25,34 +25,17 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-def vision_config(shape: Mapping[str, Any]) -> CLIPVisionConfig:
-    """Makes a tower configuration from CLIP's own ``config.json`` keys.
-
-    Args:
-        shape: A ``CLIPConfig`` dictionary (its ``vision_config`` is taken) or a
-            ``CLIPVisionConfig`` one. Keys that do not shape the tower are left out; absent keys
-            have the class's defaults, as in files written by transformers.
-
-    Raises:
-        UserError: If transformers has no activation of that name.
-    """
-    inner = shape.get("vision_config") or shape
-    config = CLIPVisionConfig(**{k: inner[k] for k in DEFAULTS if k in inner})
-    if config.hidden_act not in ACT2FN:
-        raise UserError("hidden_act", got=config.hidden_act, expected="an activation that transformers knows")
-    return config
-
-
 def shape_of(tower: nn.Module) -> dict[str, Any]:
     """Returns a tower's shape, activation and heads under the keys of ``CLIPVisionConfig``."""
     return {key: getattr(tower.config, key) for key in DEFAULTS}
 
 
-def build_tower(config: CLIPVisionConfig, *, device: str = "meta") -> nn.Module:
+def build_tower(shape: Mapping[str, Any], *, device: str = "meta") -> nn.Module:
     """Builds the vision tower.
 
     Args:
-        config: From :func:`vision_config`.
+        shape: Keys of ``CLIPVisionConfig``. Those that do not shape the tower are left out; absent
+            ones have the class's defaults.
         device: ``"meta"`` for a tower whose weights come from a file (nothing is initialised
             twice), ``"cpu"`` for one with transformers' own random initialisation.
 
@@ -60,8 +43,15 @@ def build_tower(config: CLIPVisionConfig, *, device: str = "meta") -> nn.Module:
         A module with ``embeddings``, ``pre_layrnorm``, ``encoder.layers.I`` and
         ``post_layernorm``; called with ``[B, 3, H, W]`` it returns an object whose
         ``pooler_output`` is ``[B, hidden_size]``.
+
+    Raises:
+        UserError: If transformers has no activation of that name.
     """
-    vision = {k: getattr(config, k) for k in DEFAULTS}
+    vision = {key: shape.get(key, default) for key, default in DEFAULTS.items()}
+    if vision["hidden_act"] not in ACT2FN:
+        raise UserError(
+            "hidden_act", got=vision["hidden_act"], expected="an activation that transformers knows"
+        )
     # The text half is thrown away; the smallest one that CLIPModel accepts costs nothing.
     text = {
         "vocab_size": 4,
@@ -82,28 +72,16 @@ def build_tower(config: CLIPVisionConfig, *, device: str = "meta") -> nn.Module:
     return tower
 
 
-def input_size(tower: nn.Module) -> int:
-    """Returns a tower's input side in pixels."""
-    config: Any = tower.config
-    return int(config.image_size)
-
-
-def hidden_size(tower: nn.Module) -> int:
-    """Returns a tower's width."""
-    config: Any = tower.config
-    return int(config.hidden_size)
-
-
 def random_tower(shape: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
     """Builds a tower with random weights; for tests, benchmarks and training from scratch.
 
     Args:
-        shape: As for :func:`vision_config`, e.g. ``{"hidden_size": 32, "image_size": 32, ...}``.
+        shape: As for :func:`build_tower`, e.g. ``{"hidden_size": 32, "image_size": 32, ...}``.
         seed: Seed of the weights; the global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_tower(vision_config(shape), device="cpu")
+        return build_tower(shape, device="cpu")
 
 
 def fill_buffers(tower: nn.Module) -> None:

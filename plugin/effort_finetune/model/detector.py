@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from effort_finetune.config import Settings, settings_from_config
 from effort_finetune.errors import UserError
 from effort_finetune.model import assembly, losses
-from effort_finetune.model.backbone import input_size, shape_of
+from effort_finetune.model.backbone import shape_of
 from effort_finetune.model.inject import Status, status_of
 from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.metrics import batch_metrics
@@ -53,7 +53,7 @@ class EffortFinetuneDetector(nn.Module):
         self.config = config
         built = assembly.assemble(self.settings, tower)
         self.backbone, self.head = built.backbone, built.head
-        self.resolution = input_size(self.backbone)
+        self.resolution: int = shape_of(self.backbone)["image_size"]
         self.load_report: LoadReport | None = built.load_report
         self.class_counts: tuple[int, int] | None = None
         self.trainable: TrainableStatus = configure_trainable(self, self.settings)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.files import atomic_write
-from effort_finetune.model.backbone import build_tower, fill_buffers, vision_config
+from effort_finetune.model.backbone import build_tower, fill_buffers
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.export import Exported, dense_tower
 
@@ -95,7 +95,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path | str) -> Exported:
 
 
 def _merged(checkpoint: Checkpoint) -> _Scorer:
-    tower = build_tower(vision_config(checkpoint.vision_config))
+    tower = build_tower(checkpoint.vision_config)
     tower.load_state_dict(dense_tower(checkpoint.tensors), strict=True, assign=True)
     fill_buffers(tower)
     weight, bias = (checkpoint.tensors[f"head.{leaf}"] for leaf in ("weight", "bias"))

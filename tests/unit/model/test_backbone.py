@@ -6,7 +6,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from effort_finetune.errors import UserError
 from effort_finetune.model import backbone
-from effort_finetune.model.backbone import build_tower, fill_buffers, locate_clip, random_tower, vision_config
+from effort_finetune.model.backbone import build_tower, fill_buffers, locate_clip, random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 
 from .conftest import TINY
@@ -164,7 +164,7 @@ def test_hub_repository_without_weights(monkeypatch, clip_folder):
 
 
 def test_meta_tower_has_no_values_until_it_is_filled():
-    tower = build_tower(vision_config(TINY))
+    tower = build_tower(TINY)
     assert all(p.is_meta for p in tower.parameters())
     with pytest.raises(RuntimeError, match="without a value"):
         fill_buffers(tower)
@@ -173,7 +173,7 @@ def test_meta_tower_has_no_values_until_it_is_filled():
 
 
 def test_buffers_of_a_meta_tower_are_filled():
-    tower = build_tower(vision_config(TINY))
+    tower = build_tower(TINY)
     for module in tower.modules():
         for name, p in module.named_parameters(recurse=False):
             module.register_parameter(name, torch.nn.Parameter(torch.empty_like(p, device="cpu")))

@@ -6,7 +6,7 @@ import torch
 
 from effort_finetune.config import Settings
 from effort_finetune.errors import UserError
-from effort_finetune.model.backbone import build_tower, vision_config
+from effort_finetune.model.backbone import build_tower
 from effort_finetune.model.inject import inject
 from effort_finetune.model.trainable import configure_trainable, matching
 
@@ -102,16 +102,14 @@ def test_full_mode_moves_the_sum_as_a_dense_weight_would(make_detector, tiny_tow
 
 def test_vit_l14_trains_196704_and_2050_parameters():
     tower = build_tower(
-        vision_config(
-            {
-                "hidden_size": 1024,
-                "intermediate_size": 4096,
-                "num_hidden_layers": 24,
-                "num_attention_heads": 16,
-                "image_size": 224,
-                "patch_size": 14,
-            }
-        )
+        {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "image_size": 224,
+            "patch_size": 14,
+        }
     )
     inject(tower, Settings().targets, Settings().residual_rank)
     detector = torch.nn.Module()

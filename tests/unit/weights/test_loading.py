@@ -5,26 +5,12 @@ from __future__ import annotations
 import make_layouts as golden
 import pytest
 import torch
-from torch import nn
+from module_tree import model_of
 
 from effort_finetune.errors import UserError
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.loading import CheckpointMismatch
 from effort_finetune.weights.reader import load_into, read_checkpoint
-
-
-def model_of(state, device="cpu"):
-    """A module tree whose state dict has exactly the keys and shapes of ``state``."""
-    root = nn.Module()
-    for key, value in state.items():
-        *path, leaf = key.split(".")
-        owner = root
-        for name in path:
-            if name not in owner._modules:
-                owner.add_module(name, nn.Module())
-            owner = owner._modules[name]
-        owner.register_parameter(leaf, nn.Parameter(torch.zeros_like(value, device=device)))
-    return root
 
 
 def write(tmp_path, state, name="checkpoint.pth"):

@@ -7,6 +7,7 @@ import json
 import make_layouts as golden
 import pytest
 import torch
+from module_tree import model_of
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
@@ -155,15 +156,7 @@ def test_the_statement_adds_no_key_and_survives_a_safe_read(best, trained):
 def test_a_foreign_module_takes_the_file_strictly(best):
     """As DeepfakeBench's own test.py loads it: into a module that knows nothing of us."""
     state = torch.load(best, weights_only=True)
-    foreign = nn.Module()
-    for key, value in state.items():
-        owner = foreign
-        *path, leaf = key.split(".")
-        for name in path:
-            if name not in owner._modules:
-                owner.add_module(name, nn.Module())
-            owner = owner._modules[name]
-        owner.register_parameter(leaf, nn.Parameter(torch.zeros_like(value)))
+    foreign = model_of(state)
 
     assert str(foreign.load_state_dict(state, strict=True)) == "<All keys matched successfully>"
 
