@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -53,6 +54,8 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
         temporary.chmod(0o777 & ~umask)
         lmdb_pool.close_all()  # a reader of this process would go on with the old file
         _replace_folder(temporary, path)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # of builds that were killed
+            shutil.rmtree(left, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

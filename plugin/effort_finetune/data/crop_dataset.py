@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -59,6 +60,10 @@ class CropOptions:
             )  # fmt: skip
         return dlib_finder(self.predictor)
 
+    def shaping(self) -> dict[str, Any]:
+        """What decides how crops look and how many there are; the predictor's file may move."""
+        return {name: value for name, value in asdict(self).items() if name != "predictor"}
+
 
 @dataclass(frozen=True)
 class VideoReport:
@@ -66,8 +71,9 @@ class VideoReport:
 
     Attributes:
         name: Its name in the dataset, ``real/0001``.
-        frames: Frames read.
+        frames: Frames taken of it.
         crops: Crops written.
+        unreadable: Frames that cannot be decoded.
         no_face: Frames without a face.
         lost: Frames whose crop showed no face again.
         error: Why the video could not be read.
@@ -77,6 +83,7 @@ class VideoReport:
     name: str
     frames: int = 0
     crops: int = 0
+    unreadable: int = 0
     no_face: int = 0
     lost: int = 0
     error: str | None = None
@@ -87,7 +94,7 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     """Crops every video of ``<source>/real`` and ``<source>/fake``; a second run does only what is left.
 
     Writes ``<target>/<real|fake>/frames/<video>/<number>.png``, with dlib also
-    ``landmarks/<video>/<number>.npy``, and ``<target>/crops.json`` with the reports.
+    ``landmarks/<video>/<number>.npy``, and ``<target>/crops.json`` with the options and the reports.
 
     Args:
         source: Folder with videos, or folders of images, under ``real/`` and ``fake/``, at any depth.
@@ -96,11 +103,17 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
         workers: Processes.
 
     Raises:
-        UserError: No videos, two videos of one name, no landmark model, or a target that cannot be written.
+        UserError: No videos, two videos of one name, no landmark model, a target that cannot be written, or
+            that holds crops made with other options.
     """
     videos = list(_videos(source))
     _finder(options)  # its errors belong here, not into the reports of all videos
     ensure_writable_dir(target, what="folder of the crops", flag="--rgb_dir")
+    record = target / "crops.json"
+    _refuse_other_options(record, options)
+    write_json(record, {"options": options.shaping(), "videos": []})
+    for left in target.glob(".crop_*"):  # of a run that was killed
+        shutil.rmtree(left)
     job = partial(_crop_video, target=target, options=options)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
@@ -108,8 +121,22 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
             reports = list(track(results, desc="cropping", total=len(videos), unit="video"))
     else:
         reports = [job(*video) for video in track(videos, desc="cropping", unit="video")]
-    write_json(target / "crops.json", [asdict(report) for report in reports])
+    write_json(record, {"options": options.shaping(), "videos": [asdict(report) for report in reports]})
     return reports
+
+
+def _refuse_other_options(record: Path, options: CropOptions) -> None:
+    if not record.is_file():
+        return
+    earlier, wanted = json.loads(record.read_text(encoding="utf-8"))["options"], options.shaping()
+    differing = [name for name in wanted if earlier[name] != wanted[name]]
+    if differing:
+        raise UserError(
+            f"{record.parent} holds crops made with other options",
+            got=", ".join(f"{name} {earlier[name]}" for name in differing),
+            expected=", ".join(f"{name} {wanted[name]}" for name in differing),
+            next_step="go on with the same options, choose another NAME, or remove the folder",
+        )
 
 
 def _videos(source: Path) -> Iterator[tuple[str, str, Path]]:
@@ -123,6 +150,7 @@ def _videos(source: Path) -> Iterator[tuple[str, str, Path]]:
                 next_step="sort the videos into the two folders",
             )  # fmt: skip
         for path in find_videos(folder):
+            _refuse_undecodable(path)
             name = "__".join(path.relative_to(folder).with_suffix("").parts)
             if (label, name) in seen:
                 raise UserError(
@@ -138,6 +166,17 @@ def _videos(source: Path) -> Iterator[tuple[str, str, Path]]:
         )  # fmt: skip
 
 
+def _refuse_undecodable(path: Path) -> None:
+    """OpenCV crashes the process on a name that is not UTF-8, and neither index nor LMDB could hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "name of a video is not UTF-8", got=ascii(str(path)), expected="a name that UTF-8 can hold",
+            next_step="rename it",
+        ) from error  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def _finder(options: CropOptions) -> LandmarkFinder | None:
     """One landmark model per process: it takes a second to load."""
@@ -150,12 +189,15 @@ def _crop_video(label: str, name: str, path: Path, *, target: Path, options: Cro
     if frames.is_dir():
         return VideoReport(title, crops=sum(1 for _ in frames.glob("*.png")), done_before=True)
     find = _finder(options)
-    read = no_face = lost = 0
+    read = unreadable = no_face = lost = 0
     with tempfile.TemporaryDirectory(prefix=".crop_", dir=target) as folder:
         images, points = Path(folder) / "frames", Path(folder) / "landmarks"
         try:
             for number, image in read_frames(path, count=options.count, every=options.every):
                 read += 1
+                if image is None:
+                    unreadable += 1
+                    continue
                 try:
                     crop = _crop(image, find, options)
                 except NoFace as problem:
@@ -165,14 +207,16 @@ def _crop_video(label: str, name: str, path: Path, *, target: Path, options: Cro
                 _save(crop, images, points, number)
         except UserError as error:
             return VideoReport(title, error=str(error))
-        crops = read - no_face - lost
+        if read == unreadable:
+            return VideoReport(title, read, unreadable=unreadable, error=f"no frame of {path} can be decoded")
+        crops = read - unreadable - no_face - lost
         if crops:
             for made, place in ((points, landmarks), (images, frames)):  # frames last: they mean "done"
                 if made.is_dir():
                     shutil.rmtree(place, ignore_errors=True)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(made, place)
-    return VideoReport(title, read, crops, no_face, lost)
+    return VideoReport(title, read, crops, unreadable, no_face, lost)
 
 
 def _crop(image: np.ndarray, find: LandmarkFinder | None, options: CropOptions) -> Crop:
@@ -203,6 +247,7 @@ def summary(reports: Sequence[VideoReport]) -> str:
         f"{sum(report.crops for report in done)} crops of {len(done)} videos",
         f"{sum(report.no_face for report in done)} frames without a face",
         f"{sum(report.lost for report in done)} crops in which no face was found again",
+        f"{sum(report.unreadable for report in done)} frames that cannot be decoded",
         f"{len(none)} videos without any crop",
         f"{len(reports) - len(done)} videos unreadable",
     ]

@@ -75,6 +75,13 @@ def dlib_finder(predictor: Path) -> LandmarkFinder:
         raise UserError(
             "landmark model cannot be read", got=f"{predictor}: {error}", expected="a dlib shape predictor"
         ) from error
+    blank = np.zeros((8, 8, 3), np.uint8)
+    points = shape(blank, dlib.rectangle(0, 0, 7, 7)).num_parts
+    if points != 81:
+        raise UserError(
+            "landmark model has the wrong points", got=points, expected="81",
+            next_step="use shape_predictor_81_face_landmarks.dat",
+        )  # fmt: skip
     detector = dlib.get_frontal_face_detector()
 
     def find(image: np.ndarray) -> np.ndarray | None:
@@ -83,11 +90,6 @@ def dlib_finder(predictor: Path) -> LandmarkFinder:
             return None
         largest = max(faces, key=lambda face: face.width() * face.height())
         parts = shape(image, largest).parts()
-        if len(parts) != 81:
-            raise UserError(
-                "landmark model has the wrong points", got=f"{len(parts)}", expected="81",
-                next_step="use shape_predictor_81_face_landmarks.dat",
-            )  # fmt: skip
         return np.array([[part.x, part.y] for part in parts], dtype=np.float64)
 
     return find

@@ -103,7 +103,12 @@ def pack_crops(rgb_dir: Path, lmdb_dir: Path, name: str) -> tuple[Path, int]:
         UserError: No crops there.
     """
     folder = rgb_dir / name
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PACKED_SUFFIXES]
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in PACKED_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)  # of a killed run
+    ]
     if not files:
         raise UserError(
             f"no crops of {name!r}",

@@ -27,7 +27,7 @@ def find_videos(folder: Path) -> list[Path]:
 
 def read_frames(
     path: Path, *, count: int | None = None, every: int | None = None
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, np.ndarray | None]]:
     """Frames of a video, read one after the other, so that their numbers are exact.
 
     Args:
@@ -36,7 +36,7 @@ def read_frames(
         every: Or every n-th (the host's ``fixed_stride``).
 
     Yields:
-        Number of the frame and ``uint8[H, W, 3]``, RGB.
+        Number of the frame and ``uint8[H, W, 3]``, RGB; None where it cannot be decoded.
 
     Raises:
         UserError: The video cannot be opened, or has no frame.
@@ -51,9 +51,10 @@ def read_frames(
         yield from _read_video(path, wanted)
         return
     for number in wanted:
-        image = cv2.imread(images[number], cv2.IMREAD_COLOR)
-        if image is not None:
-            yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        # Not cv2.imread, which cannot open every name there is.
+        data = np.fromfile(images[number], dtype=np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        yield number, None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def frame_numbers(total: int, count: int) -> list[int]:
@@ -93,7 +94,7 @@ def _frame_count(path: Path) -> int:
     return count
 
 
-def _read_video(path: Path, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+def _read_video(path: Path, wanted: list[int]) -> Iterator[tuple[int, np.ndarray | None]]:
     capture = _open(path)
     try:
         position = -1
@@ -102,7 +103,6 @@ def _read_video(path: Path, wanted: list[int]) -> Iterator[tuple[int, np.ndarray
                 capture.grab()
                 position += 1
             done, image = capture.retrieve()
-            if done:
-                yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if done else None
     finally:
         capture.release()

@@ -54,6 +54,14 @@ def test_an_old_lmdb_is_replaced_whole_or_kept(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["A_lmdb"]
 
 
+def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
+    for name in (".A_lmdb.x1", ".A_lmdb.old.x2", ".AA_lmdb.x3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.mdb").write_bytes(b"half")
+    write_lmdb(tmp_path / "A_lmdb", [("a", b"1")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".AA_lmdb.x3", "A_lmdb"]
+
+
 def test_a_key_twice_and_a_folder_in_the_way_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="comes twice"):
         write_lmdb(tmp_path / "A_lmdb", [("a", b"1"), ("a", b"2")])

@@ -1,0 +1,100 @@
+"""Videos as they are: broken, killed half-way, of other options, of names no program likes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset, summary
+from effort_finetune.data.faces import dlib_finder
+from effort_finetune.data.folder import pack_crops
+from effort_finetune.errors import UserError
+
+OPTIONS = CropOptions(faces="cropped", count=None, every=1, size=16)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two folders of three images in each class."""
+    for label in ("real", "fake"):
+        for name in ("a", "b"):
+            folder = tmp_path / "source" / label / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                cv2.imwrite(str(folder / f"{number}.png"), np.full((20, 30, 3), 40 * number, np.uint8))
+    return tmp_path / "source"
+
+
+def test_frames_that_cannot_be_decoded_are_counted(source: Path, tmp_path: Path) -> None:
+    (source / "real" / "a" / "1.png").write_bytes(b"not an image")
+    for number in range(3):
+        (source / "fake" / "b" / f"{number}.png").write_bytes(b"")
+    reports = {report.name: report for report in crop_dataset(source, tmp_path / "rgb", OPTIONS)}
+    assert reports["real/a"] == VideoReport("real/a", frames=3, crops=2, unreadable=1)
+    assert "no frame of" in (reports["fake/b"].error or "")
+    assert "; 1 frames that cannot be decoded; " in summary(list(reports.values()))
+
+
+def test_other_options_do_not_mix_with_what_is_there(source: Path, tmp_path: Path) -> None:
+    crop_dataset(source, tmp_path / "rgb", OPTIONS)
+    moved = replace(OPTIONS, predictor=tmp_path / "moved.dat")
+    assert all(report.done_before for report in crop_dataset(source, tmp_path / "rgb", moved))
+    with pytest.raises(UserError, match="other options; got every 1, size 16; expected every 2, size 32"):
+        crop_dataset(source, tmp_path / "rgb", replace(OPTIONS, every=2, size=32))
+
+
+def test_a_killed_run_is_taken_up_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rgb" / "Mine"
+    program = """
+import itertools, os, signal, sys
+from pathlib import Path
+from effort_finetune.data import crop_dataset as room
+
+count, save = itertools.count(1), room._save
+
+def save_and_die(*arguments):
+    save(*arguments)
+    if next(count) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+room._save = save_and_die
+options = room.CropOptions(faces="cropped", count=None, every=1, size=16)
+room.crop_dataset(Path(sys.argv[1]), Path(sys.argv[2]), options)
+"""
+    killed = subprocess.run([sys.executable, "-c", program, str(source), str(target)], check=False)
+    assert killed.returncode == -9
+    assert len(list(target.glob(".crop_*/frames/*.png"))) == 2
+    assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 3, "the whole video alone"
+    reports = crop_dataset(source, target, OPTIONS)
+    assert [report.crops for report in reports] == [3] * 4
+    assert not list(target.glob(".crop_*"))
+    assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
+def test_a_name_that_is_not_utf8_is_refused_before_opencv_crashes(source: Path, tmp_path: Path) -> None:
+    (source / "real" / "b").rename(os.fsdecode(os.fsencode(source / "real") + b"/caf\xe9"))
+    with pytest.raises(UserError, match=r"not UTF-8; got '.*caf\\udce9'"):
+        crop_dataset(source, tmp_path / "rgb", OPTIONS)
+
+
+def test_a_model_of_other_points_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    dlib = pytest.importorskip("dlib", reason="needs the extra 'faces'")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    box = dlib.rectangle(0, 0, 63, 63)
+    settings = dlib.shape_predictor_training_options()
+    settings.cascade_depth = settings.num_trees_per_cascade_level = settings.tree_depth = 2
+    for count in (68, 81):
+        points = [dlib.point(n % 9 * 7, n // 9 * 7) for n in range(count)]
+        face = dlib.full_object_detection(box, points)
+        dlib.train_shape_predictor([image, image], [[face], [face]], settings).save(
+            str(tmp_path / f"{count}.dat")
+        )
+    with pytest.raises(UserError, match="wrong points; got 68; expected 81"):
+        dlib_finder(tmp_path / "68.dat")
+    assert dlib_finder(tmp_path / "81.dat")(image) is None, "there is no face in noise"
