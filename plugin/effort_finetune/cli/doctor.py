@@ -15,7 +15,10 @@ from effort_finetune.host import Host, locate, open_host
 from effort_finetune.host.traps import Finding, find_traps
 
 NAME = "doctor"
-HELP = "Check the machine, the host, the data and the weights; every finding comes with its cure."
+HELP = (
+    "Check the machine, the host, the data and the weights; every finding comes with its cure; exit code 1 "
+    "when a run would fail"
+)
 
 _MARKS = {"ok": "ok", "note": "note", "warning": "WARN", "error": "ERROR"}
 
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Prints the findings; 0 when no finding is an error, else 1."""
+    """Prints the findings; 0 when a run would work, 1 when a finding is an error, as having no data is."""
     findings = list(_examine(args, context))
     ok = all(finding.level != "error" for finding in findings)
     if args.json:
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if finding.cure:
             print(f"        -> {finding.cure}")
     numbers = {level: sum(finding.level == level for finding in findings) for level in ("error", "warning")}
-    print(f"{numbers['error']} errors, {numbers['warning']} warnings")
+    print(", ".join(f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items()))
     return 0 if ok else 1
 
 

@@ -159,12 +159,14 @@ def _in_hub_cache(name: str) -> bool:
 def datasets(host: Host, settings: Settings) -> Iterator[Finding]:
     """Each dataset's index, labels and frames; those the settings name have to be there."""
     named = [*settings.train_dataset, *(settings.val_dataset or ()), *settings.test_dataset]
-    available = available_datasets(host, settings)
+    folder = host.resolve(settings.dataset_json_folder)
+    available = available_datasets(host, settings) if folder.is_dir() else []
     if not named and not available:
+        demo = "effort-finetune demo generates some; " if host.kind == "embedded" else ""
         raise UserError(
             "no dataset",
-            got=f"no JSON in {host.resolve(settings.dataset_json_folder)}",
-            next_step="effort-finetune demo makes one; effort-finetune prepare builds yours",
+            got=f"no JSON in {folder}",
+            next_step=f"{demo}effort-finetune prepare builds yours",
         )
     for name in dict.fromkeys([*named, *available]):
         try:

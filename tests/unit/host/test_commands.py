@@ -9,7 +9,7 @@ import pytest
 
 from effort_finetune.cli import doctor_checks
 from effort_finetune.cli.main import main
-from effort_finetune.host import installation, open_host, transaction, traps
+from effort_finetune.host import installation, kinds, open_host, transaction, traps
 from effort_finetune.host.installation import plan_install
 from effort_finetune.host.installed import MANIFEST
 
@@ -165,6 +165,20 @@ def _setting(root, line):
     (root / "training/config/detector/effort_finetune.yaml").write_text(
         f"model_name: effort_finetune\n{line}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("embedded", "cure"), [(True, "effort-finetune demo"), (False, "prepare builds yours")]
+)
+def test_doctor_before_there_is_any_data_is_an_error_with_its_cure(installed, capsys, embedded, cure):
+    if embedded:
+        (installed / kinds.EMBEDDED_MARK).write_text("")
+    found = _errors(_doctor(installed, capsys))["data"]
+    assert found["what"] == f"no dataset; got no JSON in {installed}/preprocessing/dataset_json"
+    assert cure in found["cure"]
+    assert ("demo" in found["cure"]) == embedded
+    main(["doctor", "--host", str(installed)])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 error, ")
 
 
 def test_doctor_without_a_host_says_so_and_stops(tmp_path, capsys):
