@@ -76,6 +76,9 @@ def read_record(root: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record["patched"], dict) or not isinstance(record["created"], dict):
             raise TypeError("'patched' and 'created' must be objects")
+        for path, entry in record["patched"].items():
+            if not {"before", "after", "blocks"} <= set(entry):
+                raise ValueError(f"{path} needs before, after and blocks")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged", got=error, next_step="delete it and run effort-finetune install again"

@@ -186,9 +186,12 @@ def test_blocks_without_a_record_are_recognised(host_root, snapshot):
     assert snapshot(host_root) == before
 
 
-def test_a_damaged_record_is_a_user_error(host_root):
+@pytest.mark.parametrize(
+    "record", [[], {"patched": []}, {"patched": {"training/train.py": {"before": ""}}, "created": {}}]
+)
+def test_a_damaged_record_is_a_user_error(host_root, record):
     install(host_root)
-    (host_root / MANIFEST).write_text(json.dumps({"patched": []}))
+    (host_root / MANIFEST).write_text(json.dumps(record))
     with pytest.raises(UserError, match="is damaged"):
         status(open_host(host_root))
 
