@@ -12,7 +12,7 @@ from effort_finetune.config import Settings
 from effort_finetune.data.crop_dataset import CropOptions, crop_dataset, summary
 from effort_finetune.data.folder import index_crops, label_names, pack_crops
 from effort_finetune.data.index import SPLITS
-from effort_finetune.errors import UserError
+from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.host import Host
 
 NAME = "prepare"
@@ -79,12 +79,23 @@ def _common(parser: argparse.ArgumentParser, *folders: str) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Runs one step; 1 when it made nothing of a video it should have cropped."""
+    """Runs one step; 1 when it made nothing of a video it should have cropped.
+
+    Raises:
+        UserError: What was asked for cannot be done.
+        RunFailure: The disk is full, or a file cannot be read or written.
+    """
     if Path(args.name).name != args.name or args.name in (".", ".."):
         raise UserError("dataset name", got=repr(args.name), expected="a plain name, not a path")
     host, settings = open_run(args, context, mode="train")
     step = {"crop": _crop, "index": _index, "lmdb": _lmdb}[args.step]
-    return step(args, host, settings)
+    try:
+        return step(args, host, settings)
+    except OSError as error:
+        raise RunFailure(
+            f"prepare {args.step} stopped: {error}; what was finished is kept; next: make room or mend the "
+            "rights, and run it again"
+        ) from error
 
 
 def _crop(args: argparse.Namespace, host: Host, settings: Settings) -> int:

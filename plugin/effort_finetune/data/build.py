@@ -36,6 +36,7 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
 
     Raises:
         UserError: A key comes twice, or the path is something else than an LMDB.
+        OSError: The disk is full; what was there before is kept.
     """
     path = Path(path)
     if path.exists() and not (path / "data.mdb").is_file():
@@ -56,8 +57,11 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
         _replace_folder(temporary, path)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # of builds that were killed
             shutil.rmtree(left, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
+        free = shutil.disk_usage(path.parent).free
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, lmdb.Error):  # it calls a full disk an input/output error
+            raise OSError(f"{path} cannot be written ({error}), with {free / 1e6:.0f} MB free") from error
         raise
     return count
 

@@ -54,6 +54,19 @@ def test_an_old_lmdb_is_replaced_whole_or_kept(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["A_lmdb"]
 
 
+def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lmdb(tmp_path / "A_lmdb", [("old", b"1")])
+
+    def refuse(*_: object) -> bool:
+        raise lmdb.Error("mdb_txn_commit: Input/output error")
+
+    monkeypatch.setattr(build, "_put", refuse)
+    with pytest.raises(OSError, match=r"A_lmdb cannot be written .*Input/output error.* MB free"):
+        write_lmdb(tmp_path / "A_lmdb", [("new", b"2")])
+    assert contents(tmp_path / "A_lmdb") == {"old": b"1"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["A_lmdb"]
+
+
 def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
     for name in (".A_lmdb.x1", ".A_lmdb.old.x2", ".AA_lmdb.x3"):
         (tmp_path / name).mkdir()

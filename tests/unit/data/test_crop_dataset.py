@@ -1,5 +1,6 @@
 """Videos as they are: broken, killed half-way, of other options, of names no program likes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from toyhost import EMBEDDED
 
+from effort_finetune.cli.main import main
+from effort_finetune.data import crop_dataset as room
 from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset, summary
-from effort_finetune.data.faces import dlib_finder
+from effort_finetune.data.faces import Crop, dlib_finder
 from effort_finetune.data.folder import pack_crops
 from effort_finetune.errors import UserError
 
@@ -74,6 +78,29 @@ room.crop_dataset(Path(sys.argv[1]), Path(sys.argv[2]), options)
     assert [report.crops for report in reports] == [3] * 4
     assert not list(target.glob(".crop_*"))
     assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 12
+
+
+def test_a_full_disk_ends_in_one_line_and_is_gone_on_from(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prepare", "crop", "Mine", "--videos", str(source), "--faces", "cropped", "--stride", "1"]
+    command += ["--rgb_dir", str(tmp_path / "rgb"), "--host", str(EMBEDDED)]
+    save = room._save
+
+    def full(crop: Crop, images: Path, points: Path, number: int) -> None:
+        if (tmp_path / "rgb/Mine/real/frames/b").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(crop, images, points, number)
+
+    monkeypatch.setattr(room, "_save", full)
+    assert main(command) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        "error: prepare crop stopped: [Errno 28] No space left on device; what was finished"
+    )
+    monkeypatch.undo()
+    assert main(command) == 0
+    assert "12 crops of 4 videos" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
