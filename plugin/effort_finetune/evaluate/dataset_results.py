@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,14 @@ class DatasetResults:
         """Returns the ``datasets`` block of the results file."""
         return {name: result.block for name, result in self.datasets.items()}
 
-    def average(self) -> dict[str, Any]:
-        """Returns the macro average over the datasets, per level; see :func:`average`."""
-        return average(self.to_dict())
+    def average(self, asked: Sequence[str] = ()) -> dict[str, Any]:
+        """Returns the macro average over the datasets, per level; see :func:`average`.
+
+        Args:
+            asked: The datasets that should be there; a run that failed lacks some.
+        """
+        lacking = {name: {"frame": None, "video": None} for name in asked}
+        return average({**lacking, **self.to_dict()})
 
 
 def parse_metric(name: str, *, where: str = "metric_scoring") -> tuple[str, str]:

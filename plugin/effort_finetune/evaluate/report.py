@@ -177,6 +177,7 @@ def _dataset(
     return {
         "name": name,
         "block": block,
+        "warnings": _warnings(runs, name),
         "notes": _notes(block),
         "figures": [
             Markup(svg) for svg in (plots.roc_svg(curves, identifier=f"{identifier}-r"), *histograms) if svg
@@ -185,6 +186,15 @@ def _dataset(
         "crops_of": last.label,
         "no_crops": no_frames,
     }
+
+
+def _warnings(runs: Sequence[Run], name: str) -> list[str]:
+    """What taints the numbers of a dataset, with the runs whose numbers they are."""
+    carriers: dict[str, list[str]] = {}
+    for run in runs:
+        for warning in run.document["datasets"].get(name, {}).get("warnings", ()):
+            carriers.setdefault(warning, []).append(run.label)
+    return [f"{', '.join(labels)}: {text}" if any(labels) else text for text, labels in carriers.items()]
 
 
 def _notes(block: Mapping[str, Any]) -> list[str]:

@@ -69,7 +69,7 @@ def build(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": list(command),
         "datasets": results.to_dict(),
-        "average": results.average(),
+        "average": results.average(settings.test_dataset),
         "protocol": protocol(
             settings,
             split=split,

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from effort_finetune.evaluate import results, table
+from effort_finetune.evaluate import report, results, table
 from effort_finetune.evaluate.run import evaluate
 
 
@@ -56,6 +56,17 @@ def test_warnings_come_along(measured):
     one["datasets"]["ToyA"]["warnings"] = ["an oracle"]
     assert table.taints([clean, one], ["a", "b"]) == ["warning: ToyA of b: an oracle"]
     assert table.taints([one, one], ["a", "b"]) == ["warning: ToyA of a, b: an oracle"]
+
+
+@pytest.mark.parametrize("tainted", ["before", "after"])
+def test_the_page_shows_the_warnings_of_both_runs(measured, tmp_path, tainted):
+    for name in ("before", "after"):
+        document = measured(name)
+        if name == tainted:
+            document["datasets"]["ToyA"]["warnings"] = ["an oracle"]
+        results.write(tmp_path / name / "results.json", document)
+    page = report.write_html(tmp_path / "page.html", [tmp_path / "before", tmp_path / "after"])
+    assert f'<p class="note">{tainted}: an oracle</p>' in page.read_text()
 
 
 @pytest.mark.parametrize(("group", "word"), [("Toy_Real", "real"), ("Toy_Fake", "fake")])

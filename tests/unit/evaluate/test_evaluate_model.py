@@ -93,6 +93,15 @@ def test_one_class_gives_null_and_the_run_goes_on(bench, detector):
     assert results.average()["video"]["null_reasons"]["auc"] == "no value for ToyA"
 
 
+def test_a_mean_over_fewer_datasets_than_asked_for_is_none(bench, detector):
+    bench.write("ToyA")
+    results = evaluate_model(detector, bench.host, bench.settings(), ["ToyA"])
+    assert results.average(["ToyA"])["video"]["auc"] == results.metric("video_auc")
+    partial = results.average(["ToyA", "Failed"])["video"]
+    assert partial["auc"] is None
+    assert partial["null_reasons"]["auc"] == "no value for Failed"
+
+
 def test_a_missing_frame_is_counted_listed_and_not_replaced(bench, detector):
     paths = bench.write("ToyA", missing=[1, 13])
     settings = bench.settings(max_missing_rate=0.2)
