@@ -79,7 +79,7 @@ def misshapen(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return wrong
 
 
-def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Returns the keys of tensors with a NaN or an infinity."""
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity."""
     # The sum is one pass without a temporary; only where it overflows are the values looked at one by one.
-    return [k for k, t in tensors.items() if not torch.isfinite(t.sum()) and not torch.isfinite(t).all()]
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

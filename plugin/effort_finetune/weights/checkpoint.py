@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from effort_finetune.errors import UserError
-from effort_finetune.weights.canonical import forward_keys, misshapen, not_finite, residual_ranks
+from effort_finetune.weights.canonical import forward_keys, is_finite, misshapen, residual_ranks
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.layouts import LOSS_LEAF
 from effort_finetune.weights.vision_config import DEFAULTS
@@ -255,15 +255,17 @@ class Checkpoint:
                 got="; ".join(f"{len(keys)} {name}: {abbreviate(keys)}" for name, keys in groups if keys),
                 expected="every key of the layout and no other",
             )
-        self.require_numbers()
+        self.refuse_damaged([key for key, tensor in self.tensors.items() if not is_finite(tensor)])
 
-    def require_numbers(self) -> None:
-        """Refuses tensors that hold no numbers: some devices' kernels make finite, wrong scores of a NaN."""
-        if damaged := not_finite(self.tensors):
+    def refuse_damaged(self, keys: list[str]) -> None:
+        """Refuses the file if any tensor holds NaN or infinity.
+
+        Some attention kernels turn a NaN into finite, wrong scores: nothing later would notice.
+        """
+        if keys:
             raise UserError(
                 f"{self.path} ({self.layout})",
-                got=f"NaN or infinity in {len(damaged)} of {len(self.tensors)} tensors: "
-                f"{abbreviate(damaged)}",
+                got=f"NaN or infinity in {len(keys)} of {len(self.tensors)} tensors: {abbreviate(keys)}",
                 expected="numbers",
                 next_step="take the checkpoint of an earlier epoch, or download the file again",
             )

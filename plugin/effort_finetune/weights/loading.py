@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from effort_finetune.errors import UserError
+from effort_finetune.weights.canonical import is_finite
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.hashing import BackgroundHash
 
@@ -158,10 +159,16 @@ def load_into(
     }
     if missing or unexpected or wrong_shape:
         raise CheckpointMismatch(checkpoint, missing, unexpected, wrong_shape)
-    checkpoint.require_numbers()
     with torch.no_grad():
+        values: dict[str, Tensor] = {}
+        damaged = []
         for key, tensor in checkpoint.tensors.items():
-            _copy(module, key, target[key], tensor)
+            values[key] = _own(tensor, target[key])
+            if not is_finite(values[key]):  # asked while it is in the processor's cache
+                damaged.append(key)
+        checkpoint.refuse_damaged(damaged)
+        for key, value in values.items():
+            _put(module, key, target[key], value)
     return LoadReport(
         path=str(checkpoint.path),
         layout=checkpoint.layout,
@@ -183,15 +190,20 @@ def load_into(
     )
 
 
-def _copy(module: nn.Module, key: str, target: Tensor, source: Tensor) -> None:
+def _own(source: Tensor, target: Tensor) -> Tensor:
     if not target.is_meta:
-        target.copy_(source)
+        return source
+    # A clone of its own, not a view of the mapped file: the file may be rewritten while the model lives.
+    return source.to(dtype=target.dtype).clone(memory_format=torch.contiguous_format)
+
+
+def _put(module: nn.Module, key: str, target: Tensor, value: Tensor) -> None:
+    if not target.is_meta:
+        target.copy_(value)
         return
     owner_name, _, leaf = key.rpartition(".")
     owner = module.get_submodule(owner_name)
-    # A clone of its own, not a view of the mapped file: the file may be rewritten while the model lives.
-    own = source.to(dtype=target.dtype).clone(memory_format=torch.contiguous_format)
     if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(own, requires_grad=target.requires_grad)
+        owner._parameters[leaf] = nn.Parameter(value, requires_grad=target.requires_grad)
     else:
-        owner._buffers[leaf] = own
+        owner._buffers[leaf] = value
