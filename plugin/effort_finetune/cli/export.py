@@ -75,6 +75,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         allow_base_mismatch=args.allow_base_mismatch,
     )
     checkpoint.require_complete()
+    if settings is not None:
+        normalisation = {"mean": list(settings.mean), "std": list(settings.std)}
+        checkpoint.preprocessing = {**normalisation, **checkpoint.preprocessing}
     written = _export(args, checkpoint, settings)
     for path in written.paths:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")

@@ -40,7 +40,7 @@ class Checkpoint:
         unexpected: Keys in the file that nothing explains; strict loading refuses them.
         converted: Storage dtype to how many tensors were brought to float32.
         metadata: Header of a safetensors file.
-        preprocessing: ``mean`` and ``std`` that an adapter was trained with, where it knows them.
+        preprocessing: ``mean`` and ``std`` that the model was trained with, where they are known.
         stated: Keys of ``CLIPVisionConfig`` that the file, or the configuration beside it, states.
         given_head_width: What the settings say, over what is stated; ``None`` where they do not.
         given_hidden_act: The same for the activation.

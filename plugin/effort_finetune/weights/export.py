@@ -128,13 +128,14 @@ def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
         "model_type": "clip_vision_model",
         **checkpoint.vision_config,
     }
+    normalisation = {"mean": list(_CLIP.mean), "std": list(_CLIP.std), **checkpoint.preprocessing}
     size = {"height": checkpoint.resolution, "width": checkpoint.resolution}
     preprocessing = {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True, "size": {"shortest_edge": checkpoint.resolution}, "resample": 3,
         "do_center_crop": True, "crop_size": size,
         "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
-        "do_normalize": True, "image_mean": list(_CLIP.mean), "image_std": list(_CLIP.std),
+        "do_normalize": True, "image_mean": normalisation["mean"], "image_std": normalisation["std"],
     }  # fmt: skip
     return Exported(
         (

@@ -327,6 +327,19 @@ def test_the_command_prefers_the_settings_beside_the_checkpoint(tmp_path, traine
     assert json.loads(metadata["effort_finetune_adapter"])["settings"]["nEpochs"] == 4
 
 
+def test_a_merged_folder_is_normalised_as_the_run_was(tmp_path, trained):
+    path, clip = trained
+    (tmp_path / "settings.yaml").write_text("head_width: 16\nmean: [0.5, 0.4, 0.3]\nstd: [0.2, 0.2, 0.1]\n")
+    adapter = tmp_path / "moved" / "a.safetensors"
+
+    assert main(["export", str(path), "--to", "adapter", "--output", str(adapter), "--base", str(clip)]) == 0
+    for file in (path, adapter):
+        assert main(["export", str(file), "--to", "merged", "--output", str(tmp_path / "merged")]) == 0
+
+        card = json.loads((tmp_path / "merged" / "preprocessor_config.json").read_text())
+        assert (card["image_mean"], card["image_std"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
+
+
 def test_plain_clip_cannot_be_exported(tmp_path, trained, capsys):
     code = main(
         ["export", str(trained[1]), "--to", "merged", "--output", str(tmp_path / "x"), "--head_width", "16"]
