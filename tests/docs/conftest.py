@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from toyhost import IN_HOST, list_videos, noise, write_dataset
 
@@ -27,6 +29,18 @@ def write_datasets(host: Path) -> None:
         write_dataset(host, name, videos, noise({real: 0, fake: 1}, 64), layout=IN_HOST)
 
 
+def write_videos(folder: Path) -> None:
+    """Six videos of four frames in each class: what a user brings."""
+    for label in ("real", "fake"):
+        (folder / label).mkdir(parents=True)
+        for number in range(6):
+            path = str(folder / label / f"{number:03d}.avi")
+            writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 64))
+            for shade in (0, 60, 120, 180):
+                writer.write(np.full((64, 64, 3), shade + number, np.uint8))
+            writer.release()
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository as a fresh clone has it (tracked files, as they are now), with datasets and links."""
@@ -43,6 +57,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif (ROOT / name).exists():
             target.write_bytes((ROOT / name).read_bytes())
     write_datasets(folder / "DeepfakeBench")
+    write_videos(folder / "my_videos")
     return folder
 
 
