@@ -12,10 +12,11 @@ from effort_finetune.data.crop_dataset import CLASSES
 from effort_finetune.data.index import Video
 from effort_finetune.data.sampling import frame_order
 from effort_finetune.data.splits import Clip, assign_splits
+from effort_finetune.data.tree import IMAGE_SUFFIXES, below, images
 from effort_finetune.errors import UserError
 from effort_finetune.progress import track
 
-PACKED_SUFFIXES = frozenset({".png", ".npy"})
+PACKED_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 
 
 def label_names(name: str) -> dict[str, str]:
@@ -24,7 +25,7 @@ def label_names(name: str) -> dict[str, str]:
 
 
 def list_clips(rgb_dir: Path, name: str) -> list[Clip]:
-    """Videos of ``<rgb_dir>/<name>/<real|fake>/frames/<video>/<number>.png``.
+    """Videos of ``<rgb_dir>/<name>/<real|fake>/frames/<video>/<number>.png``, or JPEG.
 
     Raises:
         UserError: No crops of one of the classes.
@@ -46,7 +47,7 @@ def list_clips(rgb_dir: Path, name: str) -> list[Clip]:
 
 
 def _frames(rgb_dir: Path, video: Path) -> tuple[str, ...]:
-    paths = [_key(rgb_dir, path) for path in video.glob("*.png")]
+    paths = [_key(rgb_dir, path) for path in images(video)]
     return tuple(sorted(paths, key=frame_order))
 
 
@@ -103,16 +104,13 @@ def pack_crops(rgb_dir: Path, lmdb_dir: Path, name: str) -> tuple[Path, int]:
         UserError: No crops there.
     """
     folder = rgb_dir / name
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PACKED_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)  # of a killed run
-    ]
+    files = (
+        [path for path in below(folder) if path.suffix.lower() in PACKED_SUFFIXES] if folder.is_dir() else []
+    )
     if not files:
         raise UserError(
             f"no crops of {name!r}",
-            got=f"no PNG under {folder}",
+            got=f"no images under {folder}",
             expected=f"the dataset's folder in rgb_dir {rgb_dir}",
             next_step="set rgb_dir, or run `effort-finetune prepare crop` first",
         )

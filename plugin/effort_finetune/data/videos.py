@@ -9,18 +9,18 @@ import cv2
 import numpy as np
 
 from effort_finetune.data.sampling import frame_order
+from effort_finetune.data.tree import below, images
 from effort_finetune.errors import UserError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 
 
 def find_videos(folder: Path) -> list[Path]:
     """Video files, and folders of images, anywhere under a folder, in order of their paths."""
     found = []
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         is_video = path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
-        if is_video or (path.is_dir() and any(_images(path))):
+        if is_video or (path.is_dir() and images(path)):
             found.append(path)
     return found
 
@@ -44,15 +44,15 @@ def read_frames(
     """
     if (count is None) == (every is None):
         raise ValueError("give either count or every")
-    images = sorted((str(image) for image in _images(path)), key=frame_order) if path.is_dir() else None
-    total = len(images) if images is not None else _frame_count(path)
+    stills = sorted((str(image) for image in images(path)), key=frame_order) if path.is_dir() else None
+    total = len(stills) if stills is not None else _frame_count(path)
     wanted = frame_numbers(total, count) if count is not None else list(range(0, total, every or 1))
-    if images is None:
+    if stills is None:
         yield from _read_video(path, wanted)
         return
     for number in wanted:
         # Not cv2.imread, which cannot open every name there is.
-        data = np.fromfile(images[number], dtype=np.uint8)
+        data = np.fromfile(stills[number], dtype=np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         yield number, None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -60,10 +60,6 @@ def read_frames(
 def frame_numbers(total: int, count: int) -> list[int]:
     """Numbers of ``count`` frames evenly spaced from the first to the last, each once."""
     return sorted({int(number) for number in np.linspace(0, total - 1, count)}) if total else []
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _open(path: Path) -> cv2.VideoCapture:

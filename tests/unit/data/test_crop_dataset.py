@@ -16,7 +16,7 @@ from effort_finetune.cli.main import main
 from effort_finetune.data import crop_dataset as room
 from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset, summary
 from effort_finetune.data.faces import Crop, dlib_finder
-from effort_finetune.data.folder import pack_crops
+from effort_finetune.data.folder import list_clips, pack_crops
 from effort_finetune.errors import UserError
 
 OPTIONS = CropOptions(faces="cropped", count=None, every=1, size=16)
@@ -78,6 +78,37 @@ room.crop_dataset(Path(sys.argv[1]), Path(sys.argv[2]), options)
     assert [report.crops for report in reports] == [3] * 4
     assert not list(target.glob(".crop_*"))
     assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 12
+
+
+def test_links_are_followed_and_what_the_system_hides_is_left_out(source: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "other disk"
+    (source / "real").rename(elsewhere)
+    (source / "real").mkdir()
+    (source / "real" / "linked").symlink_to(elsewhere)
+    (elsewhere / "round").symlink_to(source / "real")
+    (elsewhere / "a" / "._1.png").write_bytes(b"macOS")
+    (source / "fake" / "._clip.mp4").write_bytes(b"macOS")
+    rgb = tmp_path / "rgb"
+    reports = crop_dataset(source, rgb / "Mine", OPTIONS)
+    names = ["real/linked__a", "real/linked__b", "fake/a", "fake/b"]
+    assert [(report.name, report.crops, report.error) for report in reports] == [(n, 3, None) for n in names]
+    (rgb / "Mine" / "real").rename(tmp_path / "moved")
+    (rgb / "Mine" / "real").symlink_to(tmp_path / "moved")
+    assert sum(len(clip.frames) for clip in list_clips(rgb, "Mine")) == 12
+    assert pack_crops(rgb, tmp_path / "lmdb", "Mine")[1] == 12
+
+
+def test_crops_made_elsewhere_are_listed_and_packed_whatever_their_suffix(tmp_path: Path) -> None:
+    for label in ("real", "fake"):
+        folder = tmp_path / "Mine" / label / "frames" / "0"
+        folder.mkdir(parents=True)
+        for number, suffix in enumerate((".png", ".PNG", ".jpg", ".JPEG")):
+            data = cv2.imencode(suffix.lower(), np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+            (folder / f"{number}{suffix}").write_bytes(data)
+        (folder / "._0.png").write_bytes(b"macOS")
+    clips = list_clips(tmp_path, "Mine")
+    assert [path.rsplit("\\", 1)[1] for path in clips[0].frames] == ["0.png", "1.PNG", "2.jpg", "3.JPEG"]
+    assert pack_crops(tmp_path, tmp_path / "lmdb", "Mine")[1] == 8
 
 
 def test_a_full_disk_ends_in_one_line_and_is_gone_on_from(
