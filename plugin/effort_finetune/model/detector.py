@@ -100,7 +100,7 @@ class EffortFinetuneDetector(nn.Module):
         error_msgs += [
             f"the file is of a tower with {key} {value!r}, this one has {own[key]!r}"
             for key, value in of_entry(local_metadata).items()
-            if own.get(key) != value
+            if own[key] != value
         ]
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs

@@ -51,9 +51,13 @@ def add_to_metadata(state: Mapping[str, Tensor], prefix: str, config: Mapping[st
         metadata.setdefault(prefix[:-1], {})[_ENTRY] = dict(config)
 
 
-def of_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns what one module's metadata entry says; empty where it says nothing."""
-    return entry.get(_ENTRY, {})
+def of_entry(entry: Mapping[str, Any], what: str = "state dict") -> dict[str, Any]:
+    """Returns what one module's metadata entry says; empty where it says nothing.
+
+    Raises:
+        UserError: If it says something that no tower can be.
+    """
+    return checked(entry.get(_ENTRY, {}), f"{what}: {_ENTRY}")
 
 
 def of_state(state: Any, what: str) -> dict[str, Any]:
@@ -68,8 +72,8 @@ def of_state(state: Any, what: str) -> dict[str, Any]:
     """
     metadata = getattr(state, "_metadata", None)
     entries = metadata.values() if isinstance(metadata, Mapping) else ()
-    found = [of_entry(entry) for entry in entries if isinstance(entry, Mapping)]
-    return checked(next(filter(None, found), {}), f"{what}: {_ENTRY}")
+    found = (of_entry(entry, what) for entry in entries if isinstance(entry, Mapping))
+    return next(filter(None, found), {})
 
 
 def of_file(file: Path, *, required: bool) -> dict[str, Any]:

@@ -319,3 +319,11 @@ def test_inspect_tells_activation_heads_and_who_says_so(best, tmp_path, capsys):
 def test_a_given_tower_is_not_another_than_the_settings_say():
     with pytest.raises(UserError, match="hidden_act; got quick_gelu in the settings, gelu in the tower"):
         EffortFinetuneDetector({"resolution": 32, "hidden_act": "quick_gelu"}, tower=random_tower(SHAPE))
+
+
+def test_a_later_versions_further_statements_are_passed_over(best, trained, tmp_path):
+    state = torch.load(best, weights_only=True)
+    later = vision_config.stating(state, {**SHAPE, "rope": 1})
+
+    assert str(trained.load_state_dict(later)) == "<All keys matched successfully>"
+    assert vision_config.of_state(later, "file") == {**vision_config.DEFAULTS, **SHAPE}
