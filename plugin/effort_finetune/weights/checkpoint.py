@@ -187,7 +187,7 @@ class Checkpoint:
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
             "num_hidden_layers": self.layers,
-            "num_channels": self._patch_weight.shape[1],
+            "num_channels": DEFAULTS["num_channels"],
             "image_size": self.resolution,
             "patch_size": self.patch_size,
             "num_attention_heads": self.heads,

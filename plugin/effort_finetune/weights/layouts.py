@@ -179,7 +179,7 @@ def _convert_one_logit_head(layout: Layout, result: Canonical) -> None:
         return
     for leaf in ("weight", "bias"):
         tensor = result.tensors.get(f"head.{leaf}")
-        if tensor is not None:
+        if tensor is not None and tensor.shape[:1] == (1,):
             half = tensor.to(torch.float32) / 2  # a power of two: exact
             result.tensors[f"head.{leaf}"] = torch.cat([-half, half])
             result.derived[f"head.{leaf}"] = "(-z/2, +z/2) of the one-logit fc"

@@ -114,11 +114,10 @@ def _head_beside(file: Path) -> dict[str, Tensor]:
 
 def _to_float32(tensors: dict[str, Tensor], what: str) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Brings half precision to float32, which loses nothing, and counts how many."""
-    wrong = [key for key, tensor in tensors.items() if not tensor.is_floating_point()]
-    if wrong:
-        raise UserError(
-            what, got=f"{tensors[wrong[0]].dtype} in {wrong[0]}", expected="floating-point weights"
-        )
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+            kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+            raise UserError(what, got=f"{kind} in {key}", expected="dense floating-point weights")
     converted: dict[str, int] = {}
     result = {}
     for key, tensor in tensors.items():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from effort_finetune.errors import UserError
+from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.reader import read_checkpoint
 
 
@@ -157,3 +158,27 @@ def test_a_sharded_folder_is_named_as_such(tmp_path):
 
     with pytest.raises(UserError, match=r"in several files .*; next: .*max_shard_size"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "key", "change", "match"),
+    [
+        (golden.detector, "head.bias", torch.Tensor.to_sparse, r"torch\.sparse_coo in head\.bias"),
+        (golden.universalfakedetect, "fc.bias", lambda bias: bias[0], r"head\.bias \[\] for \[2\]"),
+        (
+            golden.detector,
+            "backbone.embeddings.patch_embedding.weight",
+            lambda patches: patches[:, :1],
+            r"\[32, 1, 16, 16\] for \[32, 3, 16, 16\]",
+        ),
+    ],
+    ids=["sparse", "scalar bias", "grey"],
+)
+def test_tensors_of_another_kind_are_refused(tmp_path, state, key, change, match):
+    state = state()
+    torch.save({**state, key: change(state[key])}, tmp_path / "odd.pth")
+
+    with pytest.raises(UserError, match=match):
+        EffortFinetuneDetector(
+            {"pretrained_weights": str(tmp_path / "odd.pth"), "resolution": 32, "head_width": 16}
+        )
