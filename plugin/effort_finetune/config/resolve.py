@@ -233,10 +233,3 @@ def _contradictions(settings: Settings) -> Iterator[UserError]:
             got=aug.quality_lower,
             expected=f"<= data_aug.quality_upper ({aug.quality_upper})",
         )
-    if settings.resume and settings.pretrained_weights:
-        yield UserError(
-            "resume and pretrained_weights",
-            got="both",
-            expected="one of them",
-            next_step="drop --pretrained_weights: the resumed file holds all weights",
-        )

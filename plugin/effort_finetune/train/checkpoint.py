@@ -113,14 +113,19 @@ def folder_of(resume: Path | str) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def state_file(resume: Path | str) -> Path:
+    """Returns the file that ``resume`` names, by itself or by its run folder."""
+    path = Path(resume)
+    return path / LAST_NAME if path.is_dir() else path
+
+
 def load_last(path: Path | str) -> dict[str, Any]:
     """Reads a ``ckpt_last.pth``, or that of a run folder, onto the CPU.
 
     Raises:
         UserError: If there is no such file or it is not one of ours.
     """
-    path = Path(path)
-    path = path / LAST_NAME if path.is_dir() else path
+    path = state_file(path)
     if not path.is_file():
         raise UserError("--resume", got=f"{path}, which does not exist", expected=f"a run's {LAST_NAME}")
     try:

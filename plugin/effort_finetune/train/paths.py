@@ -72,8 +72,8 @@ def prepare_paths(settings: Settings, host: Host) -> RunPaths:
         folder = _new_folder(settings, host) if resumed is None else resumed
         shared_logs.append(host.resolve("training/logs") / LOG_NAME)
     published = published_path(settings)
-    start = None if settings.pretrained_weights is None else Path(settings.pretrained_weights).resolve()
-    if start is not None and start.parent == folder.resolve() and start.name in (BEST_NAME, LAST_NAME):
+    start = None if settings.resume else settings.pretrained_weights  # a resumed run does not read them
+    if start and _is_in(folder, Path(start)) and Path(start).name in (BEST_NAME, LAST_NAME):
         raise UserError(
             "--output_dir",
             got=f"{folder}, the run folder that the pretrained_weights are in",
@@ -130,6 +130,10 @@ def publish(selected: Path, target: Path) -> Path:
             shutil.copyfile(selected, temporary)
 
     return atomic_write(target, link_or_copy)
+
+
+def _is_in(folder: Path, path: Path) -> bool:
+    return path.parent.resolve() == folder.resolve()
 
 
 def _new_folder(settings: Settings, host: Host) -> Path:

@@ -191,6 +191,8 @@ def build_session(
 def build_model(settings: Settings, data: RunData) -> EffortFinetuneDetector:
     """Builds the detector and tells it the class counts that balanced weights need.
 
+    A resumed run is built from its own state, which holds every weight: what it began with may be gone.
+
     Raises:
         UserError: If the weights cannot be used, or a class to be balanced is absent.
     """
@@ -201,6 +203,8 @@ def build_model(settings: Settings, data: RunData) -> EffortFinetuneDetector:
             got=f"{real} real and {fake} fake training frames",
             expected="frames of both classes",
         )
+    if settings.resume is not None:
+        settings = replace(settings, pretrained_weights=str(checkpoint.state_file(settings.resume)))
     model = EffortFinetuneDetector(settings)
     model.set_class_counts(real, fake)
     return model

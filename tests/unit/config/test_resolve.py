@@ -86,8 +86,6 @@ def test_bad_values_are_refused(key, value):
 
 
 def test_contradictions_are_refused():
-    with pytest.raises(UserError, match="resume and pretrained_weights"):
-        _resolve({"resume": "a", "pretrained_weights": "b"})
     with pytest.raises(UserError, match="quality_lower"):
         _resolve({"data_aug.quality_lower": 90, "data_aug.quality_upper": 50})
 

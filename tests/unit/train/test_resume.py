@@ -182,13 +182,32 @@ def test_an_oracle_does_not_change_its_test_sets(bench):
         finetune(settings, bench.host, command=COMMAND)
 
 
-def test_the_first_weights_stay_on_record(bench):
-    """A continuation is built from whatever the settings name, and then takes the saved state."""
-    start = whole_run(bench, folder="start", nEpochs=1) / "ckpt_best.pth"
-    run = whole_run(bench, nEpochs=1, pretrained_weights=str(start))
-    settings = bench.settings(**RUN, resume=str(run), output_dir=None, save_to=None)
-    results = finetune(settings, bench.host, command=COMMAND).results_path
-    assert json.loads(results.read_text())["training"]["start_weights"]["path"] == str(start)
+def test_a_run_is_resumed_by_its_own_file_alone(bench):
+    """Not from where it began, which the same command line still names and which may be gone."""
+    start = whole_run(bench, folder="start", nEpochs=1, residual_rank=2) / "ckpt_best.pth"
+    began = {"pretrained_weights": str(start), "clip_path": str(bench.root / "nowhere")}
+    whole = whole_run(bench, **began)
+    part = whole_run(bench, folder="part", nEpochs=1, **began)
+    start.unlink()
+    settings = bench.settings(**{**RUN, **began}, resume=str(part), output_dir=None, save_to=None)
+    resumed = finetune(settings, bench.host, command=COMMAND)
+    assert_equal(load_last(whole)["model"], load_last(resumed.run_dir)["model"])
+    record = json.loads(resumed.results_path.read_text())["training"]
+    assert record["start_weights"]["path"] == str(start)
+
+
+def test_a_resumed_tower_keeps_the_activation_that_no_tensor_tells(bench):
+    config = bench.root / "clip" / "config.json"
+    clip = bench.root / "gelu"
+    clip.mkdir()
+    (clip / "config.json").write_text(config.read_text().replace("quick_gelu", "gelu"))
+    (clip / "model.safetensors").symlink_to(bench.root / "clip" / "model.safetensors")
+    whole = whole_run(bench, nEpochs=2, clip_path=str(clip))
+    part = whole_run(bench, folder="part", nEpochs=1, clip_path=str(clip))
+    settings = bench.settings(**{**RUN, "nEpochs": 2}, resume=str(part), output_dir=None, save_to=None)
+    resumed = finetune(settings, bench.host, command=COMMAND).run_dir
+    assert_equal(load_last(whole)["model"], load_last(resumed)["model"])
+    assert_equal(load_last(whole)["history"], load_last(resumed)["history"])
 
 
 @pytest.mark.parametrize("content", [None, b"not a checkpoint", b""])
