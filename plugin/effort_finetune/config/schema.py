@@ -225,7 +225,7 @@ class Settings:
 
     # evaluation and output
     threshold: float = _setting(
-        0.5, "fake probability from which a frame or video is called fake", _within(0, 1)
+        0.5, "fake probability above which a frame or video is called fake", _within(0, 1)
     )
     bootstrap_samples: int = _setting(
         1000, "resamples of videos for the 95 % intervals; 0 leaves them out", _at_least(0)

@@ -16,6 +16,7 @@ from effort_finetune.evaluate.table import results_table
 from effort_finetune.files import sha256_file, write_text
 from effort_finetune.train.data import selection_names, selection_warnings
 from effort_finetune.train.device import device_name, memory_report
+from effort_finetune.train.features import FrameFeatures
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -145,6 +146,7 @@ def training_block(session: Session, prepared: Prepared, *, published: bool) -> 
             "videos": len({row.video for row in data.train.rows}),
             "batches_per_epoch": len(data.loader),
             "order": _ORDER[settings.balance],
+            "features": "computed once" if isinstance(data.loader.dataset, FrameFeatures) else "every epoch",
             "protocol": data.train.protocol,
         },
         "seeds": {"manualSeed": settings.manualSeed, "generators": ["python", "numpy", "torch"]},

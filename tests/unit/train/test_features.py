@@ -63,6 +63,8 @@ def test_the_same_run_with_the_tower_asked_once(bench, seen, monkeypatch, worker
     monkeypatch.setattr(setup, "feature_run", lambda *args: None)
     every = run(bench, "every", workers=workers)
     assert sum(seen) == 36 + 3 * 36
+    said = [r["results"]["training"]["data"]["features"] for r in (once, every)]
+    assert said == ["computed once", "every epoch"]
     for name, tensor in every["state"].items():
         torch.testing.assert_close(once["state"][name], tensor, rtol=1e-4, atol=1e-6)
     left, right = (numbers(r["results"]["training"]["history"]) for r in (once, every))
