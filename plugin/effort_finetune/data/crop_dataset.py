@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from effort_finetune.data.faces import Crop, LandmarkFinder, NoFace, crop_face, dlib_finder
 from effort_finetune.data.videos import find_videos, read_frames
-from effort_finetune.errors import UserError
+from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.files import ensure_writable_dir, write_json
 from effort_finetune.progress import track
 
@@ -105,6 +106,7 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     Raises:
         UserError: No videos, two videos of one name, no landmark model, a target that cannot be written, or
             that holds crops made with other options.
+        RunFailure: A process was killed; what it had finished is kept.
     """
     videos = list(_videos(source))
     _finder(options)  # its errors belong here, not into the reports of all videos
@@ -118,7 +120,13 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             results = pool.map(job, *zip(*videos, strict=True))
-            reports = list(track(results, desc="cropping", total=len(videos), unit="video"))
+            try:
+                reports = list(track(results, desc="cropping", total=len(videos), unit="video"))
+            except BrokenProcessPool as error:
+                raise RunFailure(
+                    "a process that cuts faces was killed, by want of memory or by a video that crashes the "
+                    "decoder; what was finished is kept; next: run it again, with fewer --jobs"
+                ) from error
     else:
         reports = [job(*video) for video in track(videos, desc="cropping", unit="video")]
     write_json(record, {"options": options.shaping(), "videos": [asdict(report) for report in reports]})

@@ -1,7 +1,9 @@
 """Videos as they are: broken, killed half-way, of other options, of names no program likes."""
 
 import errno
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +19,7 @@ from effort_finetune.data import crop_dataset as room
 from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset, summary
 from effort_finetune.data.faces import Crop, dlib_finder
 from effort_finetune.data.folder import list_clips, pack_crops
-from effort_finetune.errors import UserError
+from effort_finetune.errors import RunFailure, UserError
 
 OPTIONS = CropOptions(faces="cropped", count=None, every=1, size=16)
 
@@ -132,6 +134,22 @@ def test_a_full_disk_ends_in_one_line_and_is_gone_on_from(
     monkeypatch.undo()
     assert main(command) == 0
     assert "12 crops of 4 videos" in capsys.readouterr().out
+
+
+def killed(*_: object, **__: object) -> VideoReport:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("alive")
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="the stub of a crop needs fork"
+)
+def test_a_killed_process_is_named_and_not_waited_for(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_crop_video", killed)
+    with pytest.raises(RunFailure, match="process that cuts faces was killed"):
+        crop_dataset(source, tmp_path / "rgb", OPTIONS, workers=2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
