@@ -61,10 +61,14 @@ def write_json(path: Path | str, obj: Any) -> Path:
     return write_text(path, json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def sha256_file(path: Path | str) -> str:
-    """Returns the SHA-256 of a file's bytes, in hexadecimal, reading it as a stream."""
+def sha256_file(path: Path | str | int) -> str:
+    """Returns the SHA-256 of a file's bytes, in hexadecimal, reading it as a stream.
+
+    Args:
+        path: The file, or the descriptor of an open one, which is closed.
+    """
     digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
+    with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effort_finetune.errors import UserError
@@ -169,6 +171,7 @@ def load_into(
         checkpoint.refuse_damaged(damaged)
         for key, value in values.items():
             _put(module, key, target[key], value)
+    checkpoint.hash.start()  # beside what follows; while the tensors were copied it would have taken a core
     return LoadReport(
         path=str(checkpoint.path),
         layout=checkpoint.layout,
@@ -193,8 +196,18 @@ def load_into(
 def _own(source: Tensor, target: Tensor) -> Tensor:
     if not target.is_meta:
         return source
-    # A clone of its own, not a view of the mapped file: the file may be rewritten while the model lives.
-    return source.to(dtype=target.dtype).clone(memory_format=torch.contiguous_format)
+    value = source.to(dtype=target.dtype).contiguous()
+    if value.data_ptr() != source.data_ptr():
+        return value
+    # A copy of its own, not a view of the mapped file: the file may be rewritten while the model lives. By
+    # numpy, in one thread: page faults are what it costs, and torch's threads lose by waiting for each other.
+    own = torch.empty(value.shape, dtype=value.dtype)
+    np.copyto(_bytes(own), _bytes(value))
+    return own
+
+
+def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    return tensor.view(-1).view(torch.uint8).numpy()
 
 
 def _put(module: nn.Module, key: str, target: Tensor, value: Tensor) -> None:

@@ -135,6 +135,17 @@ def test_sha256_is_the_files(tmp_path):
     assert pickle.loads(pickle.dumps(checkpoint.hash)).value() == digest
 
 
-def test_a_file_gone_before_it_was_hashed_is_an_error(tmp_path):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        BackgroundHash(tmp_path / "gone").value()
+        BackgroundHash(tmp_path / "gone")
+    with pytest.raises(IsADirectoryError):
+        BackgroundHash(tmp_path).value()
+
+
+def test_the_hash_is_that_of_the_file_that_was_read(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"read")
+    found = BackgroundHash(path)
+    (tmp_path / "next").write_bytes(b"its successor")
+    (tmp_path / "next").replace(path)
+    assert found.value() == hashlib.sha256(b"read").hexdigest()
