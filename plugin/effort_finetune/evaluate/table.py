@@ -83,28 +83,31 @@ def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequenc
     from nothing.
     """
     protocols = [dict(_entries(document["protocol"])) for document in documents]
-    lines = []
+    # Of another schema version, a number may be defined in another way.
+    rows = [("schema_version differs", [document["schema_version"] for document in documents])]
     for key in dict.fromkeys(key for protocol in protocols for key in protocol):
-        values = [protocol.get(key) for protocol in protocols]
-        known = [value for value in values if value is not None]
-        if any(value != known[0] for value in known[1:]):
-            pairs = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
-            lines.append(f"protocol differs in {key}: {pairs}")
+        rows.append((f"protocol differs in {key}", [protocol.get(key) for protocol in protocols]))
     for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
-        blocks = [document["datasets"].get(name) for document in documents]
-        sizes = [None if block is None else _size(block["counts"]) for block in blocks]
-        if len({size for size in sizes if size is not None}) > 1:
-            pairs = ", ".join(f"{label} {size or 'none'}" for label, size in zip(labels, sizes, strict=True))
-            lines.append(f"{name} differs in what was scored: {pairs}")
-        elif len({block["frames_sha256"] for block in blocks if block and "frames_sha256" in block}) > 1:
-            lines.append(f"{name} differs in what was scored: as many frames, but not the same ones")
+        blocks = [document["datasets"].get(name) or {} for document in documents]
+        scored = f"{name} differs in what was scored"
+        sizes = [_size(block["counts"]) if block else None for block in blocks]
+        frames = [block.get("frames_sha256", "")[:12] or None for block in blocks]
+        # Sums only where sizes tell nothing; a file of schema 1.0 has none.
+        rows.append((scored, sizes) if _differ(sizes) else (f"{scored}, as many but other frames", frames))
         for key in _DATASET_PROTOCOL:
-            values = [None if block is None else block["protocol"].get(key) for block in blocks]
-            known = [value for value in values if value is not None]
-            if any(value != known[0] for value in known[1:]):
-                pairs = ", ".join(f"{label} {value}" for label, value in zip(labels, values, strict=True))
-                lines.append(f"{name} differs in {key}: {pairs}")
-    return lines
+            rows.append(
+                (f"{name} differs in {key}", [block.get("protocol", {}).get(key) for block in blocks])
+            )
+    return [
+        f"{what}: {', '.join(f'{label} {value}' for label, value in zip(labels, values, strict=True))}"
+        for what, values in rows
+        if _differ(values)
+    ]
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return any(value != known[0] for value in known[1:])
 
 
 def taints(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ FORMAT = "effort_finetune.train/2"
 FREE_SETTINGS = frozenset(
     {
         *("resume", "output_dir", "log_dir", "save_to", "save_epoch", "rec_iter"),
-        *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples"),
+        *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "max_missing_rate"),
         *("device", "workers", "early_stopping", "allow_pickle", "allow_base_mismatch"),
         *("trainer",),
         *("pretrained_weights", "clip_path", "lmdb_dir", "rgb_dir", "dataset_json_folder"),

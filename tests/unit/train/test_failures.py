@@ -115,6 +115,8 @@ def test_missing_training_frames_above_the_rate_fail(bench):
         RunFailure, match=r"2 of 24 training frames could not be read \(8\.33%, allowed 1\.00%\)"
     ):
         run(bench)
+    resumed = run(bench, max_missing_rate=0.1, resume=str(bench.root / "out"), output_dir=None)
+    assert document(resumed)["training"]["epochs"]["done"] == 2, "what the message advises goes on"
     outcome = run(bench, max_missing_rate=0.1)
     history = document(outcome)["training"]["history"]
     assert [(e["train"]["samples"], e["train"]["missing"]) for e in history] == [(22, 2), (22, 2)]
