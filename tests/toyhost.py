@@ -94,6 +94,15 @@ def write_dataset(
     return images
 
 
+def link_host(root: Path) -> Path:
+    """The embedded host's code at ``root``, with no data, weights and logs but its own."""
+    (root / "training").mkdir(parents=True)
+    for entry in (EMBEDDED / "training").iterdir():
+        if entry.name not in ("logs", "pretrained", "__pycache__"):
+            (root / "training" / entry.name).symlink_to(entry)
+    return root
+
+
 def save_clip(folder: Path, **changes: Any) -> None:
     """Saves a CLIP vision tower of two layers with random weights."""
     shape = {

@@ -9,20 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import jsonschema
-import numpy as np
 import pytest
 import torch
+import toyhost
+from toyhost import EMBEDDED, IN_HOST, frame_paths, link_host, list_videos, noise
 
 from effort_finetune.cli.main import main
-from effort_finetune.data.build import write_index, write_lmdb
-from effort_finetune.data.index import Video
 from effort_finetune.evaluate import results
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "DeepfakeBench"
 CONSOLE = str(Path(sys.executable).with_name("effort-finetune"))
 SIZE = 32
 TOWER = {
@@ -37,32 +34,16 @@ TOWER = {
 
 def write_dataset(root: Path, name: str, *, groups=("Real", "Fake"), missing: int = 0, test: int = 3) -> None:
     """A dataset of three frames a video; the first ``missing`` test frames are not in its LMDB."""
-    rng = np.random.default_rng(0)
-    videos, images = [], {}
-    for split, count in (("train", 1), ("test", test)):
-        for group in groups:
-            for number in range(count):
-                paths = tuple(f"{name}\\{group}\\frames\\{split}{number}\\{i:03d}.png" for i in range(3))
-                videos.append(
-                    Video(name, f"{name}_{group}", f"{name}_{group}", None, f"{split}{number}", split, paths)
-                )
-                for path in paths:
-                    picture = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-                    images[path] = cv2.imencode(".png", picture)[1].tobytes()
-    for path in [p for v in videos if v.split == "test" for p in v.frames][:missing]:
-        del images[path]
-    write_index(root / "preprocessing" / "dataset_json", name, videos)
-    write_lmdb(root / "datasets" / "lmdb" / f"{name}_lmdb", sorted(images.items()))
+    labels = {f"{name}_{group}": label for label, group in enumerate(groups)}
+    videos = list_videos(name, labels, {"train": 1, "test": test})
+    absent = frame_paths(videos, "test")[:missing]
+    toyhost.write_dataset(root, name, videos, noise(labels, SIZE), layout=IN_HOST, leave_out=absent)
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory) -> Path:
     """The embedded host's code with toy datasets under names its label_dict knows."""
-    root = tmp_path_factory.mktemp("host")
-    (root / "training").mkdir()
-    for entry in (EMBEDDED / "training").iterdir():
-        if entry.name not in ("logs", "pretrained", "__pycache__"):
-            (root / "training" / entry.name).symlink_to(entry)
+    root = link_host(tmp_path_factory.mktemp("host"))
     write_dataset(root, "UADFV")
     write_dataset(root, "roop")
     write_dataset(root, "DFDC", missing=2)

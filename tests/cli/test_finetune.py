@@ -11,62 +11,34 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from toyhost import EMBEDDED, IN_HOST, link_host, list_videos, noise, save_clip, write_dataset
 
 from effort_finetune.cli.main import main
-from effort_finetune.data.build import write_index, write_lmdb
-from effort_finetune.data.index import Video
 from effort_finetune.evaluate import results as results_file
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-EMBEDDED = REPOSITORY / "DeepfakeBench"
 SCRIPTS = EMBEDDED / "training"
 YAML = SCRIPTS / "config" / "detector" / "effort_finetune.yaml"
 
 
-def _png(seed: int, fake: int) -> bytes:
-    image = np.random.default_rng(seed).integers(0, 200, (64, 64, 3), dtype=np.uint8)
-    image[:, :32] += np.uint8(55 * fake)
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
 def _write_dataset(host: Path, name: str, splits: tuple[str, ...]) -> None:
-    videos, images = [], {}
-    for split in splits:
-        for fake, group in enumerate((f"{name}_Real", f"{name}_Fake")):
-            for number in range(2):
-                paths = tuple(f"{name}\\{group}\\frames\\{split}{number}\\{i:03d}.png" for i in range(3))
-                videos.append(Video(name, group, group, None, f"{split}{number}", split, paths))
-                images.update({path: _png(len(images) + i, fake) for i, path in enumerate(paths)})
-    write_index(host / "preprocessing" / "dataset_json", name, videos)
-    write_lmdb(host / "datasets" / "lmdb" / f"{name}_lmdb", sorted(images.items()))
+    labels = {f"{name}_Real": 0, f"{name}_Fake": 1}
+    videos = list_videos(name, labels, dict.fromkeys(splits, 2))
+    write_dataset(host, name, videos, noise(labels, 64), layout=IN_HOST)
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded host's code with data, tower and logs of its own."""
-    root = tmp_path_factory.mktemp("host")
-    (root / "training" / "pretrained").mkdir(parents=True)
-    for entry in (EMBEDDED / "training").iterdir():
-        if entry.name not in ("logs", "pretrained", "__pycache__"):
-            (root / "training" / entry.name).symlink_to(entry)
+    root = link_host(tmp_path_factory.mktemp("host"))
     _write_dataset(root, "UADFV", ("train", "val", "test"))
     _write_dataset(root, "roop", ("train", "test"))
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        image_size=224,
-        patch_size=56,
-        hidden_act="quick_gelu",
+    clip = root / "training" / "pretrained" / "demo_clip"
+    clip.mkdir(parents=True)
+    save_clip(
+        clip, hidden_size=64, intermediate_size=64, num_attention_heads=1, image_size=224, patch_size=56
     )
-    CLIPVisionModel(config).save_pretrained(root / "training" / "pretrained" / "demo_clip")
     return root
 
 
