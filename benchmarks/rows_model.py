@@ -57,8 +57,8 @@ def decomposition(options: Namespace) -> Iterator[Row]:
 
 def training_step(options: Namespace) -> Iterator[Row]:
     """A step against the floor, the dense rebuild and full fine-tuning, in float32 and bf16."""
-    images, labels = batch(options.batch)
-    base = dense(options.layers)
+    images, labels = batch(options.batch, options.device)
+    base = dense(options.layers, options.device)
     adapted = effort(base)
     towers = {"floor": floor(base), "effort": adapted, "dense_rebuild": rebuilt(adapted), "full": base}
     steps = {
@@ -66,9 +66,9 @@ def training_step(options: Namespace) -> Iterator[Row]:
         for name, tower in towers.items()
         for precision in ("float32", "bf16")
     }
-    measured = interleaved(steps, repeats=options.repeats, clock=options.clock)
+    measured = interleaved(steps, repeats=options.repeats, clock=options.clock, device=options.device)
     times = {name: values["median_s"] for name, values in measured.items()}
-    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, Adam, {options.threads} threads"
+    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, Adam, {_where(options)}"
     for precision in ("float32", "bf16"):
         ratio = times[f"effort_{precision}"] / times[f"floor_{precision}"]
         yield row(
@@ -94,8 +94,8 @@ def training_step(options: Namespace) -> Iterator[Row]:
 
 def evaluation(options: Namespace) -> Iterator[Row]:
     """Scoring against plain CLIP at the same precision and against the dense rebuild in float32."""
-    images, _ = batch(options.batch)
-    base = dense(options.layers).eval()
+    images, _ = batch(options.batch, options.device)
+    base = dense(options.layers, options.device).eval()
     merged = effort(base).eval()
     upstream = rebuilt(merged).eval()
     for layer in residual_layers(merged).values():
@@ -103,7 +103,7 @@ def evaluation(options: Namespace) -> Iterator[Row]:
 
     def score(tower: torch.nn.Module, precision: str) -> Any:
         def run() -> Tensor:
-            with torch.inference_mode(), autocast(precision):
+            with torch.inference_mode(), autocast(precision, options.device):
                 return tower(images).pooler_output
 
         return run
@@ -116,13 +116,15 @@ def evaluation(options: Namespace) -> Iterator[Row]:
         },
         repeats=options.repeats,
         clock=options.clock,
+        device=options.device,
     )
     measured |= interleaved(
         {"clip_bf16": score(base, "bf16"), "effort_bf16": score(merged, "bf16")},
         repeats=options.repeats,
         clock=options.clock,
+        device=options.device,
     )
-    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, {options.threads} threads"
+    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, {_where(options)}"
     for precision in ("float32", "bf16"):
         ratio = measured[f"effort_{precision}"]["median_s"] / measured[f"clip_{precision}"]["median_s"]
         yield row(
@@ -146,19 +148,19 @@ def evaluation(options: Namespace) -> Iterator[Row]:
 
 def paper_losses(options: Namespace) -> Iterator[Row]:
     """Both regularisers, forward and backward, as a share of a step; the dense n x n forms beside them."""
-    images, labels = batch(options.batch)
-    tower = effort(dense(options.layers))
+    images, labels = batch(options.batch, options.device)
+    tower = effort(dense(options.layers, options.device))
     regulariser = Regulariser(tower, Loss(orth_weight=1.0, ksv_weight=1.0))
     layers = list(residual_layers(tower).values())
     # The dense forms need the frozen part's singular vectors, which they keep as n x n matrices.
     kept = [torch.linalg.svd(layer.weight_main.detach(), full_matrices=False) for layer in layers]
-    eye = torch.eye(1024)
+    eye = torch.eye(1024, device=options.device)
 
     def exact() -> None:
         sum(regulariser(tower).values()).backward()
 
     def dense_forms() -> None:
-        total = torch.zeros(())
+        total = torch.zeros((), device=options.device)
         for layer, (u, _, vh) in zip(layers, kept, strict=True):
             left = torch.cat((u[:, : -layer.rank], layer.U_residual), dim=1)
             right = torch.cat((vh[: -layer.rank], layer.V_residual))
@@ -176,8 +178,9 @@ def paper_losses(options: Namespace) -> Iterator[Row]:
         },
         repeats=options.repeats,
         clock=options.clock,
+        device=options.device,
     )
-    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, {options.threads} threads"
+    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, {_where(options)}"
     for form, target in (("exact_forms", "<= 0.02"), ("dense_forms", "for information")):
         for precision in ("float32", "bf16"):
             ratio = measured[form]["median_s"] / measured[f"step_{precision}"]["median_s"]
@@ -197,15 +200,15 @@ def peft(options: Namespace) -> Iterator[Row]:
     OSF of PEFT 0.21 is factored too; earlier releases rebuilt the dense weight from 1023 triplets,
     which is what the factor of 4 in the design refers to.
     """
-    images, labels = batch(options.batch)
-    base = dense(options.layers)
+    images, labels = batch(options.batch, options.device)
+    base = dense(options.layers, options.device)
     steps = {
         "effort": Step(effort(base), images, labels, "float32"),
         "peft_lora_r1": Step(lora(base, 1), images, labels, "float32"),
         "peft_osf": Step(osf(base, 1023), images, labels, "float32"),
     }
-    measured = interleaved(steps, repeats=options.repeats, clock=options.clock)
-    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, float32, {options.threads} threads"
+    measured = interleaved(steps, repeats=options.repeats, clock=options.clock, device=options.device)
+    setup = f"{options.layers} layers of ViT-L/14, batch {options.batch}, float32, {_where(options)}"
     for name in ("peft_lora_r1", "peft_osf"):
         ratio = measured[name]["median_s"] / measured["effort"]["median_s"]
         yield row(
@@ -216,3 +219,7 @@ def peft(options: Namespace) -> Iterator[Row]:
             measured=measured,
             setup=setup,
         )
+
+
+def _where(options: Namespace) -> str:
+    return f"{options.threads} threads" if options.device == "cpu" else options.device

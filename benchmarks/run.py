@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                                  # all rows, some minutes on 2 cores
     python benchmarks/run.py --rows training_step --repeats 3
+    python benchmarks/run.py --device cuda --batch 32 --layers 24
     python benchmarks/run.py --quick --output /tmp/quick.json # one layer, one repeat: does it run?
 
 Ratios of interleaved medians are what to read; seconds depend on the machine and on its other work.
@@ -28,6 +29,7 @@ import torch
 
 import effort_finetune
 from effort_finetune.files import write_json
+from effort_finetune.train.device import device_name
 
 ROWS = {
     "decomposition": rows_model.decomposition,
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     document: dict[str, Any] = {
         "schema_version": 1,
-        "machine": machine(options.threads),
+        "machine": machine(options.threads, options.device),
         "software": software(),
         "options": {k: v for k, v in vars(options).items() if k not in ("output", "rows")},
         "load_average_at_start": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -83,6 +85,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--matrices", type=int, default=8, help="sample of the 96 matrices")
     parser.add_argument("--start-up-layers", type=int, default=24)
     parser.add_argument("--videos", type=int, default=16, help="of each class in loading, 16 frames each")
+    parser.add_argument(
+        "--device", default="cpu", help="of step, evaluation, losses and PEFT: cpu, cuda or mps"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu, with --threads 1, on a busy machine"
@@ -96,7 +101,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def machine(threads: int) -> dict[str, Any]:
+def machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     flags = ""
     try:
@@ -106,7 +111,8 @@ def machine(threads: int) -> dict[str, Any]:
     except (OSError, TypeError):
         pass  # not Linux, or a processor that names itself differently: the platform's word stands
     bf16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags.split()]
-    return {"processor": model, "cores": os.cpu_count(), "threads": threads, "bf16": bf16}
+    found = {"processor": model, "cores": os.cpu_count(), "threads": threads, "bf16": bf16}
+    return found if device == "cpu" else found | {"accelerator": device_name(torch.device(device))}
 
 
 def software() -> dict[str, Any]:
@@ -131,8 +137,9 @@ def software() -> dict[str, Any]:
 
 
 def slug(found: dict[str, Any]) -> str:
-    words = re.sub(r"\(.*?\)", "", found["processor"]).lower()
-    return "-".join([*re.findall(r"[a-z0-9]+", words), str(found["cores"]), "cores"])
+    name = found.get("accelerator", found["processor"])
+    words = re.findall(r"[a-z0-9]+", re.sub(r"\(.*?\)", "", name).lower())
+    return "-".join(words if "accelerator" in found else [*words, str(found["cores"]), "cores"])
 
 
 if __name__ == "__main__":

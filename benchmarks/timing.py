@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 
 def interleaved(
     variants: Mapping[str, Callable[[], Any]],
@@ -14,6 +16,7 @@ def interleaved(
     repeats: int,
     warmup: int = 1,
     clock: str = "wall",
+    device: str = "cpu",
 ) -> dict[str, dict[str, Any]]:
     """Times each variant ``repeats`` times in turns, after ``warmup`` untimed turns.
 
@@ -23,6 +26,7 @@ def interleaved(
         warmup: Untimed turns.
         clock: ``wall``, or ``cpu``: processor seconds of this process, which other work on a
             shared machine changes less. Meaningful with one thread only: waiting threads spin.
+        device: Where the variants compute; a turn ends when the device has finished it.
 
     Returns:
         Name to ``median_s``, ``min_s``, ``max_s`` and every ``samples_s``, in seconds of the clock.
@@ -33,10 +37,18 @@ def interleaved(
         for name, variant in variants.items():
             start = now()
             variant()
+            finish(device)
             elapsed = now() - start
             if turn >= warmup:
                 samples[name].append(elapsed)
     return {name: summary(values) for name, values in samples.items()}
+
+
+def finish(device: str) -> None:
+    """Waits for what was queued on an accelerator."""
+    kind = torch.device(device).type
+    if kind != "cpu":
+        getattr(torch, kind).synchronize()
 
 
 def summary(values: list[float]) -> dict[str, Any]:

@@ -51,8 +51,8 @@ class DenseRebuild(nn.Module):
         return F.linear(x, self.main + self.U @ torch.diag(self.S) @ self.V, self.bias)
 
 
-def dense(layers: int) -> nn.Module:
-    return random_tower({**L14, "num_hidden_layers": layers})
+def dense(layers: int, device: str = "cpu") -> nn.Module:
+    return random_tower({**L14, "num_hidden_layers": layers}).to(device)
 
 
 def effort(tower: nn.Module, rank: int = 1) -> nn.Module:
@@ -109,7 +109,7 @@ class Step:
     """One training step: forward, cross-entropy, backward, Adam."""
 
     def __init__(self, tower: nn.Module, images: Tensor, labels: Tensor, precision: str) -> None:
-        self.model = Classifier(tower).train()
+        self.model = Classifier(tower).to(images.device).train()
         self.images, self.labels, self.precision = images, labels, precision
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=1e-5)
@@ -117,7 +117,7 @@ class Step:
     def __call__(self) -> float:
         """Takes the step and returns its loss."""
         self.optimizer.zero_grad()
-        with autocast(self.precision):
+        with autocast(self.precision, self.images.device.type):
             logits = self.model(self.images)
         loss = F.cross_entropy(logits.float(), self.labels)
         loss.backward()
@@ -125,10 +125,13 @@ class Step:
         return loss.item()
 
 
-def autocast(precision: str) -> Any:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+def autocast(precision: str, device: str = "cpu") -> Any:
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def batch(size: int) -> tuple[Tensor, Tensor]:
+def batch(size: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Images ``[size, 3, 224, 224]`` and labels ``[size]``, the same on every device."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(size, 3, 224, 224, generator=generator), torch.arange(size) % 2
+    images = torch.randn(size, 3, 224, 224, generator=generator)
+    return images.to(device), (torch.arange(size) % 2).to(device)

@@ -113,3 +113,12 @@ def test_document_holds_rows_and_no_path_of_the_machine(load, tmp_path, monkeypa
 def test_result_file_is_named_after_the_processor(load):
     name = load("run").slug({"processor": "Some(R) Fast(TM) CPU @ 2.00GHz", "cores": 2})
     assert name == "some-fast-cpu-2-00ghz-2-cores"
+    found = {"processor": "CPU", "cores": 2, "accelerator": "NVIDIA H200 (cuda:0)"}
+    assert load("run").slug(found) == "nvidia-h200"
+
+
+def test_a_turn_ends_when_the_device_has_finished(load, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("finished"))
+    load("timing").interleaved({"a": lambda: calls.append("a")}, repeats=2, warmup=0, device="cuda:0")
+    assert calls == ["a", "finished"] * 2
