@@ -20,8 +20,8 @@ COLUMNS = (
     ("f1", "F1"),
 )
 ABSENT = "-"
-#: What a dataset's own protocol says of its pixels and labels beside the run's protocol.
-_DATASET_PROTOCOL = ("source", "mean", "std", "label_map", "augmentation")
+#: What a dataset's own protocol says of its pixels beside the run's protocol.
+_DATASET_PROTOCOL = ("source", "mean", "std", "augmentation")
 
 
 def results_table(document: Mapping[str, Any]) -> str:

@@ -142,6 +142,8 @@ class FeatureRun:
                     )
                     dataset.compute(track(batches, desc="features", unit="batch"), extract)
         except RuntimeError as error:
+            if stop():  # a loader's worker that was ended with the run is not the news
+                raise Interrupted from None
             if not is_out_of_memory(error):
                 raise
             raise RunFailure(

@@ -122,6 +122,16 @@ def test_ctrl_c_while_they_are_computed_loses_nothing(bench, monkeypatch):
     assert run(bench, "part", resume=str(bench.root / "part"))["results"]["status"] == "complete"
 
 
+def test_a_worker_that_dies_with_an_interrupted_run_is_an_interruption(bench, monkeypatch):
+    def dying(self: EffortFinetuneDetector, data: dict[str, Any]) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+    monkeypatch.setattr(EffortFinetuneDetector, "features", dying)
+    with pytest.raises(RunFailure, match="interrupted; go on with"):
+        run(bench, "part")
+
+
 @pytest.mark.parametrize(
     "flags", [{"use_data_augmentation": True}, {"tune_mode": "residual"}, {"unfreeze": ["post_layernorm"]}]
 )
