@@ -19,6 +19,8 @@ ELSEWHERE = {
     "make test": "this very run",
     "make bench": "tens of minutes, quiet machine; tests/unit/benchmarks runs it with tiny sizes",
     "DEEPFAKEBENCH_ROOT=/path/to/DeepfakeBench .venv/bin/python -m pytest tests/host": "a real checkout",
+    ".venv/bin/python -m pytest tests/gpu": "part of this very run where there is an accelerator",
+    ".venv/bin/python benchmarks/run.py --device cuda": "a machine with CUDA",
     "pip install -e . -c constraints.txt": "Makefile, .venv/.ready",
 }
 
