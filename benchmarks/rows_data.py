@@ -11,23 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import albumentations
-import cv2
-import numpy as np
+from crops import SIZE, write_crops
 from timing import interleaved, row, skipped
 from torch.utils.data import DataLoader
 
 from effort_finetune import resources
 from effort_finetune.config import Settings, resolve
-from effort_finetune.data.build import write_index, write_lmdb
 from effort_finetune.data.frames import open_frames
-from effort_finetune.data.index import Video
 from effort_finetune.data.loader import make_loader
 from effort_finetune.host import Host, open_host
 
 Row = dict[str, Any]
 
 DATASET, GROUPS = "UADFV", ("UADFV_Real", "UADFV_Fake")
-SIZE, FRAMES_PER_VIDEO = 256, 16
+FRAMES_PER_VIDEO = 16
 
 
 def loading(options: Namespace) -> Iterator[Row]:
@@ -35,7 +32,11 @@ def loading(options: Namespace) -> Iterator[Row]:
     host = open_host(Path(os.environ.get("DEEPFAKEBENCH_ROOT") or resources.root() / "DeepfakeBench"))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        count, size = _generate(root, videos=options.videos)
+        count, size = write_crops(
+            root / "ours", DATASET, GROUPS, videos=options.videos, frames=FRAMES_PER_VIDEO
+        )
+        # Two copies: lmdb 2 refuses a second open of one path in a process.
+        shutil.copytree(root / "ours", root / "host")
         for augmented in (False, True):
             for workers in (0, options.threads):
                 what = (
@@ -70,30 +71,6 @@ def loading(options: Namespace) -> Iterator[Row]:
                 )
 
 
-def _generate(root: Path, *, videos: int) -> tuple[int, int]:
-    """Writes one dataset and two copies of its LMDB; returns its frames and their bytes.
-
-    Two, because lmdb 2 refuses a second open of one path in a process, which would be ours.
-    """
-    rng = np.random.default_rng(0)
-    listed, images = [], {}
-    for group in GROUPS:
-        for number in range(videos):
-            folder = f"{DATASET}\\{group}\\frames\\{number:03d}"
-            paths = tuple(f"{folder}\\{i:03d}.png" for i in range(FRAMES_PER_VIDEO))
-            listed.append(Video(DATASET, group, group, None, f"{number:03d}", "train", paths))
-            for path in paths:
-                smooth = cv2.resize(
-                    rng.uniform(40, 220, (8, 8, 3)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
-                )
-                image = (smooth + rng.normal(0, 3, smooth.shape)).clip(0, 255).astype(np.uint8)
-                images[path] = cv2.imencode(".png", image)[1].tobytes()
-    write_index(root / "json", DATASET, listed)
-    write_lmdb(root / "ours" / f"{DATASET}_lmdb", sorted(images.items()))
-    shutil.copytree(root / "ours", root / "host")
-    return len(images), sum(map(len, images.values()))
-
-
 def _settings(root: Path, lmdb: str, host: Host, augmented: bool) -> Settings:
     flags: dict[str, Any] = {
         # Upstream's colour step holds a PCA that costs more than decoding; the embedded host's does not, so
@@ -102,7 +79,7 @@ def _settings(root: Path, lmdb: str, host: Host, augmented: bool) -> Settings:
         "label_dict": {group: label for label, group in enumerate(GROUPS)},
         "lmdb": True,
         "lmdb_dir": str(root / lmdb),
-        "dataset_json_folder": str(root / "json"),
+        "dataset_json_folder": str(root / lmdb),
         "frame_num": {"train": FRAMES_PER_VIDEO, "test": FRAMES_PER_VIDEO},
         "use_data_augmentation": augmented,
     }

@@ -11,18 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
+from crops import write_crops
 from timing import interleaved, row
 from torch.utils.data import DataLoader
 from towers import dense
 
 from effort_finetune import resources
 from effort_finetune.config import resolve
-from effort_finetune.data.build import write_index, write_lmdb
 from effort_finetune.data.frames import open_frames
-from effort_finetune.data.index import Video
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train.data import RunData, shuffled_loader
@@ -39,7 +36,7 @@ def head_only(options: Namespace) -> Iterator[dict[str, Any]]:
     """Training epochs of the head at the default precision, over crops in an LMDB, no augmentation."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _write(root)
+        write_crops(root, NAME, GROUPS, videos=2, frames=FRAMES)
         flags = {
             **{"tune_mode": "head", "use_data_augmentation": False, "train_dataset": [NAME], "workers": 0},
             **{"lmdb_dir": str(root), "dataset_json_folder": str(root), "train_batchSize": options.batch},
@@ -81,17 +78,3 @@ def head_only(options: Namespace) -> Iterator[dict[str, Any]]:
         setup=f"{options.layers} layers of ViT-L/14, {len(frames)} crops in an LMDB, batch {options.batch}, "
         f"{precision.name}, {options.threads} threads",
     )
-
-
-def _write(root: Path) -> None:
-    noise = np.random.default_rng(0)
-    listed, images = [], {}
-    for group in GROUPS:
-        for number in range(2):
-            paths = tuple(f"{NAME}\\{group}\\frames\\{number}\\{i:03d}.png" for i in range(FRAMES))
-            listed.append(Video(NAME, group, group, None, str(number), "train", paths))
-            for path in paths:
-                image = noise.integers(0, 256, (224, 224, 3), dtype=np.uint8)
-                images[path] = cv2.imencode(".png", image)[1].tobytes()
-    write_index(root, NAME, listed)
-    write_lmdb(root / f"{NAME}_lmdb", sorted(images.items()))
