@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +95,8 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     """Crops every video of ``<source>/real`` and ``<source>/fake``; a second run does only what is left.
 
     Writes ``<target>/<real|fake>/frames/<video>/<number>.png``, with dlib also
-    ``landmarks/<video>/<number>.npy``, and ``<target>/crops.json`` with the options and the reports.
+    ``landmarks/<video>/<number>.npy``, and ``<target>/crops.json`` with the options and the reports; that
+    of a video that is there from an earlier run has the counts of that run, where it came to write them.
 
     Args:
         source: Folder with videos, or folders of images, under ``real/`` and ``fake/``, at any depth.
@@ -112,31 +113,43 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     _finder(options)  # its errors belong here, not into the reports of all videos
     ensure_writable_dir(target, what="folder of the crops", flag="--rgb_dir")
     record = target / "crops.json"
-    _refuse_other_options(record, options)
-    write_json(record, {"options": options.shaping(), "videos": []})
+    earlier = _earlier_reports(record, options)
+    _write_record(record, options, (), earlier)
     for left in target.glob(".crop_*"):  # of a run that was killed
         shutil.rmtree(left)
-    job = partial(_crop_video, target=target, options=options)
-    if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
-            results = pool.map(job, *zip(*videos, strict=True))
-            try:
-                reports = list(track(results, desc="cropping", total=len(videos), unit="video"))
-            except BrokenProcessPool as error:
-                raise RunFailure(
-                    "a process that cuts faces was killed, by want of memory or by a video that crashes the "
-                    "decoder; what was finished is kept; next: run it again, with fewer --jobs"
-                ) from error
-    else:
-        reports = [job(*video) for video in track(videos, desc="cropping", unit="video")]
-    write_json(record, {"options": options.shaping(), "videos": [asdict(report) for report in reports]})
+    reports: list[VideoReport] = []
+    try:
+        for report in _crop_all(videos, target, options, workers):
+            reports.append(_with_earlier_counts(report, earlier))
+    finally:  # a run that is stopped leaves the counts of what it finished
+        _write_record(record, options, reports, earlier)
     return reports
 
 
-def _refuse_other_options(record: Path, options: CropOptions) -> None:
-    if not record.is_file():
+def _crop_all(
+    videos: Sequence[tuple[str, str, Path]], target: Path, options: CropOptions, workers: int
+) -> Iterator[VideoReport]:
+    job = partial(_crop_video, target=target, options=options)
+    if workers <= 1:
+        yield from (job(*video) for video in track(videos, desc="cropping", unit="video"))
         return
-    earlier, wanted = json.loads(record.read_text(encoding="utf-8"))["options"], options.shaping()
+    with ProcessPoolExecutor(workers) as pool:
+        results = pool.map(job, *zip(*videos, strict=True))
+        try:
+            yield from track(results, desc="cropping", total=len(videos), unit="video")
+        except BrokenProcessPool as error:
+            raise RunFailure(
+                "a process that cuts faces was killed, by want of memory or by a video that crashes the "
+                "decoder; what was finished is kept; next: run it again, with fewer --jobs"
+            ) from error
+
+
+def _earlier_reports(record: Path, options: CropOptions) -> dict[str, VideoReport]:
+    """What an earlier run with the same options wrote into ``crops.json``, by the video's name."""
+    if not record.is_file():
+        return {}
+    tree = json.loads(record.read_text(encoding="utf-8"))
+    earlier, wanted = tree["options"], options.shaping()
     differing = [name for name in wanted if earlier[name] != wanted[name]]
     if differing:
         raise UserError(
@@ -145,6 +158,25 @@ def _refuse_other_options(record: Path, options: CropOptions) -> None:
             expected=", ".join(f"{name} {wanted[name]}" for name in differing),
             next_step="go on with the same options, choose another NAME, or remove the folder",
         )
+    return {report["name"]: VideoReport(**report) for report in tree["videos"]}
+
+
+def _with_earlier_counts(report: VideoReport, earlier: Mapping[str, VideoReport]) -> VideoReport:
+    """A video that is there says how many crops it has; what was dropped from it, the earlier run knows."""
+    known = earlier.get(report.name)
+    if report.done_before and known is not None and known.crops == report.crops:
+        return replace(known, done_before=True)
+    return report
+
+
+def _write_record(
+    record: Path, options: CropOptions, reports: Sequence[VideoReport], earlier: Mapping[str, VideoReport]
+) -> None:
+    """Writes ``crops.json``: this run's reports, then earlier ones of crops that this run did not come to."""
+    told = {report.name for report in reports}
+    left = [report for name, report in earlier.items() if name not in told and report.crops]
+    videos = [asdict(report) for report in (*reports, *left)]
+    write_json(record, {"options": options.shaping(), "videos": videos})
 
 
 def _videos(source: Path) -> Iterator[tuple[str, str, Path]]:

@@ -1,12 +1,13 @@
 """Videos as they are: broken, killed half-way, of other options, of names no program likes."""
 
 import errno
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -44,6 +45,37 @@ def test_frames_that_cannot_be_decoded_are_counted(source: Path, tmp_path: Path)
     assert reports["real/a"] == VideoReport("real/a", frames=3, crops=2, unreadable=1)
     assert "no frame of" in (reports["fake/b"].error or "")
     assert "; 1 frames that cannot be decoded; " in summary(list(reports.values()))
+
+
+def test_a_second_run_still_knows_what_the_first_could_not_decode(source: Path, tmp_path: Path) -> None:
+    (source / "real" / "a" / "1.png").write_bytes(b"not an image")
+    first = crop_dataset(source, tmp_path / "rgb", OPTIONS)
+    (source / "real" / "c").mkdir()
+    cv2.imwrite(str(source / "real" / "c" / "0.png"), np.zeros((20, 30, 3), np.uint8))
+    again = crop_dataset(source, tmp_path / "rgb", OPTIONS)
+    assert [report for report in again if report.done_before] == [replace(r, done_before=True) for r in first]
+    assert "; 1 frames that cannot be decoded; " in summary(again)
+    written = json.loads((tmp_path / "rgb" / "crops.json").read_text())["videos"]
+    assert written == [asdict(report) for report in again]
+
+
+def test_a_run_that_is_stopped_leaves_the_counts_of_what_it_finished(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "real" / "a" / "1.png").write_bytes(b"not an image")
+    save = room._save
+
+    def stop(crop: Crop, images: Path, points: Path, number: int) -> None:
+        if (tmp_path / "rgb/real/frames/a").exists():
+            raise KeyboardInterrupt
+        save(crop, images, points, number)
+
+    monkeypatch.setattr(room, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        crop_dataset(source, tmp_path / "rgb", OPTIONS)
+    monkeypatch.setattr(room, "_save", save)
+    reports = {report.name: report for report in crop_dataset(source, tmp_path / "rgb", OPTIONS)}
+    assert reports["real/a"] == VideoReport("real/a", frames=3, crops=2, unreadable=1, done_before=True)
 
 
 def test_other_options_do_not_mix_with_what_is_there(source: Path, tmp_path: Path) -> None:
