@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from effort_finetune import __version__
 from effort_finetune.cli.context import Context
-from effort_finetune.errors import EXIT_RUN_FAILURE, EXIT_USER_ERROR, RunFailure, UserError, did_you_mean
+from effort_finetune.errors import (
+    EXIT_RUN_FAILURE,
+    EXIT_USER_ERROR,
+    RunFailure,
+    UserError,
+    UserErrors,
+    did_you_mean,
+)
 
 # Name -> module, imported only when chosen: `install` or `--help` should not wait for torch.
 COMMANDS = {
@@ -92,11 +100,18 @@ def run_command(arguments: Sequence[str], *, script: str | None = None) -> int:
     command.add_arguments(parser)
     args, unknown = parser.parse_known_args(rest)
     if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        near = did_you_mean(unknown[0], flags) or f"{program} --help"
-        raise UserError(f"{program}: unknown argument", got=repr(unknown[0]), next_step=near)
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        raise UserErrors(_unknown(program, unknown, known))
     context = Context(Path(os.path.abspath(script)) if script else None, (program, *rest))
     return int(command.run(args, context))
+
+
+def _unknown(program: str, words: Sequence[str], known: Sequence[str]) -> Iterator[UserError]:
+    """One error for each flag that does not exist; its values, unknown as well, are not the news."""
+    flags = [word.partition("=")[0] for word in words if re.match("-+[a-zA-Z]", word)]
+    for word in flags or words:
+        near = did_you_mean(word, known) or f"{program} --help"
+        yield UserError(f"{program}: unknown argument", got=repr(word), next_step=near)
 
 
 def _dispatch(arguments: Sequence[str], script: str | None) -> int:
