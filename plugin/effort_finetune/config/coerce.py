@@ -10,7 +10,9 @@ import yaml
 
 
 class Mismatch(Exception):
-    """A value does not fit its type; the message says what would."""
+    """A value does not fit its type; the message says what would, ``entry`` which of a mapping's it is."""
+
+    entry: str | None = None
 
 
 def coerce(value: Any, annotation: Any) -> Any:
@@ -83,7 +85,14 @@ def _tuple(value: Any, members: tuple[Any, ...]) -> tuple[Any, ...]:
 def _mapping(value: Any, members: tuple[Any, ...]) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         raise Mismatch("a mapping")
-    return {coerce(k, members[0]): coerce(v, members[1]) for k, v in value.items()}
+    result = {}
+    for key, item in value.items():
+        try:
+            result[coerce(key, members[0])] = coerce(item, members[1])
+        except Mismatch as mismatch:
+            mismatch.entry = f"{key!r}: {item!r}"
+            raise
+    return result
 
 
 def _scalar(value: Any, annotation: Any) -> Any:

@@ -188,7 +188,8 @@ def _build(
             try:
                 values[key] = coerce(value, annotation)
             except Mismatch as mismatch:
-                errors.append(UserError(f"{key} in {source}", got=repr(value), expected=str(mismatch)))
+                got = mismatch.entry or repr(value)
+                errors.append(UserError(f"{key} in {source}", got=got, expected=str(mismatch)))
                 continue
             complaint = (
                 metadata["check"](values[key]) if metadata["check"] and values[key] is not None else None

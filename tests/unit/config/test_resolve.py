@@ -60,6 +60,14 @@ def test_unknown_nested_key_is_an_error(tmp_path):
         _resolve(yaml_path=_yaml(tmp_path, "data_aug: {flip_probs: 0.1}\n"))
 
 
+def test_a_wrong_entry_of_a_mapping_is_named_without_the_others(tmp_path):
+    path = _yaml(tmp_path, "label_dict: {FF-real: 0, mine_fake: one}\n")
+    with pytest.raises(UserError) as caught:
+        _resolve(host={"label_dict": {"FF-DF": 1}}, yaml_path=path)
+    assert f"label_dict in {path}; got 'mine_fake': 'one'; expected a whole number" in str(caught.value)
+    assert "FF" not in str(caught.value)
+
+
 def test_all_errors_are_reported_at_once():
     with pytest.raises(UserErrors) as caught:
         _resolve({"train_batchSize": 0, "data_aug.flip_prob": "often", "select_on": "train"})
