@@ -206,8 +206,12 @@ def test_a_patched_host_still_runs_where_the_plugin_is_not_installed(host_root):
     program = (
         "import sys; sys.path.insert(0, 'training'); import detectors, metrics.utils, train; print('runs')"
     )
-    done = subprocess.run(  # -S: without site-packages, and with them without the plugin
-        [sys.executable, "-S", "-c", program], cwd=host_root, capture_output=True, text=True, check=False
+    done = subprocess.run(  # -E, -S: without PYTHONPATH and site-packages, so without the plugin
+        [sys.executable, "-E", "-S", "-c", program],
+        cwd=host_root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout == "runs\n", done.stderr
 
