@@ -67,7 +67,7 @@ def roc_svg(curves: Sequence[Curve], *, identifier: str) -> str | None:
             color=_RUNS[curve.run],
             linewidth=1.2 if frame else 2.2,
             linestyle=(0, (1, 1.6)) if frame else "-",
-            label=f"{curve.name}, {curve.level}s: AUC {curve.auc:.3f}",
+            label=f"{_cut(curve.name, 20)}, {curve.level}s: AUC {curve.auc:.3f}",
         )
     axes.set(
         xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="false positive rate", ylabel="true positive rate"
@@ -105,12 +105,23 @@ def histogram_svg(
             )
     axes.axvline(threshold, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set(xlim=(0, 1), xlabel="video score, probability of fake", ylabel="share of the class")
-    axes.set_title(title, color=_INK, fontsize=10, loc="left")
-    # Above the axes: the classes gather at both ends and the threshold stands in the middle.
+    axes.set_title(_cut(title, 45), color=_INK, fontsize=10, loc="left", pad=22)
+    # Between title and axes: the classes gather at both ends and the threshold stands in the middle.
     axes.legend(
-        loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2, frameon=False, labelcolor=_INK, fontsize=9
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.98),
+        ncols=2,
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=9,
+        borderaxespad=0.2,
     )
     return _svg(figure, identifier)
+
+
+def _cut(name: str, width: int) -> str:
+    """The start of a name of somebody's choice: matplotlib lets a long one run over the plot and its edge."""
+    return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

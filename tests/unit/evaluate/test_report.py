@@ -195,6 +195,18 @@ def test_plots_are_reproducible_and_take_the_pages_colours():
     assert "#010101" not in svgs[0]
 
 
+def test_a_long_name_does_not_run_over_the_plots():
+    label, prob, name = (
+        np.array([0, 1, 1]),
+        np.array([0.2, 0.9, 0.1]),
+        "effort_clip_L14_trainOn_" + 9 * "Face",
+    )
+    roc = plots.roc_svg([plots.Curve(name, 0, "video", label, prob, 0.5)], identifier="x")
+    assert ">effort_clip_L14_tra…, videos: AUC 0.500<" in roc
+    histogram = plots.histogram_svg(label, prob, threshold=0.5, title=f"Video scores {name}", identifier="x")
+    assert ">Video scores effort_clip_L14_trainOn_FaceFac…<" in histogram
+
+
 def test_the_console_tables_are_aligned_and_mark_what_is_absent(two_runs):
     documents = [results.read(folder) for folder in two_runs]
     lines = table.results_table(documents[0]).splitlines()
