@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
 
+#: Of results by our metrics; a host's own go by the folder's name.
+GROUPING_FIX = "a video is dataset, label group, compression and name, not its folder's name"
 FIXES = (
     "rows keep the index's order, no shuffle from the global generator",
     "an unreadable frame is reported as missing, never replaced by another one",
-    "a video is dataset, label group, compression and name, not its folder's name",
+    GROUPING_FIX,
     "frame paths are read with slashes or backslashes, with or without ./datasets",
 )
 UNIFORM_FIX = "frames are sampled over the whole video and in order of time, not as the first ones"

@@ -21,12 +21,12 @@ import torch
 
 from effort_finetune.config import Settings, resolve
 from effort_finetune.errors import RunFailure, UserError
-from effort_finetune.files import sha256_file, write_json
+from effort_finetune.files import write_json
 from effort_finetune.host import argv as command_line
 from effort_finetune.host import light
 from effort_finetune.host.host import PLUGIN_NAME, Host, open_host
 from effort_finetune.host.locate import enclosing_host
-from effort_finetune.host.run_metrics import as_json, mean_of_shared, take_part, with_precision_recall_f1
+from effort_finetune.host.run_metrics import json_document, take_part, with_precision_recall_f1
 
 if TYPE_CHECKING:
     from effort_finetune.train.host_loaders import HostLoader
@@ -35,6 +35,9 @@ __all__ = ["TestRun", "TrainRun", "with_precision_recall_f1"]
 
 #: Shown by ``--help``; every other key of the settings works as a flag, too.
 _SHOWN = {"train": ("pretrained_weights", "resume", "output_dir", "trainer", "nEpochs"), "test": ()}
+
+#: What a host's own trainer never reads.
+_OUR_TRAINERS = ("resume", "output_dir", "accumulation_steps", "clip_grad_norm", "early_stopping")
 
 #: What a host's ``main`` reads from every configuration and our YAML need not repeat.
 _HOST_DEFAULTS = {
@@ -157,6 +160,13 @@ class TrainRun(_Run):
                     expected="val or test (upstream's way) in train.py",
                     next_step="ckpt_last.pth is written in any case",
                 )
+            if not self._own_trainer:
+                self._refuse_what_is_our_trainers()
+            elif self.settings.resume is not None:
+                from effort_finetune.train.checkpoint import state_file
+
+                # It holds every weight; what the run began with may be gone, and plain CLIP may not be there.
+                config["pretrained_weights"] = str(state_file(self.settings.resume))
         elif self._own_trainer:
             command_line.set_dotted(config, {**flags, "trainer": PLUGIN_NAME})
         else:
@@ -164,6 +174,17 @@ class TrainRun(_Run):
             return
         # `import detectors` may have left it on, which halves the speed of training.
         torch.autograd.set_detect_anomaly(False)
+
+    def _refuse_what_is_our_trainers(self) -> None:
+        for key in _OUR_TRAINERS:
+            value = getattr(self.settings, key)
+            if value != getattr(Settings(), key):
+                raise UserError(
+                    key,
+                    got=value,
+                    expected="no value with the host's own trainer, which does not read it",
+                    next_step="drop --trainer null (in the YAML: trainer: effort_finetune)",
+                )
 
     def training_loader(self) -> HostLoader:
         """Returns the training frames of our detector's run."""
@@ -212,6 +233,7 @@ class TestRun(_Run):
         """Settles the configuration, in place, once ``test.py`` has merged its files and flags."""
         self._output: str | None = getattr(args, "output_json", None)
         self._weights: str | None = args.weights_path
+        self._sha256: str | None = None  # of our detector's file, hashed as it is read
         self._protocols: dict[str, Any] = {}
         if self._output is not None:
             take_part()
@@ -236,6 +258,7 @@ class TestRun(_Run):
     ) -> dict[str, Any]:
         """Runs the host's ``test_epoch`` on our detector, which has loaded its weights already."""
         report = model.load_report.to_dict()
+        self._sha256 = report["sha256"]
         print(f"===> Load checkpoint done! layout {report['layout']}, sha256 {report['sha256']}")
         try:
             metrics = test_epoch(model, loaders)
@@ -255,19 +278,15 @@ class TestRun(_Run):
         """Writes what the host measured, when ``--output_json`` asked for it."""
         if self._output is None:
             return
-        weights = Path(self._weights) if self._weights and Path(self._weights).is_file() else None
-        datasets = {name: as_json(values) for name, values in metrics.items()}
-        document = {
-            "computed_by": "the host's get_test_metrics, for which a video is its folder's name",
-            "host": self._host.provenance(),
-            "model_name": self._yaml.get("model_name"),
-            "weights_path": None if weights is None else str(weights),
-            "weights_sha256": None if weights is None else sha256_file(weights),
-            "datasets": datasets,
-            "avg": mean_of_shared(datasets),
-            "protocols": self._protocols,
-            "settings": None if self._settings is None else self._settings.to_dict(),
-        }
+        document = json_document(
+            metrics,
+            host=self._host.provenance(),
+            model_name=self._yaml.get("model_name"),
+            weights=self._weights,
+            sha256=self._sha256,
+            protocols=self._protocols,
+            settings=None if self._settings is None else self._settings.to_dict(),
+        )
         write_json(self._output, document)
         print(f"===> Metrics written to {self._output}")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from effort_finetune.files import sha256_file
 
 MetricFunction = Callable[..., dict[str, Any]]
 
@@ -33,6 +36,37 @@ def with_precision_recall_f1(get_test_metrics: MetricFunction) -> MetricFunction
         return {**result, **_precision_recall_f1(result)} if _taking_part else result
 
     return extended
+
+
+def json_document(
+    metrics: Mapping[str, Mapping[str, Any]],
+    *,
+    weights: str | None,
+    sha256: str | None,
+    **context: Any,
+) -> dict[str, Any]:
+    """What ``test.py`` writes to ``--output_json``.
+
+    Args:
+        metrics: What the host measured, by dataset.
+        weights: ``--weights_path``: a file, or a folder for our detector. The host's default may name none.
+        sha256: Of the weights file, where it is known; computed where it is not.
+        context: What else the document holds.
+    """
+    path = Path(weights) if weights and Path(weights).exists() else None
+    if sha256 is None and path is not None and path.is_file():
+        sha256 = sha256_file(path)
+    datasets = {name: as_json(values) for name, values in metrics.items()}
+    return {
+        "computed_by": "the host's get_test_metrics, for which a video is its folder's name",
+        "host": context.pop("host"),
+        "model_name": context.pop("model_name"),
+        "weights_path": None if path is None else str(path),
+        "weights_sha256": sha256,
+        "datasets": datasets,
+        "avg": mean_of_shared(datasets),
+        **context,
+    }
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:

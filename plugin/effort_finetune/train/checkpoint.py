@@ -114,9 +114,16 @@ def folder_of(resume: Path | str) -> Path:
 
 
 def state_file(resume: Path | str) -> Path:
-    """Returns the file that ``resume`` names, by itself or by its run folder."""
+    """Returns the file that ``resume`` names, by itself or by its run folder.
+
+    Raises:
+        UserError: If it does not exist.
+    """
     path = Path(resume)
-    return path / LAST_NAME if path.is_dir() else path
+    path = path / LAST_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise UserError("--resume", got=f"{path}, which does not exist", expected=f"a run's {LAST_NAME}")
+    return path
 
 
 def load_last(path: Path | str) -> dict[str, Any]:
@@ -126,8 +133,6 @@ def load_last(path: Path | str) -> dict[str, Any]:
         UserError: If there is no such file or it is not one of ours.
     """
     path = state_file(path)
-    if not path.is_file():
-        raise UserError("--resume", got=f"{path}, which does not exist", expected=f"a run's {LAST_NAME}")
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a file it cannot read

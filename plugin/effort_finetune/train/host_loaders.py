@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
-from effort_finetune.data.frames import FrameDataset, open_frames
+from effort_finetune.data.frames import GROUPING_FIX, FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.run import open_datasets
@@ -28,7 +28,7 @@ class HostLoader:
 
     Attributes:
         dataset: The frames; ``data_dict`` lists their paths and labels, as a host's dataset does.
-        protocol: How the frames were chosen, for results.
+        protocol: How the frames were chosen, for results by the host's metrics.
         sampler: Of the loader; ``sampler.set_epoch(n)`` chooses the epoch's order and augmentation.
     """
 
@@ -41,7 +41,8 @@ class HostLoader:
             "image": [row.path for row in rows],
             "label": [row.label for row in rows],
         }
-        self.protocol: Mapping[str, Any] = self.dataset.protocol
+        fixes = [fix for fix in self.dataset.protocol["fixes"] if fix != GROUPING_FIX]
+        self.protocol: Mapping[str, Any] = {**self.dataset.protocol, "fixes": fixes}
         self.sampler = loader.sampler
 
     def __len__(self) -> int:

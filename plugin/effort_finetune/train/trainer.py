@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,6 +251,9 @@ class EffortFinetuneTrainer:
         if self.selector.best is not None and self.config.get("save_ckpt", True):
             checkpoint.carry_best(checkpoint.folder_of(path), self.log_dir / checkpoint.BEST_NAME)
         self.start_epoch = saved["epoch"]
+        # The model was built from the saved state; what stays on record is where the run began.
+        began = saved["settings"]["pretrained_weights"]
+        self.settings = replace(self.settings, pretrained_weights=began)
         checkpoint.set_rng_state(saved["rng"])
         self.logger.info("resumed from %s at epoch %d", path, self.start_epoch)
 

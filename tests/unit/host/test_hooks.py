@@ -161,6 +161,27 @@ def test_select_on_last_is_refused_in_train_py(script):
         run.configure(dict(OURS), args)
 
 
+def test_a_resumed_run_is_built_from_its_own_state(script, tmp_path):
+    """What it began with may be gone, and without a checkpoint plain CLIP would be looked for."""
+    run, args = script("train", OURS, "--resume", str(tmp_path), "--pretrained_weights", "gone.pth")
+    with pytest.raises(UserError, match=r"--resume; got .*ckpt_last\.pth, which does not exist"):
+        run.configure(dict(OURS), args)
+    (tmp_path / "ckpt_last.pth").write_bytes(b"")
+    config = dict(OURS)
+    run.configure(config, args)
+    assert config["pretrained_weights"] == str(tmp_path / "ckpt_last.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("resume", "x"), ("output_dir", "x"), ("accumulation_steps", "2"), ("early_stopping.patience", "1")],
+)
+def test_what_the_hosts_own_trainer_would_not_heed_is_refused(script, key, value):
+    run, args = script("train", OURS, "--trainer", "null", f"--{key}", value)
+    with pytest.raises(UserError, match=rf"{key.split('.')[0]}; got .*host's own trainer"):
+        run.configure(dict(OURS), args)
+
+
 def test_output_json_of_any_detector(script, tmp_path):
     output = tmp_path / "out.json"
     run, args = script("test", THEIRS, "--output_json", str(output))
@@ -183,6 +204,17 @@ def test_output_json_of_any_detector(script, tmp_path):
     assert document["avg"] == {"auc": 0.5}
     assert document["weights_path"] is None
     assert document["model_name"] == "meso4"
+
+
+def test_output_json_of_our_detector_names_a_folder_of_weights(script, tmp_path):
+    folder, output = tmp_path / "merged", tmp_path / "out.json"
+    folder.mkdir()
+    run, args = script("test", OURS, "--weights_path", str(folder), "--output_json", str(output))
+    run.configure(dict(OURS), args)
+    report = argparse.Namespace(to_dict=lambda: {"layout": "merged", "sha256": "5a"})
+    run.test(argparse.Namespace(load_report=report), {}, lambda *_: {"A": {"auc": 0.5}})
+    document = json.loads(output.read_text())
+    assert (document["weights_path"], document["weights_sha256"]) == (str(folder), "5a")
 
 
 def test_without_output_json_nothing_is_written(script, tmp_path, monkeypatch):

@@ -11,10 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from effort_finetune.data.frames import GROUPING_FIX
 from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.evaluate.run import evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.train.host_loaders import training_loader
+from effort_finetune.train import host_loaders
+from effort_finetune.train.checkpoint import load_last
 from effort_finetune.train.run import finetune
 from effort_finetune.train.trainer import EffortFinetuneTrainer
 
@@ -173,7 +175,7 @@ def test_our_loaders_under_a_host_resume_at_their_epoch(registered):
     def trained(folder: str, epochs: range, **config: Any) -> HostRun:
         run = HostRun(registered, nEpochs=2)
         trainer = run.trainer(output_dir=str(registered.root / folder), **config)
-        loader = training_loader(registered.host, run.settings, allowed=0.0)
+        loader = host_loaders.training_loader(registered.host, run.settings, allowed=0.0)
         for epoch in epochs:
             trainer.train_epoch(epoch, loader, {})
         return run
@@ -182,6 +184,23 @@ def test_our_loaders_under_a_host_resume_at_their_epoch(registered):
     trained("part", range(1))
     resumed = trained("part", range(2), resume=str(registered.root / "part"))
     assert_equal(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_where_a_resumed_run_began_stays_on_record(registered):
+    part = registered.root / "part"
+    first = HostRun(registered)
+    first.trainer(output_dir=str(part)).train_epoch(0, first.train, {})
+    second = HostRun(registered, pretrained_weights=str(part / "ckpt_last.pth"))  # as the hooks build it
+    assert second.model.load_report.layout == "deepfakebench"
+    second.trainer(output_dir=str(part), resume=str(part)).train_epoch(1, second.train, {})
+    assert load_last(part)["epoch"] == 2
+    assert load_last(part)["settings"]["pretrained_weights"] is None
+
+
+def test_results_by_the_hosts_metrics_do_not_claim_our_grouping_of_videos(bench):
+    loaders = host_loaders.testing_loaders(bench.host, bench.settings(), "test", ["Toy"], allowed=0.0)
+    dataset = loaders["Toy"].dataset
+    assert set(dataset.protocol["fixes"]) - set(loaders["Toy"].protocol["fixes"]) == {GROUPING_FIX}
 
 
 def test_no_save_ckpt_writes_none(registered):
