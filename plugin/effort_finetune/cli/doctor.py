@@ -68,7 +68,8 @@ def _with_settings(args: argparse.Namespace, context: Context, host: Host) -> It
     yield from _guarded("device", lambda: checks.device(settings))
     yield from _guarded("weights", lambda: checks.weights(settings))
     yield from _guarded("data", lambda: checks.datasets(host, settings))
-    yield from checks.disk(host, settings)
+    _, training = open_run(args, context, mode="train")  # the host's train_config.yaml may name a log_dir
+    yield from checks.disk(host, training)
 
 
 def _guarded(area: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -163,10 +163,11 @@ def datasets(host: Host, settings: Settings) -> Iterator[Finding]:
     available = available_datasets(host, settings) if folder.is_dir() else []
     if not named and not available:
         demo = "effort-finetune demo generates some; " if host.kind == "embedded" else ""
+        elsewhere = "" if folder.is_dir() else "; where there is one, name its folder as dataset_json_folder"
         raise UserError(
             "no dataset",
             got=f"no JSON in {folder}",
-            next_step=f"{demo}effort-finetune prepare builds yours",
+            next_step=f"{demo}effort-finetune prepare builds yours{elsewhere}",
         )
     for name in dict.fromkeys([*named, *available]):
         try:

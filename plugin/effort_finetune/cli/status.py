@@ -53,6 +53,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         print(f"  {file.state:<14} {file.path}")
     if interrupted:
         print(f"an install or uninstall was cut off here; next: effort-finetune install {host.root}")
+    elif any(file.state == "edited" for file in files):
+        print("next: undo the edit inside our lines, or move it out of the block and delete the block")
     elif not healthy:
         print(f"next: effort-finetune install {host.root}")
     return 0 if healthy else 1

@@ -24,6 +24,7 @@ from effort_finetune.errors import UserError
 
 #: Import names whose package on the index has another name.
 PIP_NAMES = {
+    "clip": "git+https://github.com/openai/CLIP.git",  # PyPI's clip is another project
     "cv2": "opencv-python-headless",
     "dlib": "dlib-bin",
     "PIL": "pillow",

@@ -71,7 +71,7 @@ class _Run:
             take_part()
             sys.excepthook = _one_line_for_user_errors
             light.without_cuda()
-        if self._own_detector:
+        if self._own_detector or command_line.wants_help(self._argv):  # help ends before anything is used
             light.install_packages(self._host, self._script)
         elif self._own_trainer:
             light.mend_fork(self._host, self._script)

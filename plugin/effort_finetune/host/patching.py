@@ -181,7 +181,7 @@ def _anchor_line(lines: Sequence[bytes], insertion: Insertion, file: str) -> int
             f"{file} does not look like the host the patch {insertion.name!r} was made for",
             got=f"{len(hits)} lines that match /{insertion.anchor}/",
             expected="exactly one",
-            next_step="restore the file, or use training/finetune.py, which needs no patch",
+            next_step="restore the file, or do without: effort-finetune finetune --host PATH --detector_config FILE",
         )
     return hits[0]
 

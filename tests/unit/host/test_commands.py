@@ -81,6 +81,15 @@ def test_status_asks_for_attention_only_when_it_is_needed(installed, capsys):
     assert "missing        training/finetune.py" in capsys.readouterr().out
 
 
+def test_status_does_not_send_an_edited_block_to_install_which_refuses_it(installed, capsys):
+    script = installed / "training/test.py"
+    script.write_bytes(script.read_bytes().replace(b"effort_finetune_run = None", b"effort_finetune_run = 0"))
+    assert main(["status", str(installed)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: undo the edit")
+    assert main(["install", str(installed)]) == 2
+    assert "next: undo the edit" in capsys.readouterr().err
+
+
 def test_status_and_doctor_tell_an_installation_without_a_record(installed, capsys):
     (installed / MANIFEST).unlink()
     assert main(["status", str(installed)]) == 1
@@ -184,6 +193,19 @@ def test_doctor_before_there_is_any_data_is_an_error_with_its_cure(installed, ca
 def test_doctor_without_a_host_says_so_and_stops(tmp_path, capsys):
     errors = _errors(_doctor(tmp_path, capsys))
     assert list(errors) == ["host"]
+
+
+def test_doctor_looks_at_the_disk_that_a_training_run_writes_to(installed, capsys):
+    (installed / "training/config/train_config.yaml").write_text("log_dir: ./logs/training\n")
+    (disk,) = (finding for finding in _doctor(installed, capsys) if finding["area"] == "disk")
+    assert disk["what"].endswith(f"free for {installed}/logs/training")
+
+
+def test_doctor_names_the_setting_of_a_folder_that_is_not_there(installed, capsys):
+    for configured in ("train", "test"):  # as the authors' fork has it
+        path = installed / f"training/config/{configured}_config.yaml"
+        path.write_text("dataset_json_folder: /elsewhere/dataset_json\n")
+    assert "dataset_json_folder" in _errors(_doctor(installed, capsys))["data"]["cure"]
 
 
 def test_doctor_warns_of_a_full_disk(host_root, monkeypatch, capsys):

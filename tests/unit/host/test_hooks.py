@@ -172,6 +172,14 @@ def test_a_resumed_run_is_built_from_its_own_state(script, tmp_path):
     assert config["pretrained_weights"] == str(tmp_path / "ckpt_last.pth")
 
 
+@pytest.mark.parametrize("detector", [OURS, THEIRS])
+def test_help_needs_no_package_of_the_hosts(script, capsys, detector):
+    with pytest.raises(SystemExit):
+        script("train", detector, "--help")
+    assert set(sys.modules["detectors"].DETECTOR.data) == {"effort_finetune"}
+    assert "--pretrained_weights" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("resume", "x"), ("output_dir", "x"), ("accumulation_steps", "2"), ("early_stopping.patience", "1")],
