@@ -215,7 +215,7 @@ def _check_syntax(path: str, content: bytes) -> None:
             f"{path} would not parse with the plugin's lines in it",
             got=error,
             expected="the host's file as released",
-            next_step="restore it, or do without: effort-finetune finetune --host PATH --detector_config FILE",
+            next_step=f"restore it, or do without: {patching.WITHOUT_INSTALLING}",
         ) from error
 
 

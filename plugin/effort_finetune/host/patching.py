@@ -17,6 +17,9 @@ import yaml
 
 from effort_finetune.errors import UserError
 
+#: What a user whose checkout cannot be patched can run.
+WITHOUT_INSTALLING = "effort-finetune finetune --host PATH --detector_config FILE"
+
 _OPEN = b"# >>> effort-finetune"
 _CLOSE = b"# <<< effort-finetune"
 _OPENING = re.compile(rb"^[ \t]*# >>> effort-finetune(?:: (?P<name>[\w-]+))?[ \t]*\r?$")
@@ -181,7 +184,7 @@ def _anchor_line(lines: Sequence[bytes], insertion: Insertion, file: str) -> int
             f"{file} does not look like the host the patch {insertion.name!r} was made for",
             got=f"{len(hits)} lines that match /{insertion.anchor}/",
             expected="exactly one",
-            next_step="restore the file, or do without: effort-finetune finetune --host PATH --detector_config FILE",
+            next_step=f"restore the file, or do without: {WITHOUT_INSTALLING}",
         )
     return hits[0]
 
