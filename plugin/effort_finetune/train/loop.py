@@ -27,7 +27,10 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is reported every ``rec_iter`` batches: means over the batches since the last report."""
+    """What is reported every ``rec_iter`` batches: means over the batches since the last report.
+
+    ``seconds_per_batch`` is the epoch's so far: its last window is a few batches that were loaded already.
+    """
 
     epoch: int
     batch: int
@@ -230,7 +233,7 @@ class TrainingLoop:
                 lr=learning_rate(self.optimizer),
                 grad_norm=grad_norm,
                 samples_per_second=window.samples / max(window.seconds, 1e-9),
-                seconds_per_batch=window.seconds / window.batches,
+                seconds_per_batch=progress.seconds / progress.batches,
             )
         )
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.train import loop as loop_file
 from effort_finetune.train.loop import Interrupted, TrainingLoop
 from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.precision import Precision, resolve_precision
@@ -114,6 +116,14 @@ def test_records_every_rec_iter_and_the_rest():
     assert [(r.epoch, r.batch, r.batches) for r in records] == [(3, 2, 5), (3, 4, 5), (3, 5, 5)]
     assert set(records[0].loss) == {"overall", "real", "fake"}
     assert all(math.isfinite(r.grad_norm) and r.lr == 0.1 for r in records)
+
+
+def test_the_time_left_goes_by_the_whole_epoch_not_by_its_last_few_batches(monkeypatch):
+    ticks = (n**2 for n in itertools.count())  # every batch takes longer than the one before
+    monkeypatch.setattr(loop_file.time, "perf_counter", lambda: next(ticks))
+    records, progress = [], EpochProgress(0)
+    make_loop(rec_iter=2, on_record=records.append).run_epoch([batch(4, s) for s in range(3)], progress)
+    assert records[-1].seconds_per_batch == progress.seconds / 3
 
 
 def test_non_finite_loss_names_step_rate_and_frames_and_leaves_the_weights():
