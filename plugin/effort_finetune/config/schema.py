@@ -129,7 +129,7 @@ class Settings:
     pretrained_weights: str | None = _setting(
         None, "checkpoint to start from, in any known layout", path=True
     )
-    resume: str | None = _setting(None, "ckpt_last.pth of an interrupted run", path=True)
+    resume: str | None = _setting(None, "folder of an interrupted run, or its ckpt_last.pth", path=True)
     allow_pickle: bool = _setting(
         False, "read checkpoints that run code on loading; only for files you trust"
     )
