@@ -36,6 +36,9 @@ __all__ = ["TestRun", "TrainRun", "with_precision_recall_f1"]
 #: Shown by ``--help``; every other key of the settings works as a flag, too.
 _SHOWN = {"train": ("pretrained_weights", "resume", "output_dir", "trainer", "nEpochs"), "test": ()}
 
+#: What a host's ``test.py`` measures with, whatever the settings of the training were.
+_HOSTS_TEST = {"threshold": 0.5, "precision": "float32"}
+
 #: What a host's own trainer never reads.
 _OUR_TRAINERS = ("resume", "output_dir", "accumulation_steps", "clip_grad_norm", "early_stopping")
 
@@ -240,7 +243,15 @@ class TestRun(_Run):
         flags = command_line.given_settings(args)
         if self._own_detector:
             given = {"test_dataset": args.test_dataset, "pretrained_weights": args.weights_path}
-            self._resolve(config, args, {**given, **flags})
+            for key, value in _HOSTS_TEST.items():
+                if flags.get(key, value) not in (value, "auto"):
+                    raise UserError(
+                        f"--{key}",
+                        got=flags[key],
+                        expected=f"{value}, as the host's test.py has it",
+                        next_step="python training/evaluate_finetune.py measures with any other",
+                    )
+            self._resolve(config, args, {**given, **flags, **_HOSTS_TEST})
         else:
             self._refuse(flags)
 

@@ -225,6 +225,17 @@ def test_output_json_of_our_detector_names_a_folder_of_weights(script, tmp_path)
     assert (document["weights_path"], document["weights_sha256"]) == (str(folder), "5a")
 
 
+def test_test_py_measures_as_the_host_does_and_says_so(script):
+    """The host's loop knows no precision and no threshold of ours; nor does it claim one."""
+    for key, value in (("threshold", "0.25"), ("precision", "bf16")):
+        run, args = script("test", OURS, f"--{key}", value)
+        with pytest.raises(UserError, match=f"--{key}; got .*evaluate_finetune"):
+            run.configure(dict(OURS), args)
+    run, args = script("test", {**OURS, "threshold": 0.25, "precision": "bf16"}, "--precision", "float32")
+    run.configure(dict(OURS), args)
+    assert (run.settings.threshold, run.settings.precision) == (0.5, "float32")
+
+
 def test_without_output_json_nothing_is_written(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, args = script("test", THEIRS)
