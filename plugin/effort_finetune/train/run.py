@@ -104,7 +104,10 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
             command=command,
         )
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # its traceback refers to this frame: a cycle that would keep the model
         log_outcome(logger, paths, document)
     return Outcome(paths.folder, paths.results, paths.best, paths.last, paths.published)
 

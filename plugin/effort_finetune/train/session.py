@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,6 @@ class Session:
         self._rng: Mapping[str, Any] | None = None
         self.processes.begin(s.start_epoch, 0)
         self.frames = self.data.digests()
-        self.loop.on_record = self._record
 
     @property
     def end_epoch(self) -> int:
@@ -110,13 +110,10 @@ class Session:
         batches = len(self.data.loader)
         done = (self.progress.epoch - self.settings.start_epoch) * batches + self.progress.batches
         total = self.settings.nEpochs * batches
-        with bar(total=total, initial=done, desc="fine-tuning", unit="batch") as progress:
-
-            def advance_bar(count: int, loss: float) -> None:
-                progress.set_postfix(epoch=self.progress.epoch, loss=f"{loss:.4f}", refresh=False)
-                progress.update(count)
-
-            self.loop.on_step = advance_bar
+        with (
+            bar(total=total, initial=done, desc="fine-tuning", unit="batch") as progress,
+            self._reports(progress),
+        ):
             while self.progress.epoch < self.end_epoch and not self.stopping.should_stop:
                 try:
                     self._epoch()
@@ -128,6 +125,25 @@ class Session:
             self.logger.info("stopped early: %s (early_stopping.patience)", waited)
         if self.selector.needs_fallback:
             self.save_best()
+
+    @contextmanager
+    def _reports(self, progress: tqdm) -> Iterator[None]:
+        """Connects the loop's reports while it runs, and no longer.
+
+        A loop that kept them would refer back to the session: model and loader would then outlive the run
+        until the garbage collector finds them, and it can only wait for the loader's processes in vain.
+        """
+
+        def advance_bar(count: int, loss: float) -> None:
+            progress.set_postfix(epoch=self.progress.epoch, loss=f"{loss:.4f}", refresh=False)
+            progress.update(count)
+
+        before = self.loop.on_record, self.loop.on_step
+        self.loop.on_record, self.loop.on_step = self._record, advance_bar
+        try:
+            yield
+        finally:
+            self.loop.on_record, self.loop.on_step = before
 
     def _epoch(self) -> None:
         epoch, number = self.progress.epoch, self.progress.epoch - self.settings.start_epoch + 1
