@@ -52,7 +52,7 @@ def test(arguments: Sequence[str]) -> int:
     """Run a whole test; returns the exit code."""
     known, rest = build_parser().parse_known_args(arguments)
     weights = find_path(known.weights_path).absolute()
-    if not weights.is_file():
+    if not weights.exists():  # a folder too: what it may hold is the detector's to say
         raise SettingError(f"weights file {weights} not found")
     overrides = {**parse_overrides(rest), "pretrained_weights": str(weights)}
     if known.test_dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -109,7 +109,7 @@ def _page(
         "runs": runs,
         "document": last,
         "summary_head": [heading for _, heading in SUMMARY],
-        "summary": [row for name in names for row in _summary_rows(runs, name)],
+        "summary": _summary(runs, names),
         "differences": protocol_differences(documents, [run.label for run in runs]),
         "datasets": [
             _dataset(runs, name, f"d{i}", frames.get(name), no_frames.get(name))
@@ -121,19 +121,35 @@ def _page(
     }
 
 
-def _summary_rows(runs: Sequence[Run], name: str) -> list[dict[str, Any]]:
+def _summary(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the first table's rows: each dataset's, and the averages of the runs that measured them all."""
+
+    def averaged(document: Mapping[str, Any], metric: str) -> float | None:
+        level, _, name = metric.partition("_")
+        return document["average"][level][name] if set(names) <= set(document["datasets"]) else None
+
+    def of(name: str) -> Callable[[Mapping[str, Any], str], float | None]:
+        return lambda document, metric: lookup(document, name, metric)
+
+    rows = [row for name in names for row in _rows(runs, name, of(name))]
+    return rows + _rows(runs, "average", averaged) if len(names) > 1 else rows
+
+
+def _rows(
+    runs: Sequence[Run], name: str, value_of: Callable[[Mapping[str, Any], str], float | None]
+) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         cells = []
         for metric, _ in SUMMARY:
-            value = lookup(run.document, name, metric)
             bounds = _interval(run.document, name, metric) if metric == "video_auc" else None
-            cells.append({"text": number(value), "note": interval(bounds) if bounds else "", "tone": ""})
+            text = number(value_of(run.document, metric))
+            cells.append({"text": text, "note": interval(bounds) if bounds else "", "tone": ""})
         rows.append({"dataset": name, "label": run.label, "cells": cells, "change": False})
     if len(runs) == 2:
         cells = []
         for metric, _ in SUMMARY:
-            before, after = (lookup(run.document, name, metric) for run in runs)
+            before, after = (value_of(run.document, metric) for run in runs)
             text = difference(before, after, metric)
             change, _, tone = text.partition(" ")
             cells.append({"text": change, "note": "", "tone": tone})

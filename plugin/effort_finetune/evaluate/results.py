@@ -118,11 +118,15 @@ def read(path: Path | str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError("results file", got=f"{path} ({error})", expected="a results.json") from error
     found = document.get("schema_version") if isinstance(document, dict) else None
+    if found is None:
+        raise UserError(
+            "results file", got=f"{path}, which states no schema_version", expected="a results.json"
+        )
     if str(found).partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
         raise UserError(
             f"results file {path}",
             got=f"schema_version {found!r}",
-            expected=f"{SCHEMA_VERSION}",
+            expected=f"{SCHEMA_VERSION.partition('.')[0]}.x",
             next_step="write it again with `effort-finetune evaluate`",
         )
     problems = list(validate(document))

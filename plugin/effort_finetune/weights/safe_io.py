@@ -54,6 +54,13 @@ def locate(path: Path | str) -> Path:
                 expected="one file",
                 next_step="write them again with save_pretrained(folder, max_shard_size='100GB')",
             )
+        if (path / "adapter_config.json").is_file():
+            raise UserError(
+                f"weights folder {path}",
+                got="a PEFT adapter, which is written for PEFT to read",
+                expected="a checkpoint, a CLIP folder or an adapter of ours",
+                next_step="effort-finetune export --to adapter",
+            )
         raise UserError(
             f"weights folder {path}",
             got="no weights file in it",

@@ -147,6 +147,19 @@ def test_the_page_shows_the_numbers_of_both_runs_and_the_change(two_runs, tmp_pa
     assert "video auc, ap, eer, acc_fake, recall: no fake samples" in text
 
 
+def test_the_average_is_that_of_the_results_where_all_datasets_were_measured(two_runs, tmp_path):
+    after = results.read(two_runs[1])
+    assert after["average"]["video"]["acc"] is not None
+    text, _ = parse(report.write_html(tmp_path / "r.html", two_runs))
+    row = re.search(r"<strong>average</strong>.*?</tr>.*?</tr>.*?</tr>", text, re.S)[0]
+    cells = re.findall(r'<td class="(?:\w*)">([^<]*)', row)
+    headings = [heading for _, heading in report.SUMMARY]
+    before, found, change = (cells[i : i + len(headings)] for i in range(0, 3 * len(headings), len(headings)))
+    expected = table.number(after["average"]["video"]["acc"])
+    assert dict(zip(headings, found, strict=True))[dict(report.SUMMARY)["video_acc"]] == expected
+    assert set(before) == set(change) == {table.ABSENT}, "ToyC was not measured before"
+
+
 def test_one_run_needs_no_labels(two_runs, tmp_path):
     text, _ = parse(report.write_html(tmp_path / "r.html", two_runs[:1]))
     assert "before" not in text.lower().replace("fixed before scoring", "")

@@ -216,7 +216,7 @@ def test_nan_is_not_written(document, tmp_path):
     [
         (None, "does not exist"),
         ("{", "expected a results.json"),
-        ("[1]", "schema_version None"),
+        ("[1]", "no schema_version"),
         ('{"schema_version": "2.0"}', "schema_version '2.0'"),
         ('{"schema_version": "1.0"}', r"schema\.json"),
     ],

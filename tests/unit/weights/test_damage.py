@@ -152,6 +152,13 @@ def test_stacked_projections_that_are_not_three(tmp_path):
     _refused(path, "in_proj_bias of shape")
 
 
+def test_a_peft_folder_is_named_as_such(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="a PEFT adapter, which is written for PEFT to read"):
+        read_checkpoint(tmp_path)
+
+
 def test_a_sharded_folder_is_named_as_such(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"")
