@@ -3,7 +3,7 @@
     python benchmarks/run.py                                  # all rows, some minutes on 2 cores
     python benchmarks/run.py --rows training_step --repeats 3
     python benchmarks/run.py --device cuda --batch 32 --layers 24
-    python benchmarks/run.py --quick --output /tmp/quick.json # one layer, one repeat: does it run?
+    python benchmarks/run.py --quick --output quick.json  # one layer, one repeat: does it run?
 
 Ratios of interleaved medians are what to read; seconds depend on the machine and on its other work.
 """

@@ -24,7 +24,7 @@ LISTED = {
     "datasets_rgb": "datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
     "drive": "D:\\bench\\datasets\\rgb\\UADFV\\UADFV_Real\\frames\\test_0\\000.png",
     "drive_mixed": "D:\\bench/datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
-    "another_machine": "/home/she/DeepfakeBench/datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
+    "another_machine": "/another/machine/DeepfakeBench/datasets/rgb/UADFV/UADFV_Real/frames/test_0/000.png",
     "parent": "..\\datasets\\UADFV\\UADFV_Real\\frames\\test_0\\000.png",
 }
 STORED = {
