@@ -129,6 +129,19 @@ class Bench:
         """What the room's tests set."""
         return {}
 
+    def training(self, labels: Mapping[str, int]) -> dict[str, Any]:
+        """A short training of the tiny tower on the dataset ``Toy``."""
+        return {
+            "clip_path": str(self.root / "clip"),
+            "label_dict": dict(labels),
+            "head_width": 16,
+            "train_dataset": ["Toy"],
+            "train_batchSize": 4,
+            "nEpochs": 2,
+            "optimizer.lr": 1e-3,
+            "bootstrap_samples": 20,
+        }
+
     def settings(self, **flags: Any) -> Settings:
         """The folder's settings with the defaults and the given changes."""
         folders = {

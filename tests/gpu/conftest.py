@@ -36,17 +36,10 @@ class Bench(toyhost.Bench):
     @property
     def defaults(self) -> dict[str, Any]:
         return {
-            "clip_path": str(self.root / "clip"),
-            "label_dict": LABELS,
-            "head_width": 16,
-            "train_dataset": ["Toy"],
+            **self.training(LABELS),
             "test_dataset": ["Toy"],
             "frame_num": {"train": 2, "test": 3},
-            "train_batchSize": 4,
             "workers": 2,
-            "nEpochs": 2,
-            "optimizer.lr": 1e-3,
-            "bootstrap_samples": 20,
             "save_to": None,
         }
 

@@ -28,18 +28,11 @@ class Bench(toyhost.Bench):
     @property
     def defaults(self) -> dict[str, Any]:
         return {
-            "clip_path": str(self.root / "clip"),
-            "label_dict": LABELS,
-            "head_width": 16,
-            "train_dataset": ["Toy"],
+            **self.training(LABELS),
             "frame_num": {"train": 3, "test": 3},
-            "train_batchSize": 4,
             "workers": 0,
-            "nEpochs": 2,
             "precision": "float32",
             "device": "cpu",
-            "optimizer.lr": 1e-3,
-            "bootstrap_samples": 20,
             "output_dir": str(self.root / "out"),
             "save_to": str(self.root / "published" / "effort_{train_dataset}.pth"),
         }
