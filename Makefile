@@ -19,7 +19,7 @@ $(VENV)/.ready: constraints.txt setup.cfg pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.ready
-	$(BIN)/effort-finetune demo
+	$(BIN)/python -m examples.demo.run
 
 test: $(VENV)/.ready lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)

@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-#: What `effort_finetune.resources` looks for, in a checkout beside plugin/, in a wheel under bundled/.
+#: What `effort_finetune.core.resources` looks for, in a checkout beside plugin/, in a wheel under bundled/.
 BUNDLED = (
     "patches/*.yaml",
     "configs/**/*.yaml",

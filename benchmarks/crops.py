@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from effort_finetune.data.build import write_index, write_lmdb
 from effort_finetune.data.index import Video
+from effort_finetune.data.write_dataset import write_index, write_lmdb
 
 SIZE = 256
 

@@ -15,8 +15,8 @@ from crops import SIZE, write_crops
 from timing import interleaved, row, skipped
 from torch.utils.data import DataLoader
 
-from effort_finetune import resources
 from effort_finetune.config import Settings, resolve
+from effort_finetune.core import resources
 from effort_finetune.data.frames import open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.host import Host, open_host

@@ -17,17 +17,17 @@ from timing import interleaved, row
 from torch.utils.data import DataLoader
 from towers import dense
 
-from effort_finetune import resources
 from effort_finetune.config import resolve
+from effort_finetune.core import resources
+from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.frames import open_frames
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train.data import RunData, shuffled_loader
+from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.features import feature_run
 from effort_finetune.train.loop import TrainingLoop
-from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.optim import build_optimizer
-from effort_finetune.train.precision import resolve_precision
 
 NAME, GROUPS, FRAMES = "Bench", ("Bench_Real", "Bench_Fake"), 8
 

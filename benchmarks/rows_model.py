@@ -12,9 +12,9 @@ from torch import Tensor
 from towers import Step, autocast, batch, dense, effort, floor, lora, osf, rebuilt
 
 from effort_finetune.config import Loss
-from effort_finetune.model import svd
 from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.regularisers import Regulariser
+from effort_finetune.svd import decompose as svd
 
 Row = dict[str, Any]
 MATRICES = 96  # attention projections of CLIP ViT-L/14

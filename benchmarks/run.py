@@ -28,8 +28,8 @@ import rows_model
 import torch
 
 import effort_finetune
-from effort_finetune.files import write_json
-from effort_finetune.train.device import device_name
+from effort_finetune.core.device import device_name
+from effort_finetune.core.files import write_json
 
 ROWS = {
     "decomposition": rows_model.decomposition,

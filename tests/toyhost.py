@@ -17,8 +17,8 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from effort_finetune.config import Settings, resolve
-from effort_finetune.data.build import write_index, write_lmdb
 from effort_finetune.data.index import Video
+from effort_finetune.data.write_dataset import write_index, write_lmdb
 from effort_finetune.host import Host
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "DeepfakeBench"

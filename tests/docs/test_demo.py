@@ -1,4 +1,4 @@
-"""``effort-finetune demo`` end to end, as ``make demo`` runs it, on the demo's own data and weights."""
+"""The demo end to end, as ``make demo`` runs it, on the demo's own data and weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="module")
 def demo(clone, environment, tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
-    command = ["python", "-m", "effort_finetune", "demo", "--output_dir", str(out)]
+    command = ["python", "-m", "examples.demo.run", "--output_dir", str(out)]
     env = {
         **environment,
         "PYTHONPATH": str(clone / "plugin"),

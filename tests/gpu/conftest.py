@@ -15,7 +15,7 @@ import torch
 import toyhost
 from toyhost import EMBEDDED
 
-from effort_finetune.evaluate.device import choose_device
+from effort_finetune.core.device import choose_device
 from effort_finetune.host import open_host
 
 LABELS = {"Toy_Real": 0, "Toy_Fake": 1}

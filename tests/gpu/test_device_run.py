@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from effort_finetune.evaluate import results
-from effort_finetune.evaluate.run import evaluate
-from effort_finetune.train.checkpoint import load_last
-from effort_finetune.train.run import finetune
+from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.train.finetuning import finetune
+from effort_finetune.weights.run_state import load_last
 
 pytestmark = pytest.mark.gpu
 COMMAND = ("effort-finetune finetune",)
@@ -63,7 +63,7 @@ def test_the_accelerators_checkpoint_scores_alike_on_the_cpu(bench, device):
 
 
 def test_memory_of_the_device_is_reported(device):
-    from effort_finetune.train.device import memory_report
+    from effort_finetune.core.device import memory_report
 
     held = torch.ones(1 << 20, device=device)
     report = memory_report(device)

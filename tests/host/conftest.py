@@ -13,8 +13,8 @@ import pytest
 from bench_data import NEEDS_REAL, REAL, SETTINGS, copy_host, write_dataset
 from toyhost import save_clip
 
-from effort_finetune import resources
 from effort_finetune.cli.main import main
+from effort_finetune.core import resources
 from effort_finetune.host import Host, open_host
 
 

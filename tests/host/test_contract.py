@@ -13,7 +13,7 @@ from bench_data import SETTINGS
 from sklearn.metrics import roc_auc_score
 
 from effort_finetune.cli.main import main
-from effort_finetune.host.factories import DetectorFactory, TrainerFactory
+from effort_finetune.guest.registry import DetectorFactory, TrainerFactory, register_plugin
 
 OURS = ("--detector_path", "training/config/detector/effort_finetune.yaml")
 
@@ -35,8 +35,8 @@ def test_registries(bench):
         assert callable(
             registry.register_module(module_name=None) if name == "none" else registry.register_module
         )
-    host.register_plugin()
-    host.register_plugin()
+    register_plugin(host)
+    register_plugin(host)
     assert isinstance(host.registry("DETECTOR")["effort_finetune"], DetectorFactory)
     assert isinstance(host.registry("TRAINER")["effort_finetune"], TrainerFactory)
 

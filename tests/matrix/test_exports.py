@@ -5,11 +5,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionModel
 
+from effort_finetune.export import merged
+from effort_finetune.export.peft import export_peft
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.weights import export
+from effort_finetune.weights import deepfakebench_layout as layout
 from effort_finetune.weights.adapter import save_adapter
-from effort_finetune.weights.export_peft import export_peft
 from effort_finetune.weights.reader import read_checkpoint
 
 SHAPE = {
@@ -46,7 +47,7 @@ def start(request, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     detector = EffortFinetuneDetector({"resolution": 32}, tower=random_tower(SHAPE)).eval()
     torch.save(detector.state_dict(), tmp_path / "fresh.pth")
-    export.export_merged(read_checkpoint(tmp_path / "fresh.pth"), tmp_path / "clip")
+    merged.export_merged(read_checkpoint(tmp_path / "fresh.pth"), tmp_path / "clip")
     (tmp_path / "clip" / "head.safetensors").unlink()
     if request.param == "clip":
         return tmp_path / "clip", tmp_path / "clip"
@@ -69,9 +70,9 @@ def test_every_export_scores_as_the_detector(start, targets, layer_range, tmp_pa
     with torch.no_grad():
         expected = trained({"image": images})["cls"]
         for written in (
-            export.export_deepfakebench(model, tmp_path / "host.pth").paths[0],
-            export.export_deepfakebench(model, tmp_path / "fork.pth", effort_fork=True).paths[0],
-            export.export_merged(model, tmp_path / "merged").paths[0].parent,
+            layout.export_deepfakebench(model, tmp_path / "host.pth").paths[0],
+            layout.export_deepfakebench(model, tmp_path / "fork.pth", effort_fork=True).paths[0],
+            merged.export_merged(model, tmp_path / "merged").paths[0].parent,
             save_adapter(tmp_path / "adapter.safetensors", model.tensors, base),
         ):
             logits = load(written)({"image": images})["cls"]

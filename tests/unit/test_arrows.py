@@ -1,4 +1,4 @@
-"""The rooms' imports point one way: cli -> train -> evaluate -> data -> model, weights -> config -> core."""
+"""The rooms' imports point down only (docs/architecture.md), and no two files share a name."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import effort_finetune
 
 PACKAGE = Path(effort_finetune.__file__).parent
 NAME = "effort_finetune"
-CORE = {"errors", "files", "progress", "seeding", "resources", "interrupt", "__init__"}
-ROOMS = {"__main__": "cli"}
-# Room -> what it may import beside itself. `host` is an object handed to the others, never imported by them.
-MAY_IMPORT = {
-    "core": set(),
-    "config": {"core"},
-    "weights": {"core", "config", "model"},
-    "model": {"core", "config", "weights"},
-    "host": {"core", "config", "train", "model"},
-    "data": {"core", "config"},
-    "evaluate": {"core", "config", "data", "model", "weights"},
-    "train": {"core", "config", "data", "model", "weights", "evaluate"},
-    "cli": {"core", "config", "data", "model", "weights", "evaluate", "train", "host"},
-}
+#: From the top of the house to its bottom; a room may import the rooms of every lower line.
+LINES = (
+    ("cli", "guest", "serve"),
+    ("train", "studies", "export", "install"),
+    ("predict", "evaluate"),
+    ("data", "model"),
+    ("host", "weights"),
+    ("config", "svd"),
+    ("core",),
+)
+#: The only arrows between two rooms of one line.
+SIDEWAYS = {("studies", "train"), ("predict", "evaluate")}
+LINE_OF = {room: number for number, line in enumerate(LINES) for room in line}
 
 
 def _room(module: str) -> str:
-    first = module.split(".")[1] if "." in module else "__init__"
-    return "core" if first in CORE else ROOMS.get(first, first)
+    """The room of a module; the package's own two files are entrances, like the command line."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else "cli"
 
 
 def _module(path: Path) -> str:
@@ -36,18 +36,14 @@ def _module(path: Path) -> str:
 
 
 class _Imports(ast.NodeVisitor):
-    """Collects imported modules of the package: all of them, and those run when the module is imported."""
+    """Collects the imported modules of the package: in functions and under TYPE_CHECKING, too."""
 
     def __init__(self) -> None:
         self.all: set[str] = set()
-        self.at_import: set[str] = set()
-        self._depth = 0
 
     def _add(self, name: str) -> None:
         if name == NAME or name.startswith(f"{NAME}."):
             self.all.add(name)
-            if self._depth == 0:
-                self.at_import.add(name)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -61,16 +57,6 @@ class _Imports(ast.NodeVisitor):
             is_module = submodule.with_suffix(".py").exists() or submodule.is_dir()
             self._add(f"{base}.{alias.name}" if is_module else base)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._depth += 1
-        self.generic_visit(node)
-        self._depth -= 1
-
-    def visit_If(self, node: ast.If) -> None:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return  # annotations only: nothing is imported when the program runs
-        self.generic_visit(node)
-
 
 def _imports() -> dict[str, _Imports]:
     found = {}
@@ -81,26 +67,26 @@ def _imports() -> dict[str, _Imports]:
     return found
 
 
-def test_no_import_points_back():
+def test_arrows_point_down():
     wrong = []
     for module, imports in _imports().items():
         room = _room(module)
-        for imported in sorted(imports.all):
+        for imported in sorted(imports.all - {NAME}):
             target = _room(imported)
-            if target != room and target not in MAY_IMPORT[room]:
+            if target != room and LINE_OF[target] <= LINE_OF[room] and (room, target) not in SIDEWAYS:
                 wrong.append(f"{module} ({room}) imports {imported} ({target})")
     assert not wrong, "\n".join(wrong)
 
 
 def test_every_room_is_known():
     rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py"))}
-    assert rooms <= set(MAY_IMPORT)
-    assert len(rooms) >= 8
+    assert rooms <= set(LINE_OF)
+    assert len(rooms) >= 12
 
 
 def test_no_file_imports_itself_in_a_circle():
     modules = _imports()
-    graph = {module: imports.at_import & set(modules) for module, imports in modules.items()}
+    graph = {module: imports.all & set(modules) for module, imports in modules.items()}
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -113,3 +99,9 @@ def test_no_file_imports_itself_in_a_circle():
 
     for module in graph:
         visit(module, ())
+
+
+def test_no_two_files_share_a_name():
+    files = [p.name for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py")]
+    twice = sorted({name for name in files if files.count(name) > 1})
+    assert not twice, twice

@@ -7,9 +7,9 @@ import json
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.check import EVERY_FRAME, DatasetReport, check_dataset
 from effort_finetune.data.index import available_datasets
-from effort_finetune.errors import UserError
 
 NAME = "check-data"
 HELP = (

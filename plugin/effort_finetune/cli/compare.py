@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from effort_finetune.cli.context import Context
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 NAME = "compare"
 HELP = (

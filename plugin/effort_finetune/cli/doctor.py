@@ -10,9 +10,9 @@ from dataclasses import asdict
 from effort_finetune.cli import doctor_checks as checks
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.host import Host, locate, open_host
-from effort_finetune.host.traps import Finding, find_traps
+from effort_finetune.install.known_problems import Finding, find_traps
 
 NAME = "doctor"
 HELP = (

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 
 from effort_finetune.config import Settings
+from effort_finetune.core.device import choose_autocast, choose_device
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.index import SPLITS, Video, available_datasets, load_index
 from effort_finetune.data.sources import open_source
-from effort_finetune.errors import UserError
-from effort_finetune.evaluate.device import choose_autocast, choose_device
 from effort_finetune.host import Host
-from effort_finetune.host.installed import FINE_STATES, MANIFEST, is_installed, read_record, status
-from effort_finetune.host.transaction import is_interrupted
-from effort_finetune.host.traps import Finding
+from effort_finetune.install.known_problems import Finding
+from effort_finetune.install.record import FINE_STATES, MANIFEST, is_installed, read_record, status
+from effort_finetune.install.transaction import is_interrupted
 from effort_finetune.weights.reader import read_checkpoint
 
 _PACKAGES = ("torch", "transformers", "numpy", "albumentations", "lmdb", "opencv-python-headless")
@@ -162,7 +162,7 @@ def datasets(host: Host, settings: Settings) -> Iterator[Finding]:
     folder = host.resolve(settings.dataset_json_folder)
     available = available_datasets(host, settings) if folder.is_dir() else []
     if not named and not available:
-        demo = "effort-finetune demo generates some; " if host.kind == "embedded" else ""
+        demo = "`make demo` generates some; " if host.kind == "embedded" else ""
         elsewhere = "" if folder.is_dir() else "; where there is one, name its folder as dataset_json_folder"
         raise UserError(
             "no dataset",

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If anything asked for is wrong; nothing has been scored then.
         RunFailure: If it could not finish; what there is was saved.
     """
-    from effort_finetune.evaluate.run import evaluate  # torch and transformers, not needed for --help
+    from effort_finetune.evaluate.evaluation import evaluate  # torch and transformers, not needed for --help
 
     host, settings = open_run(args, context, mode="test")
     path = evaluate(settings, host, weights=args.weights, output_dir=args.output_dir, command=context.argv)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.weights.checkpoint import Checkpoint
-    from effort_finetune.weights.export import Exported
+    from effort_finetune.weights.deepfakebench_layout import Exported
 
 NAME = "export"
 HELP = "write a checkpoint in another layout"
@@ -87,12 +87,17 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None) -> Exported:
-    from effort_finetune.weights import adapter, export, export_onnx, export_peft
+    from effort_finetune.export import merged
+    from effort_finetune.export import onnx as export_onnx
+    from effort_finetune.export import peft as export_peft
+    from effort_finetune.weights import adapter, deepfakebench_layout
 
     if args.to in ("deepfakebench", "effort-fork"):
-        return export.export_deepfakebench(checkpoint, args.output, effort_fork=args.to == "effort-fork")
+        return deepfakebench_layout.export_deepfakebench(
+            checkpoint, args.output, effort_fork=args.to == "effort-fork"
+        )
     if args.to == "merged":
-        return export.export_merged(checkpoint, args.output)
+        return merged.export_merged(checkpoint, args.output)
     if args.to == "onnx":
         return export_onnx.export_onnx(checkpoint, args.output)
     base_name, base = _base(args, settings)
@@ -109,7 +114,7 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
         settings_digest=settings.digest() if settings else None,
         vision_config=checkpoint.known_config,
     )
-    return export.Exported((path,))
+    return deepfakebench_layout.Exported((path,))
 
 
 def _settings(args: argparse.Namespace) -> Settings | None:
@@ -138,8 +143,8 @@ def _base(args: argparse.Namespace, settings: Settings | None) -> tuple[str, Che
 
 def _tower_prefix(base_name: str) -> str:
     """Returns the tower's prefix in the model that transformers loads from the base."""
+    from effort_finetune.export.peft import vision_model_prefix
     from effort_finetune.model.backbone import locate_clip
-    from effort_finetune.weights.export_peft import vision_model_prefix
     from effort_finetune.weights.vision_config import CONFIG, read_config
 
     path = locate_clip(base_name)

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If the run cannot start.
         RunFailure: If it could not finish; what there is was saved.
     """
-    from effort_finetune.train.run import finetune  # torch and transformers, not needed for --help
+    from effort_finetune.train.finetuning import finetune  # torch and transformers, not needed for --help
 
     host, settings = open_run(args, context, mode="train")
     outcome = finetune(settings, host, command=_as_typed(context))

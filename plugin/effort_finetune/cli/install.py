@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from effort_finetune.cli.context import Context
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.host import Host, locate, open_host
-from effort_finetune.host.installation import execute, plan_install
-from effort_finetune.host.installed import MANIFEST
-from effort_finetune.host.plan import Plan
-from effort_finetune.host.transaction import is_interrupted, recover
+from effort_finetune.install.installation import execute, plan_install
+from effort_finetune.install.plan import Plan
+from effort_finetune.install.record import MANIFEST
+from effort_finetune.install.transaction import is_interrupted, recover
 
 NAME = "install"
 HELP = "Add the plugin to a DeepfakeBench checkout: entry points, detector, trainer, flags."

@@ -7,13 +7,13 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from effort_finetune import __version__
 from effort_finetune.cli.context import Context
-from effort_finetune.errors import (
+from effort_finetune.core.errors import (
     EXIT_RUN_FAILURE,
     EXIT_USER_ERROR,
     RunFailure,
@@ -37,7 +37,6 @@ COMMANDS = {
     "check-data": ("check_data", "check datasets: frames, videos, splits, labels"),
     "prepare": ("prepare", "crop faces, build the JSON index and the LMDB"),
     "settings": ("settings", "list every settings key with its default and meaning"),
-    "demo": ("demo", "the whole job on generated data, in minutes"),
 }
 
 
@@ -63,8 +62,18 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
+    return exit_code(lambda: _dispatch(arguments, script), debug=debug)
+
+
+def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
+    """Does the work and turns its errors into one line on stderr and an exit code.
+
+    Args:
+        work: Returns 0 when all went well.
+        debug: Let errors through, with their tracebacks.
+    """
     try:
-        return _dispatch(arguments, script)
+        return work()
     except (UserError, RunFailure) as error:
         if debug:
             raise

@@ -10,7 +10,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.config import Settings, resolve
 from effort_finetune.config.coerce import from_flag
 from effort_finetune.config.resolve import known_keys
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.host import locate, open_host
 
 if TYPE_CHECKING:

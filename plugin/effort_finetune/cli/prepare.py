@@ -9,10 +9,10 @@ from pathlib import Path
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import open_run
 from effort_finetune.config import Settings
+from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.data.crop_dataset import CropOptions, crop_dataset, summary
 from effort_finetune.data.folder import index_crops, label_names, pack_crops
 from effort_finetune.data.index import SPLITS
-from effort_finetune.errors import RunFailure, UserError
 from effort_finetune.host import Host
 
 NAME = "prepare"

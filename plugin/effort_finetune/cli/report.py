@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.cli.context import Context
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameDataset
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     Raises:
         UserError: If a file is no results file or its score files are gone.
     """
-    from effort_finetune.evaluate import report, results
+    from effort_finetune.evaluate import html_report as report
+    from effort_finetune.evaluate import results
 
     document = results.read(args.results[-1])
     frames, unavailable = _open_frames(document, args.host, context)

@@ -7,8 +7,8 @@ import json
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.install import add_host_argument, find_checkout
-from effort_finetune.host.installed import FINE_STATES, MANIFEST, is_installed, read_record, status
-from effort_finetune.host.transaction import is_interrupted
+from effort_finetune.install.record import FINE_STATES, MANIFEST, is_installed, read_record, status
+from effort_finetune.install.transaction import is_interrupted
 
 NAME = "status"
 HELP = "Show how the plugin stands in a DeepfakeBench checkout; exit code 1 if something needs attention."

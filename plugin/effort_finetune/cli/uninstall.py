@@ -6,7 +6,7 @@ import argparse
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.install import add_host_argument, open_checkout, report, settle, show_diff
-from effort_finetune.host.installation import execute, plan_uninstall
+from effort_finetune.install.installation import execute, plan_uninstall
 
 NAME = "uninstall"
 HELP = "Take the plugin out of a DeepfakeBench checkout; your own edits stay."

@@ -12,7 +12,7 @@ import yaml
 
 from effort_finetune.config.coerce import Mismatch, coerce
 from effort_finetune.config.schema import HOST_ONLY_KEYS, Settings
-from effort_finetune.errors import UserError, UserErrors, did_you_mean
+from effort_finetune.core.errors import UserError, UserErrors, did_you_mean
 
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 # Written at the top level in the guide's table; the YAML has them under `optimizer`.

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from effort_finetune.errors import UserError
-from effort_finetune.seeding import derive
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.seeding import derive
 
 if TYPE_CHECKING:
     from effort_finetune.config import DataAug

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.progress import bar
 from effort_finetune.data.findings import Finding, index_findings
 from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index
 from effort_finetune.data.sources import FrameSource, open_source
-from effort_finetune.errors import UserError
-from effort_finetune.progress import bar
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.index import DatasetIndex, Video, available_splits, class_id
 from effort_finetune.data.sampling import take_frames
-from effort_finetune.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.core.files import ensure_writable_dir, write_json
+from effort_finetune.core.progress import track
 from effort_finetune.data.faces import Crop, LandmarkFinder, NoFace, crop_face, dlib_finder
 from effort_finetune.data.videos import find_videos, read_frames
-from effort_finetune.errors import RunFailure, UserError
-from effort_finetune.files import ensure_writable_dir, write_json
-from effort_finetune.progress import track
 
 CLASSES = ("real", "fake")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 #: Eyes, nose tip and mouth in the order of the template, as numbers of the 81 points (from 0).
 FIVE_POINTS = (37, 44, 30, 49, 55)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from effort_finetune.core.errors import suggest
 from effort_finetune.data.index import SPLITS, DatasetIndex, Problem, Video
 from effort_finetune.data.sampling import frame_order
-from effort_finetune.errors import suggest
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from effort_finetune.data.build import write_index, write_lmdb
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.progress import track
 from effort_finetune.data.crop_dataset import CLASSES
 from effort_finetune.data.index import Video
 from effort_finetune.data.sampling import frame_order
 from effort_finetune.data.splits import Clip, assign_splits
-from effort_finetune.data.tree import IMAGE_SUFFIXES, below, images
-from effort_finetune.errors import UserError
-from effort_finetune.progress import track
+from effort_finetune.data.walk import IMAGE_SUFFIXES, below, images
+from effort_finetune.data.write_dataset import write_index, write_lmdb
 
 PACKED_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import Augmentation, item_seed
 from effort_finetune.data.collect import FrameRow, collect_rows
 from effort_finetune.data.index import SPLITS, load_index
 from effort_finetune.data.overlap import split_overlap
 from effort_finetune.data.sources import FrameSource, open_source
-from effort_finetune.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effort_finetune.errors import UserError, suggest
+from effort_finetune.core.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

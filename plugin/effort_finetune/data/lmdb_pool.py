@@ -16,7 +16,7 @@ from pathlib import Path
 
 import lmdb
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 _lock = threading.RLock()
 _environments: dict[str, lmdb.Environment] = {}

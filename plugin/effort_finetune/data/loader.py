@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from effort_finetune.core.seeding import generator, worker_init
 from effort_finetune.data.frames import FrameDataset, Missing
-from effort_finetune.seeding import generator, worker_init
 
 Batch = dict[str, Any]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from effort_finetune.core.errors import UserError, suggest
 from effort_finetune.data import lmdb_pool
 from effort_finetune.data.index import C40_SUFFIX
-from effort_finetune.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.index import SPLITS
-from effort_finetune.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.sampling import frame_order
-from effort_finetune.data.tree import below, images
-from effort_finetune.errors import UserError
+from effort_finetune.data.walk import below, images
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
 

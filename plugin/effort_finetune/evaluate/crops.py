@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameDataset
-    from effort_finetune.evaluate.scores import ScoreFile
+    from effort_finetune.evaluate.score_file import ScoreFile
 
 PER_ROW = 10
 SIDE = 96  # pixels; enough to see a blend boundary, small enough to embed dozens

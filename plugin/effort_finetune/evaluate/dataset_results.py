@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effort_finetune.errors import UserError, did_you_mean
-from effort_finetune.evaluate.metrics import LOWER_IS_BETTER, METRICS
+from effort_finetune.core.errors import UserError, did_you_mean
+from effort_finetune.core.metrics import LOWER_IS_BETTER, METRICS
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameDataset
-    from effort_finetune.evaluate.scoring import Scores
+    from effort_finetune.evaluate.predictions import Scores
     from effort_finetune.evaluate.video import VideoScores
 
 

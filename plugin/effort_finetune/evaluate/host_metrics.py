@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from effort_finetune.evaluate.scoring import Scores
+    from effort_finetune.evaluate.predictions import Scores
     from effort_finetune.host import Host
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from effort_finetune.evaluate.metrics import roc_points
+from effort_finetune.core.metrics import roc_points
 
 # Drawn in these colours, then replaced by CSS variables: one SVG fits a light and a dark page.
 _CSS = {

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effort_finetune.evaluate.metrics import ECE_BINS
-from effort_finetune.evaluate.statistics import LEVEL
+from effort_finetune.core.metrics import ECE_BINS
+from effort_finetune.evaluate.intervals import LEVEL
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

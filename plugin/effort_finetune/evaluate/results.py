@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import torch
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import write_json
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.protocol import protocol
 from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
-from effort_finetune.files import write_json
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

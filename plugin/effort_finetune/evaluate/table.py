@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from effort_finetune.evaluate.metrics import LOWER_IS_BETTER
+from effort_finetune.core.metrics import LOWER_IS_BETTER
 
 #: Metric and heading of the columns of the results table.
 COLUMNS = (

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameRow
-    from effort_finetune.evaluate.scoring import Scores
+    from effort_finetune.evaluate.predictions import Scores
 
 
 @dataclass(frozen=True)

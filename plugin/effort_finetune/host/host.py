@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from effort_finetune.errors import UserError
-from effort_finetune.host import git, patching
-from effort_finetune.host.factories import DetectorFactory, TrainerFactory
-from effort_finetune.host.kinds import HostKind, recognise
-from effort_finetune.host.modules import ModuleLoader
+from effort_finetune.core.errors import UserError
+from effort_finetune.host import git
+from effort_finetune.host.marked_blocks import strip
+from effort_finetune.host.module_loader import ModuleLoader
+from effort_finetune.host.recognise import HostKind, recognise
 
 PLUGIN_NAME = "effort_finetune"
 
@@ -115,28 +115,6 @@ class Host:
         """Returns ``path`` as an absolute path; relative ones are relative to the host's root."""
         return (self.root / Path(path).expanduser()).resolve()
 
-    def register_plugin(self) -> None:
-        """Puts the plugin's detector and trainer into the host's registries, once; they are imported later.
-
-        Raises:
-            UserError: If the name is taken by something that is not the plugin's.
-        """
-        self._register("DETECTOR", DetectorFactory())
-        self._register("TRAINER", TrainerFactory(self))
-
-    def _register(self, registry_name: RegistryName, factory: Callable[..., Any]) -> None:
-        registry = self.registry(registry_name)
-        present = registry.data.get(PLUGIN_NAME)
-        if present is None:
-            registry.register_module(module_name=PLUGIN_NAME)(factory)
-        elif not isinstance(present, type(factory)):
-            owner = present if hasattr(present, "__qualname__") else type(present)
-            raise UserError(
-                f"the name {PLUGIN_NAME!r} in the host's {registry_name} is taken",
-                got=f"{owner.__module__}.{owner.__qualname__}",
-                next_step="rename the other one",
-            )
-
     def provenance(self) -> dict[str, Any]:
         """Returns the host block of a result: which host, at which commit, and what was stood in for."""
         return {
@@ -157,6 +135,6 @@ def _differs(root: Path, path: str) -> bool:
     if not file.is_file():
         return True
     try:
-        return patching.strip(file.read_bytes()) != git.committed(root, path)
+        return strip(file.read_bytes()) != git.committed(root, path)
     except UserError:  # a block of ours that was cut apart
         return True

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from effort_finetune import resources
-from effort_finetune.errors import UserError
-from effort_finetune.host.kinds import is_host, recognise
+from effort_finetune.core import resources
+from effort_finetune.core.errors import UserError
+from effort_finetune.host.recognise import is_host, recognise
 
 ENVIRONMENT_VARIABLE = "DEEPFAKEBENCH_ROOT"
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from effort_finetune.config import Settings
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.seeding import derive
 from effort_finetune.model import backbone as tower_room
 from effort_finetune.model.inject import inject, inject_from_shapes, inner_name
 from effort_finetune.model.layers import residual_layers
-from effort_finetune.model.svd_cache import cached_split
-from effort_finetune.seeding import derive
+from effort_finetune.svd.cache import cached_split
 from effort_finetune.weights.reader import Checkpoint, LoadReport, load_into, read_checkpoint
 
 _ENERGY = ".residual_energy_ref"

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 from transformers.activations import ACT2FN
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.weights.vision_config import DEFAULTS
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from effort_finetune.config import Settings, settings_from_config
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.metrics import batch_metrics
 from effort_finetune.model import assembly, losses
 from effort_finetune.model.backbone import shape_of
 from effort_finetune.model.inject import Status, status_of
 from effort_finetune.model.layers import residual_layers
-from effort_finetune.model.metrics import batch_metrics
 from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.model.trainable import TrainableStatus, configure_trainable
 from effort_finetune.weights.reader import LoadReport

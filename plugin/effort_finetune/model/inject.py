@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from effort_finetune.errors import UserError, suggest
-from effort_finetune.model import svd
+from effort_finetune.core.errors import UserError, suggest
+from effort_finetune.core.progress import track
 from effort_finetune.model.layers import SVDResidualLinear, residual_layers
-from effort_finetune.progress import track
+from effort_finetune.svd import decompose as svd
 
 _BLOCK = re.compile(r"(?:^|.*\.)encoder\.layers\.(\d+)\.(.+)$")
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.factored import factored_linear
-from effort_finetune.model.svd import Split, split
+from effort_finetune.svd.decompose import Split, split
 
 RESIDUAL_NAMES = ("S_residual", "U_residual", "V_residual")
 _LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -96,7 +96,7 @@ class SVDResidualLinear(nn.Module):
         Args:
             linear: The layer to replace; not changed. On the meta device only shapes are made.
             rank: k.
-            decompose: :func:`~effort_finetune.model.svd.split` or a cached form of it.
+            decompose: :func:`~effort_finetune.svd.decompose.split` or a cached form of it.
         """
         weight = linear.weight
         layer = cls(

@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 
 from effort_finetune.config import Loss
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.layers import SVDResidualLinear, residual_layers, wide
-from effort_finetune.model.svd_cache import cached_triplets
+from effort_finetune.svd.cache import cached_triplets
 
 # A residual is still the initial one when main annihilates it and it is orthonormal, to rounding.
 _UNTOUCHED = 1e-5

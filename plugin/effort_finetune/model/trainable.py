@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from effort_finetune.config import Settings
-from effort_finetune.errors import UserError, suggest
+from effort_finetune.core.errors import UserError, suggest
 from effort_finetune.model.inject import block_of, check_range, in_range
 from effort_finetune.model.layers import RESIDUAL_NAMES
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
+from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
-from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.evaluate.evaluation import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
-from effort_finetune.evaluate.run import open_datasets
-from effort_finetune.evaluate.scores import frames_digest
+from effort_finetune.evaluate.score_file import frames_digest
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

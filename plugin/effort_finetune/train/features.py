@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from effort_finetune.core.device import host_memory, is_out_of_memory
+from effort_finetune.core.errors import RunFailure
+from effort_finetune.core.interrupt import Interrupted
+from effort_finetune.core.precision import Precision
+from effort_finetune.core.progress import track
 from effort_finetune.data.frames import FrameDataset, Missing
 from effort_finetune.data.loader import make_loader
-from effort_finetune.errors import RunFailure
-from effort_finetune.interrupt import Interrupted
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.progress import track
 from effort_finetune.train.data import RunData, shuffled_loader
-from effort_finetune.train.device import host_memory, is_out_of_memory
-from effort_finetune.train.precision import Precision
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effort_finetune.errors import RunFailure
-from effort_finetune.interrupt import Interrupted
-from effort_finetune.train.device import is_out_of_memory
-from effort_finetune.train.meters import EpochProgress
+from effort_finetune.core.device import is_out_of_memory
+from effort_finetune.core.errors import RunFailure
+from effort_finetune.core.interrupt import Interrupted
+from effort_finetune.core.precision import Precision
+from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
-from effort_finetune.train.precision import Precision
 
 Batch = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

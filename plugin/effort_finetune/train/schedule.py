@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, StepLR
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -14,27 +14,27 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from effort_finetune.errors import RunFailure
+from effort_finetune.core.device import describe_memory
+from effort_finetune.core.errors import RunFailure
+from effort_finetune.core.interrupt import Interrupted
+from effort_finetune.core.progress import bar
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
-from effort_finetune.evaluate.run import EvaluationFailure
-from effort_finetune.interrupt import Interrupted
+from effort_finetune.evaluate.evaluation import EvaluationFailure
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.progress import bar
-from effort_finetune.train import checkpoint
-from effort_finetune.train.device import describe_memory
 from effort_finetune.train.early_stopping import EarlyStopping
+from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.loop import Record, TrainingLoop
-from effort_finetune.train.meters import EpochProgress
 from effort_finetune.train.optim import learning_rate
-from effort_finetune.train.processes import Processes
+from effort_finetune.train.run_history import Processes
 from effort_finetune.train.schedule import advance
 from effort_finetune.train.selection import Selector, mean_of_known
 from effort_finetune.train.tensorboard import RunBoard
+from effort_finetune.weights import run_state as checkpoint
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.train.data import RunData
-    from effort_finetune.train.paths import RunPaths
+    from effort_finetune.train.run_files import RunPaths
 
 
 @dataclass
@@ -273,7 +273,7 @@ class Session:
         """Takes up a run where :meth:`save_last` left it, in the middle of an epoch too.
 
         Args:
-            saved: From :func:`effort_finetune.train.checkpoint.load_last`.
+            saved: From :func:`effort_finetune.weights.run_state.load_last`.
             folder: Where it was saved; its best checkpoint comes along if this run has another folder.
 
         Raises:

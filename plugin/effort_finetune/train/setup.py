@@ -11,26 +11,25 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from effort_finetune import seeding
-from effort_finetune.errors import UserError
+from effort_finetune.core import seeding
+from effort_finetune.core.device import choose_device, device_name
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.interrupt import InterruptGuard
+from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.evaluate.dataset_results import DatasetResults
-from effort_finetune.evaluate.device import choose_device
-from effort_finetune.evaluate.run import evaluate_model
-from effort_finetune.interrupt import InterruptGuard
+from effort_finetune.evaluate.evaluation import evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.train import checkpoint
 from effort_finetune.train.data import RunData, open_data, selection_names
-from effort_finetune.train.device import device_name
 from effort_finetune.train.features import feature_run
 from effort_finetune.train.loop import Batch, TrainingLoop
 from effort_finetune.train.optim import build_optimizer
-from effort_finetune.train.paths import RunPaths, prepare_paths
-from effort_finetune.train.precision import Precision, resolve_precision
-from effort_finetune.train.processes import Processes
+from effort_finetune.train.run_files import RunPaths, prepare_paths
+from effort_finetune.train.run_history import Processes
 from effort_finetune.train.schedule import build_scheduler, schedule_warning
 from effort_finetune.train.selection import Selector
 from effort_finetune.train.session import Session
 from effort_finetune.train.tensorboard import RunBoard
+from effort_finetune.weights import run_state as checkpoint
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from effort_finetune import __version__
-from effort_finetune.errors import UserError
-from effort_finetune.model import svd
-from effort_finetune.model.svd_cache import cached_split
-from effort_finetune.progress import track
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.progress import track
+from effort_finetune.svd import decompose as svd
+from effort_finetune.svd.cache import cached_split
 from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.safe_io import write_safetensors

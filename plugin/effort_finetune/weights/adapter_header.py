@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.weights import vision_config
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES

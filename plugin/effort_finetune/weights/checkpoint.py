@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from effort_finetune.errors import UserError
-from effort_finetune.weights.canonical import forward_keys, is_finite, misshapen, residual_ranks
+from effort_finetune.core.errors import UserError
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.layouts import LOSS_LEAF
+from effort_finetune.weights.required_keys import forward_keys, is_finite, misshapen, residual_ranks
 from effort_finetune.weights.vision_config import DEFAULTS
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")

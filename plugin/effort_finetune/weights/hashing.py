@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from effort_finetune.files import sha256_file
+from effort_finetune.core.files import sha256_file
 
 
 class BackgroundHash:

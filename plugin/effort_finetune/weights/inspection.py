@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from effort_finetune.errors import UserError
-from effort_finetune.files import sha256_file
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import sha256_file
 from effort_finetune.weights import safe_io
 from effort_finetune.weights.adapter import LAYOUT
 from effort_finetune.weights.adapter_header import METADATA_KEY, AdapterInfo

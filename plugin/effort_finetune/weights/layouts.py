@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 
 RESIDUAL_LEAVES = ("S_residual", "U_residual", "V_residual")
 # A reference value of the singular-value loss: in checkpoints of ours only, never on the forward path.

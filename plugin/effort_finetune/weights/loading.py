@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from effort_finetune.errors import UserError
-from effort_finetune.weights.canonical import is_finite
+from effort_finetune.core.errors import UserError
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.hashing import BackgroundHash
+from effort_finetune.weights.required_keys import is_finite
 
 NEW_HEAD = "new: a plain CLIP checkpoint has no head"
 

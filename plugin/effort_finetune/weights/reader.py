@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from effort_finetune.errors import UserError
-from effort_finetune.weights import adapter, adapter_header, fork, layouts, safe_io, vision_config, wrappers
+from effort_finetune.core.errors import UserError
+from effort_finetune.weights import adapter, adapter_header, layouts, safe_io, vision_config, wrappers
+from effort_finetune.weights import effort_fork as fork
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from effort_finetune.errors import UserError
-from effort_finetune.files import atomic_write
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import atomic_write
 
 # In the order of preference when a folder is given: what transformers and open_clip write.
 FOLDER_FILES = (

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.weights.safe_io import FOLDER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"

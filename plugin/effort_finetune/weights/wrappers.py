@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.weights import vision_config
 
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")

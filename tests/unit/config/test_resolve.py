@@ -9,7 +9,7 @@ import pytest
 from effort_finetune.config import Settings, resolve, settings_from_config
 from effort_finetune.config.coerce import from_flag
 from effort_finetune.config.resolve import known_keys
-from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.core.errors import UserError, UserErrors
 
 
 def _resolve(flags=None, host=None, yaml_path=None, **extra):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from effort_finetune.config import DataAug
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import JPEG_PROB, Augmentation, item_seed
-from effort_finetune.errors import UserError
 
 from .conftest import picture
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from effort_finetune.data import build
-from effort_finetune.data.build import write_index, write_lmdb
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
+from effort_finetune.data import write_dataset as build
+from effort_finetune.data.write_dataset import write_index, write_lmdb
 
 from .conftest import pair_of_groups, video
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from effort_finetune.cli.main import main
-from effort_finetune.data.build import write_index
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.check import EVERY_FRAME, DatasetReport, LabelCount, check_dataset
 from effort_finetune.data.index import Video
-from effort_finetune.errors import UserError
+from effort_finetune.data.write_dataset import write_index
 
 from .conftest import EMBEDDED, LABELS, Bench, pair_of_groups, video
 

@@ -16,11 +16,11 @@ import pytest
 from toyhost import EMBEDDED
 
 from effort_finetune.cli.main import main
+from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.data import crop_dataset as room
 from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset, summary
 from effort_finetune.data.faces import Crop, dlib_finder
 from effort_finetune.data.folder import list_clips, pack_crops
-from effort_finetune.errors import RunFailure, UserError
 
 OPTIONS = CropOptions(faces="cropped", count=None, every=1, size=16)
 

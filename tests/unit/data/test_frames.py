@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data import lmdb_pool
 from effort_finetune.data.frames import LMDB_FIXES, UNIFORM_FIX, FrameDataset, Missing, open_frames
 from effort_finetune.data.index import Video
-from effort_finetune.errors import UserError
 
 from .conftest import Bench, pair_of_groups, video
 

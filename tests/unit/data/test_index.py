@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.frames import open_frames
 from effort_finetune.data.index import SplitCount, available_datasets, available_splits, load_index
-from effort_finetune.errors import UserError
 
 from .conftest import Bench, pair_of_groups, video
 

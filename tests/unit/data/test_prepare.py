@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from effort_finetune.cli.main import main
+from effort_finetune.core.errors import UserError
 from effort_finetune.data import crop_dataset as crops
 from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset
 from effort_finetune.data.faces import FIVE_POINTS, NoFace, crop_face, similarity, template
@@ -18,7 +19,6 @@ from effort_finetune.data.folder import index_crops, pack_crops
 from effort_finetune.data.frames import Missing, open_frames
 from effort_finetune.data.splits import Clip, assign_splits, identities
 from effort_finetune.data.videos import find_videos, frame_numbers, read_frames
-from effort_finetune.errors import UserError
 
 from .conftest import EMBEDDED, Bench, picture
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from toyhost import EMBEDDED
 
-from effort_finetune.evaluate.scoring import Scores, cross_entropy, probability
+from effort_finetune.evaluate.predictions import Scores, cross_entropy, probability
 from effort_finetune.host import open_host
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector

@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
-from effort_finetune.evaluate import report, results, table
-from effort_finetune.evaluate.run import evaluate
+from effort_finetune.evaluate import html_report as report
+from effort_finetune.evaluate import results, table
+from effort_finetune.evaluate.evaluation import evaluate
 
 
 @pytest.fixture

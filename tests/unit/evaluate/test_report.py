@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effort_finetune.errors import UserError
-from effort_finetune.evaluate import plots, report, results, table
+from effort_finetune.core.errors import UserError
+from effort_finetune.evaluate import html_report as report
+from effort_finetune.evaluate import plots, results, table
 from effort_finetune.evaluate.crops import PER_ROW, crop_rows
-from effort_finetune.evaluate.run import evaluate, open_datasets
-from effort_finetune.evaluate.scores import read_scores, write_scores
+from effort_finetune.evaluate.evaluation import evaluate, open_datasets
+from effort_finetune.evaluate.score_file import read_scores, write_scores
 from effort_finetune.evaluate.video import video_scores
 from effort_finetune.host import open_host
 

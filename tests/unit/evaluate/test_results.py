@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 import effort_finetune
-from effort_finetune.errors import RunFailure, UserError, UserErrors
+from effort_finetune.core.errors import RunFailure, UserError, UserErrors
 from effort_finetune.evaluate import provenance, results
-from effort_finetune.evaluate.run import evaluate
+from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.evaluate.table import protocol_differences, results_table
 from effort_finetune.host import open_host
 
@@ -92,7 +92,7 @@ def test_too_many_missing_frames_leave_a_failed_results_file(bench, checkpoint, 
 
 
 def test_an_interrupt_saves_what_there_is(bench, checkpoint, tmp_path, monkeypatch):
-    from effort_finetune.evaluate import run as module
+    from effort_finetune.evaluate import evaluation as module
 
     def interrupted(model, loader, *, desc, **options):
         if desc == "ToyB":

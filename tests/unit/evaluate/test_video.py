@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate.video import video_scores
 
 from .conftest import Row, make_scores

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from effort_finetune import resources
-from effort_finetune.errors import UserError
-from effort_finetune.host import kinds, locate, open_host
-from effort_finetune.host.hooks import TrainRun
+from effort_finetune.core import resources
+from effort_finetune.core.errors import UserError
+from effort_finetune.guest.runs import TrainRun
+from effort_finetune.host import locate, open_host
+from effort_finetune.host import recognise as kinds
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
+from effort_finetune.guest.registry import register_plugin
 from effort_finetune.host import open_host
-from effort_finetune.host.absent import AbsentModule, Normalize, ToTensor
+from effort_finetune.host.missing_packages import AbsentModule, Normalize, ToTensor
 
 
 def test_single_modules_load_without_their_packages(host_root):
@@ -90,12 +91,12 @@ def test_metrics_do_not_write_into_the_callers_labels(host_root):
 
 def test_the_plugin_registers_once_and_refuses_a_taken_name(host_root):
     host = open_host(host_root)
-    host.register_plugin()
-    host.register_plugin()
+    register_plugin(host)
+    register_plugin(host)
     assert set(host.registry("TRAINER").data) == {"effort_finetune"}
     host.registry("DETECTOR").data["effort_finetune"] = int
     with pytest.raises(UserError, match="is taken"):
-        host.register_plugin()
+        register_plugin(host)
 
 
 def test_settings_files_that_are_not_settings_are_refused(host_root):
@@ -123,7 +124,7 @@ def test_commit_and_dirty(host_root):
     _commit_all(host_root)
     assert len(open_host(host_root).commit or "") == 40
     assert open_host(host_root).dirty is False
-    from effort_finetune.host.installation import execute, plan_install
+    from effort_finetune.install.installation import execute, plan_install
 
     execute(plan_install(open_host(host_root)))
     assert open_host(host_root).dirty is False, "what install inserted is no edit of the host"

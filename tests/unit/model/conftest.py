@@ -1,4 +1,4 @@
-"""Small towers and a cache folder of their own for every test of the model room."""
+"""Small towers for every test of the model room."""
 
 import pytest
 import torch
@@ -14,11 +14,6 @@ TINY = {
     "image_size": 32,
     "patch_size": 16,
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)

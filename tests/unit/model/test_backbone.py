@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model import backbone
 from effort_finetune.model.backbone import build_tower, fill_buffers, locate_clip, random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
@@ -89,7 +89,7 @@ def test_second_start_from_clip_decomposes_nothing(clip_folder, batch, monkeypat
     def forbidden(*_):
         raise AssertionError("a second start computed an SVD")
 
-    monkeypatch.setattr("effort_finetune.model.svd.smallest_triplets", forbidden)
+    monkeypatch.setattr("effort_finetune.svd.decompose.smallest_triplets", forbidden)
     assert torch.equal(features(folder, batch["image"]), first)
 
 

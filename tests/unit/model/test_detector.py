@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from effort_finetune.config import settings_from_config
-from effort_finetune.errors import UserError
-from effort_finetune.evaluate.scoring import score
+from effort_finetune.core.errors import UserError
+from effort_finetune.evaluate.predictions import score
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.layers import residuals_disabled
@@ -79,7 +79,7 @@ def test_from_an_effort_checkpoint_without_clip_and_without_an_svd(
     def forbidden(*_):
         raise AssertionError("an Effort checkpoint needs no SVD")
 
-    monkeypatch.setattr("effort_finetune.model.svd.smallest_triplets", forbidden)
+    monkeypatch.setattr("effort_finetune.svd.decompose.smallest_triplets", forbidden)
     detector = load(path)
     assert torch.equal(detector(batch)["cls"], source(batch)["cls"])
     assert detector.status.ranks == (2,)

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from effort_finetune.errors import UserError
-from effort_finetune.model import svd
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.inject import inject, inject_from_shapes, status_of
 from effort_finetune.model.layers import SVDResidualLinear, residual_layers
+from effort_finetune.svd import decompose as svd
 
 ATTENTION = ("self_attn.*_proj",)
 QV = ("self_attn.q_proj", "self_attn.v_proj")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.layers import SVDResidualLinear, residual_layers, residuals_disabled
 
 SHAPES = [(48, 48), (64, 24), (24, 64)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effort_finetune.config import Loss
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model import losses
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.5]], dtype=torch.float64)

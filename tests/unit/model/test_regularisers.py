@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from effort_finetune.config import Loss
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.layers import SVDResidualLinear
 from effort_finetune.model.regularisers import Regulariser
 

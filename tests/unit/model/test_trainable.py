@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from effort_finetune.config import Settings
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.backbone import build_tower
 from effort_finetune.model.inject import inject
 from effort_finetune.model.trainable import configure_trainable, matching

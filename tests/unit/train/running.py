@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from effort_finetune.evaluate import results as results_file
-from effort_finetune.train.run import Outcome, finetune
+from effort_finetune.train.finetuning import Outcome, finetune
 
 from .conftest import COMMAND, Bench
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.train.loop import TrainingLoop
 
 from .conftest import Bench, write_dataset
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_cannot_be_published_is_kept_and_said(bench, monkeypat
     def refuse(selected: Path, target: Path) -> Path:
         raise OSError("read-only file system")
 
-    monkeypatch.setattr("effort_finetune.train.run.publish", refuse)
+    monkeypatch.setattr("effort_finetune.train.finetuning.publish", refuse)
     with pytest.raises(RunFailure, match=r"read-only.*ckpt_best\.pth"):
         run(bench, nEpochs=1)
     results = json.loads((bench.root / "out" / "results.json").read_text())

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from effort_finetune.errors import RunFailure
+from effort_finetune.core.errors import RunFailure
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import features, setup
-from effort_finetune.train.checkpoint import load_last
-from effort_finetune.train.run import finetune
+from effort_finetune.train.finetuning import finetune
+from effort_finetune.weights.run_state import load_last
 
 from .conftest import COMMAND, Bench, write_dataset
 

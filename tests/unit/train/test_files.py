@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from effort_finetune.config import resolve
-from effort_finetune.errors import RunFailure, UserError
-from effort_finetune.train import checkpoint, paths
-from effort_finetune.train.logs import run_logger
+from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.train import run_files as paths
+from effort_finetune.train.run_log import run_logger
+from effort_finetune.weights import run_state as checkpoint
 
 
 def draw() -> tuple[float, float, float]:

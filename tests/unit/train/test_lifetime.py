@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from effort_finetune.errors import RunFailure
+from effort_finetune.core.errors import RunFailure
 from effort_finetune.train import setup
+from effort_finetune.train.finetuning import finetune
 from effort_finetune.train.loop import TrainingLoop
-from effort_finetune.train.run import finetune
 
 from .conftest import COMMAND, Bench
 

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.train import loop as loop_file
+from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.loop import Interrupted, TrainingLoop
-from effort_finetune.train.meters import EpochProgress
-from effort_finetune.train.precision import Precision, resolve_precision
 
 from .toys import ToyDetector, batch, joined
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effort_finetune.config import Settings, resolve
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.train.optim import build_optimizer, learning_rate, trainable_parameters
 from effort_finetune.train.schedule import advance, build_scheduler, schedule_warning
 

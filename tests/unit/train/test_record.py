@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from effort_finetune.evaluate import results as results_file
-from effort_finetune.train.checkpoint import load_last
+from effort_finetune.weights.run_state import load_last
 
 from .conftest import write_dataset
 from .running import document, quick

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.train import run as run_module
-from effort_finetune.train.checkpoint import load_last
+from effort_finetune.train import finetuning as run_module
+from effort_finetune.train.finetuning import finetune
 from effort_finetune.train.loop import TrainingLoop
-from effort_finetune.train.run import finetune
+from effort_finetune.weights.run_state import load_last
 
 from .conftest import COMMAND, Bench
 
@@ -230,9 +230,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from effort_finetune import files
-from effort_finetune.train import checkpoint
-from effort_finetune.train.checkpoint import load_last
+from effort_finetune.core import files
+from effort_finetune.weights import run_state as checkpoint
+from effort_finetune.weights.run_state import load_last
 
 path = Path(sys.argv[1])
 model = torch.nn.Linear(4, 4)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from effort_finetune.errors import RunFailure, UserError
+from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.train.loop import TrainingLoop
 
 from .running import quick

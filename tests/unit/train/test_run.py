@@ -8,10 +8,10 @@ import re
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from effort_finetune.config import resolve
-from effort_finetune.evaluate.run import evaluate_model
+from effort_finetune.evaluate.evaluation import evaluate_model
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.train.run import finetune
+from effort_finetune.train.finetuning import finetune
 
 from .conftest import COMMAND, EMBEDDED
 from .running import document, run
@@ -93,7 +93,7 @@ def test_written_settings_reproduce_the_run(bench):
 
 def test_save_epoch_spaces_the_writes(bench, monkeypatch):
     written = []
-    from effort_finetune.train import checkpoint
+    from effort_finetune.weights import run_state as checkpoint
 
     original = checkpoint.save_last
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.core.errors import UserError, UserErrors
 
 from .running import run
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from effort_finetune.errors import UserError, UserErrors
+from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.evaluate.table import results_table
 
 from .conftest import write_dataset

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import setup as setup_file
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.train.early_stopping import EarlyStopping
 from effort_finetune.train.selection import Selector, mean_of_known
 

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from effort_finetune.errors import UserError
-from effort_finetune.model import svd
+from effort_finetune.core.errors import UserError
+from effort_finetune.svd import decompose as svd
 from effort_finetune.weights import adapter, adapter_header
 from effort_finetune.weights.inspection import inspect_file
 from effort_finetune.weights.reader import read_checkpoint

@@ -7,7 +7,7 @@ import pytest
 import torch
 from module_tree import model_of
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.loading import CheckpointMismatch
 from effort_finetune.weights.reader import load_into, read_checkpoint

@@ -6,7 +6,7 @@ import make_layouts as golden
 import pytest
 import torch
 
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.adapter import save_adapter
 from effort_finetune.weights.reader import read_checkpoint

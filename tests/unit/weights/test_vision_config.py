@@ -13,13 +13,14 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
 from effort_finetune.cli.main import main
-from effort_finetune.errors import UserError
+from effort_finetune.core.errors import UserError
+from effort_finetune.export.peft import export_peft
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.train import checkpoint as run_files
-from effort_finetune.weights import export, vision_config
+from effort_finetune.weights import deepfakebench_layout as layout
+from effort_finetune.weights import run_state as run_files
+from effort_finetune.weights import vision_config
 from effort_finetune.weights.adapter import save_adapter
-from effort_finetune.weights.export_peft import export_peft
 from effort_finetune.weights.inspection import inspect_file
 from effort_finetune.weights.reader import read_checkpoint
 
@@ -290,7 +291,7 @@ def test_defaults_are_transformers_own():
 def test_nothing_assumed_is_stated_by_an_export(tmp_path):
     checkpoint = read_checkpoint(bare(tmp_path, golden.detector()))
 
-    export.export_deepfakebench(checkpoint, tmp_path / "out.pth")
+    layout.export_deepfakebench(checkpoint, tmp_path / "out.pth")
 
     assert read_checkpoint(tmp_path / "out.pth").stated == {}
 

@@ -1,0 +1,141 @@
+"""Which device a run uses when the settings leave it open, what it is called and what its memory says."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from effort_finetune.core.errors import UserError
+
+GIB = 2**30
+_DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device of a ``device`` setting: ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: If the named device does not exist here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError("device", got=repr(name), expected="auto, cpu, cuda, cuda:N or mps") from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UserError(
+            "device",
+            got=f"{name!r}, which this machine does not have",
+            expected="auto, cpu" + (f" or cuda:0..{torch.cuda.device_count() - 1}" if there["cuda"] else ""),
+            next_step="use --device auto",
+        )
+    return device
+
+
+def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """Returns the autocast dtype of a ``precision`` setting, ``None`` for plain float32.
+
+    ``auto`` is bfloat16 where the hardware multiplies it natively and float32 elsewhere; float16
+    is never chosen alone, since it needs loss scaling and can overflow.
+
+    Raises:
+        UserError: If the device cannot run the precision that was asked for.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if has_native_bf16(device) else None
+    if precision not in _DTYPES:
+        raise UserError("precision", got=repr(precision), expected="auto, float32, bf16 or fp16")
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("precision", got="'fp16' on a CPU", expected="auto, float32 or bf16 there")
+    return _DTYPES[precision]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Returns whether bfloat16 products run in hardware on a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
+    return False
+
+
+def _cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux only; torch has no public question for it
+    if not cpuinfo.exists():
+        return set()
+    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def device_name(device: torch.device) -> str:
+    """Returns the name a person knows the device by."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return "Apple GPU (mps)" if device.type == "mps" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def memory_report(device: torch.device) -> dict[str, float | None]:
+    """Returns the memory of the process in GiB, for logs and results.
+
+    Keys: ``allocated_gib`` on the device now, ``peak_gib`` on the device since the start,
+    ``total_gib`` of the device, ``host_peak_gib`` resident in main memory at most. ``None`` where
+    the system does not tell: a CPU's first and third, MPS's peak, Windows' last.
+    """
+    allocated = peak = total = None
+    if device.type == "cuda":
+        allocated = torch.cuda.memory_allocated(device) / GIB
+        peak = torch.cuda.max_memory_allocated(device) / GIB
+        total = torch.cuda.get_device_properties(device).total_memory / GIB
+    elif device.type == "mps":
+        allocated = torch.mps.driver_allocated_memory() / GIB
+        total = torch.mps.recommended_max_memory() / GIB
+    host = _resident_peak_gib()
+    if device.type == "cpu":
+        peak = host
+    return {"allocated_gib": allocated, "peak_gib": peak, "total_gib": total, "host_peak_gib": host}
+
+
+def describe_memory(device: torch.device) -> str:
+    """Returns :func:`memory_report` in words for the log."""
+    report = memory_report(device)
+    words = {"allocated_gib": "allocated", "peak_gib": "peak", "total_gib": "of the device's"}
+    parts = [f"{word} {report[key]:.2f} GiB" for key, word in words.items() if report[key] is not None]
+    return ", ".join(parts) or "not known on this system"
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tells whether a backend's error means that memory ran out; only CUDA has a class for it."""
+    text = str(error).lower()
+    words = "out of memory" in text or "can't allocate memory" in text
+    return words or isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+def host_memory() -> float:
+    """Returns the bytes of main memory, infinity where the system does not tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _resident_peak_gib() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows has no resource module
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB

@@ -1,0 +1,147 @@
+"""Writes what DeepfakeBench reads: the LMDB of a dataset's crops and its JSON index."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import write_json
+from effort_finetune.data import lmdb_pool
+from effort_finetune.data.index import SPLITS, Video
+
+FIRST_MAP_SIZE = 1 << 26  # grown when full: on Windows the file takes the map's size at once
+PUTS_PER_TRANSACTION = 1000
+
+
+def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
+    """Writes an LMDB beside its final place and moves it there when it is whole.
+
+    Args:
+        path: Folder of the LMDB, by the host's convention ``<lmdb_dir>/<dataset>_lmdb``; replaced if it is
+            there.
+        items: (key, value) pairs; a frame's key is its path in the index with backslashes, its value the
+            image file's bytes. Sorted keys give the same file every time.
+
+    Returns:
+        Number of entries.
+
+    Raises:
+        UserError: A key comes twice, or the path is something else than an LMDB.
+        OSError: The disk is full; what was there before is kept.
+    """
+    path = Path(path)
+    if path.exists() and not (path / "data.mdb").is_file():
+        raise UserError(
+            f"{path} is in the way of the LMDB",
+            got="something that is not an LMDB",
+            expected="a new path, or an LMDB to replace",
+            next_step="move it away or choose another name",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        count = _fill(temporary, items)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        lmdb_pool.close_all()  # a reader of this process would go on with the old file
+        _replace_folder(temporary, path)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # of builds that were killed
+            shutil.rmtree(left, ignore_errors=True)
+    except BaseException as error:
+        free = shutil.disk_usage(path.parent).free
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, lmdb.Error):  # it calls a full disk an input/output error
+            raise OSError(f"{path} cannot be written ({error}), with {free / 1e6:.0f} MB free") from error
+        raise
+    return count
+
+
+def _fill(folder: Path, items: Iterable[tuple[str, bytes]]) -> int:
+    size, count = FIRST_MAP_SIZE, 0
+    with lmdb.open(str(folder), map_size=size, subdir=True, lock=False, writemap=False) as environment:
+        for batch in _batches(items):
+            while not _put(environment, batch):
+                size *= 2
+                environment.set_mapsize(size)
+            count += len(batch)
+        environment.sync(True)
+    return count
+
+
+def _batches(items: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, PUTS_PER_TRANSACTION)):
+        yield batch
+
+
+def _put(environment: lmdb.Environment, batch: list[tuple[str, bytes]]) -> bool:
+    """Writes a batch in one transaction; False, and nothing written, when the map is full."""
+    try:
+        with environment.begin(write=True) as transaction:
+            for key, value in batch:
+                if not transaction.put(key.encode(), value, overwrite=False):
+                    raise UserError(
+                        f"key {key!r} comes twice",
+                        got="two frames of one path",
+                        expected="one path per frame",
+                        next_step="rename one of the videos",
+                    )
+    except lmdb.MapFullError:
+        return False
+    return True
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Puts a folder in place; `os.replace` cannot replace one that has files, so the old one steps aside
+    first."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
+
+
+def write_index(folder: Path, name: str, videos: Iterable[Video]) -> Path:
+    """Writes ``<folder>/<name>.json`` in the host's format, atomically.
+
+    Args:
+        folder: The host's ``dataset_json_folder``.
+        name: Dataset; the videos' own ``dataset`` is not read.
+        videos: In any order; every group gets all three splits, for hosts fail on an absent one.
+
+    Raises:
+        UserError: Two videos of one group, split and compression have the same name.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for video in videos:
+        splits = groups.setdefault(video.group, {split: {} for split in SPLITS})
+        place = splits[video.split]
+        if video.compression is not None:
+            for split in SPLITS:
+                splits[split].setdefault(video.compression, {})
+            place = place[video.compression]
+        if video.name in place:
+            raise UserError(
+                f"video {video.id!r} comes twice in split {video.split!r}",
+                got="two videos of one name",
+                expected="one name per video in a label group",
+                next_step="rename one of them",
+            )
+        place[video.name] = {"label": video.label_name, "frames": list(video.frames)}
+    return write_json(Path(folder) / f"{name}.json", {name: groups})

@@ -1,0 +1,146 @@
+"""From scores to the block of one dataset in the results file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effort_finetune.core.files import sha256_file
+from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.evaluate.dataset_results import DatasetResult
+from effort_finetune.evaluate.host_metrics import host_metrics
+from effort_finetune.evaluate.intervals import confidence_intervals, resample_videos
+from effort_finetune.evaluate.predictions import Scores
+from effort_finetune.evaluate.protocol import class_warnings, leakage_warnings
+from effort_finetune.evaluate.score_file import frames_digest, write_scores
+from effort_finetune.evaluate.video import VideoScores, video_scores
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.data.frames import FrameDataset
+    from effort_finetune.host import Host
+
+
+def measure(
+    host: Host,
+    settings: Settings,
+    name: str,
+    split: str,
+    dataset: FrameDataset,
+    scores: Scores,
+    *,
+    bootstrap_samples: int,
+    seconds: float,
+    output_dir: Path | None,
+) -> DatasetResult:
+    """Counts, writes the score file and computes every number of one dataset.
+
+    Args:
+        host: For its own metrics.
+        settings: For threshold, seed and ``max_missing_rate``.
+        name: The dataset.
+        split: The split that was scored.
+        dataset: Its frames.
+        scores: Their scores.
+        bootstrap_samples: Resamples of the intervals.
+        seconds: What scoring took.
+        output_dir: Folder for ``scores/``; ``None`` writes none.
+
+    Returns:
+        The result; its status is ``failed``, without metrics, when too many frames are missing.
+    """
+    missing = [dataset.rows[i].path for i in scores.missing]
+    rate = len(missing) / len(dataset.rows)
+    file = f"scores/{name}.csv" if split == "test" else f"scores/{name}_{split}.csv"
+    videos = video_scores(dataset.rows, scores)
+    block: dict[str, Any] = {
+        "status": "complete",
+        "reason": None,
+        "split": split,
+        "counts": _counts(dataset, scores, videos),
+        "missing": missing,
+        "frame": None,
+        "video": None,
+        "loss": None,
+        "host_metrics": None,
+        "warnings": [*leakage_warnings(name, dataset, split), *class_warnings(name, videos.label)],
+        "protocol": dataset.protocol,
+        "frames_sha256": frames_digest(dataset.rows[i] for i in scores.index),
+        "scores": None,
+        "scores_sha256": None,
+        "timings": {"scoring_s": seconds, "frames_per_s": len(scores.index) / seconds},
+    }
+    if output_dir is not None:
+        write_scores(output_dir / file, dataset.rows, scores)
+        block["scores"], block["scores_sha256"] = file, sha256_file(output_dir / file)
+    if rate > settings.max_missing_rate:
+        block["status"] = "failed"
+        block["reason"] = (
+            f"{len(missing)} of {len(dataset.rows)} {split} frames of {name} could not be read "
+            f"({rate:.2%}, allowed {settings.max_missing_rate:.2%}), first {missing[0]}; "
+            "next: mend the dataset or raise --max_missing_rate"
+        )
+        return DatasetResult(name, block, dataset, scores, None)
+    block.update(metric_blocks(settings, scores, videos, bootstrap_samples))
+    block["host_metrics"] = host_metrics(host, scores, [dataset.rows[i].path for i in scores.index])
+    return DatasetResult(name, block, dataset, scores, videos)
+
+
+def metric_blocks(settings: Settings, scores: Scores, videos: VideoScores, samples: int) -> dict[str, Any]:
+    """Returns the ``frame``, ``video`` and ``loss`` blocks of one dataset.
+
+    Args:
+        settings: For threshold and seed.
+        scores: Frame scores.
+        videos: The same, by video.
+        samples: Resamples of the intervals.
+    """
+    counts = resample_videos(videos.label, samples=samples, seed=settings.manualSeed)
+    levels = {
+        "frame": (scores.label, scores.prob, videos.video_of_frame),
+        "video": (videos.label, videos.prob, np.arange(len(videos.video))),
+    }
+    blocks: dict[str, Any] = {}
+    for level, (label, prob, video) in levels.items():
+        block = binary_metrics(label, prob, threshold=settings.threshold)
+        block["ci95"] = confidence_intervals(block, label, prob, video, counts, threshold=settings.threshold)
+        blocks[level] = block
+    blocks["loss"] = {**scores.loss, "null_reasons": _loss_reasons(scores)}
+    return blocks
+
+
+def _loss_reasons(scores: Scores) -> dict[str, str]:
+    size = {
+        "overall": len(scores.label),
+        "real": int(np.sum(scores.label == 0)),
+        "fake": int(np.sum(scores.label == 1)),
+    }
+    return {
+        part: "a logit is not finite" if size[part] else "no such frame was scored"
+        for part, value in scores.loss.items()
+        if value is None
+    }
+
+
+def _counts(dataset: FrameDataset, scores: Scores, videos: VideoScores) -> dict[str, Any]:
+    listed = {row.video for row in dataset.rows}
+    used = videos.frames
+    return {
+        "videos_listed": len(listed),
+        "videos_scored": len(videos.video),
+        "videos_real": int(np.sum(videos.label == 0)),
+        "videos_fake": int(np.sum(videos.label == 1)),
+        "frames_listed": len(dataset.rows),
+        "frames_scored": len(scores.index),
+        "frames_missing": len(scores.missing),
+        "frames_real": int(np.sum(scores.label == 0)),
+        "frames_fake": int(np.sum(scores.label == 1)),
+        "frames_asked_per_video": dataset.frames_asked,
+        "frames_used_per_video": {
+            "min": int(used.min()) if len(used) else None,
+            "mean": float(used.mean()) if len(used) else None,
+            "max": int(used.max()) if len(used) else None,
+        },
+    }

@@ -1,0 +1,303 @@
+"""Evaluating a detector on datasets of a host, inside a training run or as a command of its own."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import nn
+
+from effort_finetune.core.device import choose_autocast, choose_device
+from effort_finetune.core.errors import RunFailure, UserError, UserErrors
+from effort_finetune.core.files import ensure_writable_dir, write_text
+from effort_finetune.core.interrupt import Interrupted, InterruptGuard
+from effort_finetune.data.frames import FrameDataset, open_frames
+from effort_finetune.data.loader import make_loader
+from effort_finetune.evaluate import results, table
+from effort_finetune.evaluate.dataset_block import measure
+from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
+from effort_finetune.evaluate.evaluation_log import evaluation_log
+from effort_finetune.evaluate.predictions import score
+from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, set_aside
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.weights.loading import NEW_HEAD
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.host import Host
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationFailure(RunFailure):
+    """An evaluation stopped part of the way.
+
+    Attributes:
+        results: The datasets done so far; one with too many missing frames is the last of them,
+            with ``status: failed``.
+    """
+
+    def __init__(self, message: str, done: DatasetResults) -> None:
+        super().__init__(message)
+        self.results = done
+
+
+def open_datasets(
+    host: Host, settings: Settings, names: Sequence[str], split: str
+) -> dict[str, FrameDataset]:
+    """Opens one split of every dataset, so that all user errors are known before the first is scored.
+
+    Raises:
+        UserErrors: One line for each dataset that cannot be opened.
+    """
+    if not names:
+        raise UserError(f"--{split}_dataset", got="no names", expected="at least one dataset")
+    opened: dict[str, FrameDataset] = {}
+    errors: list[UserError] = []
+    for name in dict.fromkeys(names):
+        try:
+            opened[name] = open_frames(host, settings, split=split, names=[name])
+        except UserError as error:
+            errors.extend(_flat(error))
+    if errors:
+        # A folder that is not there is one error, however many datasets should have been in it.
+        raise UserErrors({str(error): error for error in errors}.values())
+    return opened
+
+
+def evaluate_model(
+    model: nn.Module,
+    host: Host,
+    settings: Settings,
+    names: Sequence[str],
+    split: str = "test",
+    *,
+    datasets: Mapping[str, FrameDataset] | None = None,
+    output_dir: Path | None = None,
+    autocast: torch.dtype | str | None = "settings",
+    bootstrap_samples: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> DatasetResults:
+    """Scores a model that is already on its device and measures it, one dataset after the other.
+
+    Args:
+        model: A DeepfakeBench detector.
+        host: The open host.
+        settings: Resolved settings.
+        names: Datasets, by their name in the host's index.
+        split: ``test``, ``val`` or ``train``.
+        datasets: What :func:`open_datasets` returned, to open them once for many evaluations.
+        output_dir: Folder for ``scores/<dataset>.csv``; ``None`` writes none.
+        autocast: Precision of the forward pass; ``"settings"`` asks the settings.
+        bootstrap_samples: Resamples of the intervals; ``None`` asks the settings, 0 leaves them out.
+        should_stop: Asked before each batch; true ends the evaluation.
+
+    Raises:
+        Interrupted: If ``should_stop`` said so.
+        UserError: If a dataset cannot be opened.
+        EvaluationFailure: If more frames are missing than ``max_missing_rate`` allows, or a dataset
+            could not be scored.
+    """
+    opened = dict(datasets) if datasets is not None else open_datasets(host, settings, names, split)
+    dtype = choose_autocast(settings.precision, _device(model)) if isinstance(autocast, str) else autocast
+    samples = settings.bootstrap_samples if bootstrap_samples is None else bootstrap_samples
+    chosen = {name: opened[name] for name in names}
+    evaluated = _results(model, host, settings, chosen, split, dtype, samples, output_dir, should_stop)
+    return DatasetResults({result.name: result for result in evaluated})
+
+
+def evaluate(
+    settings: Settings,
+    host: Host,
+    *,
+    weights: Path | str | None,
+    output_dir: Path | str,
+    command: Sequence[str] = (),
+) -> Path:
+    """Measures a checkpoint on ``settings.test_dataset`` and writes all there is to say about it.
+
+    ``output_dir`` holds ``evaluation.log``, ``settings.yaml``, ``results.json``, ``scores/*.csv`` and
+    ``report.html`` afterwards, those of an earlier run lie in a folder of their own; the table is printed.
+
+    Args:
+        settings: Resolved settings.
+        host: The open host.
+        weights: Checkpoint of any known layout; ``None`` takes ``settings.pretrained_weights``.
+        output_dir: The folder, created if needed.
+        command: The command line, for the record.
+
+    Returns:
+        Path of ``results.json``.
+
+    Raises:
+        UserError: If anything asked for is wrong; nothing has been scored then.
+        RunFailure: If the evaluation stopped; the results of the datasets before it are written.
+    """
+    start = time.perf_counter()
+    settings, datasets = _prepare(settings, host, weights)
+    device = choose_device(settings.device)
+    autocast = choose_autocast(settings.precision, device)
+    model = _build(settings).to(device)
+    # Last, so that an evaluation that cannot start leaves no folder behind.
+    folder = ensure_writable_dir(output_dir)
+    if aside := set_aside(folder, MEASUREMENT_FILES):
+        print(f"results of an earlier run in {folder} are now in {aside}")
+    loading = time.perf_counter() - start
+    loaded = model.load_report
+    assert loaded is not None, "it was built from a file"
+    with evaluation_log(folder / "evaluation.log"):
+        logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
+        for line in (*loaded.lines(), model.status.line()):
+            logger.info("%s", line)
+        logger.info("device: %s, %s", device, autocast or "float32")
+        done: dict[str, DatasetResult] = {}
+        failure: str | None = None
+        try:
+            with InterruptGuard() as guard:
+                samples = settings.bootstrap_samples
+                for result in _results(
+                    model, host, settings, datasets, "test", autocast, samples, folder, guard
+                ):
+                    done[result.name] = result
+                    logger.info("%s: %s", result.name, table.summary_line(result.block))
+        except (RunFailure, KeyboardInterrupt) as error:
+            failure = str(error) or "interrupted by the user"
+            logger.error("%s", failure)
+        document = results.build(
+            kind="evaluation",
+            settings=settings,
+            host=host,
+            results=DatasetResults(done),
+            checkpoint=loaded.to_dict(),
+            device=device,
+            autocast=autocast,
+            timings={"loading_s": loading, "total_s": time.perf_counter() - start},
+            command=command,
+            status="complete" if failure is None else "failed",
+            reason=failure,
+        )
+        path = _save(folder, settings, document, {name: result.dataset for name, result in done.items()})
+    if failure is not None:
+        raise RunFailure(f"{failure}; what there is: {path}")
+    return path
+
+
+def _save(
+    folder: Path, settings: Settings, document: dict[str, Any], frames: Mapping[str, FrameDataset]
+) -> Path:
+    """Writes settings, results and report, logs and prints the table; returns the results' path."""
+    from effort_finetune.evaluate import html_report as report
+
+    tree = yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)
+    write_text(folder / "settings.yaml", tree)
+    path = results.write(folder / "results.json", document)
+    report.write_html(folder / "report.html", [path], frames=frames)
+    summary = table.results_table(document)
+    logger.info("summary\n%s", summary)
+    print(summary)
+    logger.info("results: %s", path)
+    return path
+
+
+def _prepare(
+    settings: Settings, host: Host, weights: Path | str | None
+) -> tuple[Settings, dict[str, FrameDataset]]:
+    """Finds every user error that can be found without reading the weights, and reports them together."""
+    errors: list[UserError] = []
+    datasets: dict[str, FrameDataset] = {}
+    chosen = weights or settings.pretrained_weights
+    if chosen is None:
+        errors.append(UserError("--weights", got="no file", expected="a fine-tuned or released checkpoint"))
+    elif not Path(chosen).expanduser().exists():
+        errors.append(UserError("--weights", got=f"{chosen}, which does not exist", expected="a checkpoint"))
+    try:
+        datasets = open_datasets(host, settings, settings.test_dataset, "test")
+    except UserError as error:
+        errors.extend(_flat(error))
+    if errors:
+        raise UserErrors(errors) if len(errors) > 1 else errors[0]
+    checkpoint = str(Path(chosen).expanduser().resolve())  # type: ignore[arg-type]
+    return replace(settings, pretrained_weights=checkpoint), datasets
+
+
+def _build(settings: Settings) -> EffortFinetuneDetector:
+    """Builds the detector from the checkpoint.
+
+    Raises:
+        UserError: If the checkpoint cannot be used, or has no trained head.
+    """
+    model = EffortFinetuneDetector(settings)
+    assert model.load_report is not None, "it was built from a file"
+    if NEW_HEAD in model.load_report.derived.values():
+        raise UserError(
+            f"--weights {settings.pretrained_weights}",
+            got="a plain CLIP, whose head would be random",
+            expected="a checkpoint with a trained head",
+            next_step="fine-tune it first: effort-finetune finetune",
+        )
+    return model
+
+
+def _results(
+    model: nn.Module,
+    host: Host,
+    settings: Settings,
+    datasets: Mapping[str, FrameDataset],
+    split: str,
+    autocast: torch.dtype | None,
+    samples: int,
+    output_dir: Path | None,
+    should_stop: Callable[[], bool],
+) -> Iterator[DatasetResult]:
+    """Yields each dataset's result as soon as it is there."""
+    device = _device(model)
+    done: dict[str, DatasetResult] = {}
+    for name, dataset in datasets.items():
+        try:
+            loader = make_loader(
+                dataset,
+                batch_size=settings.test_batchSize,
+                workers=settings.workers,
+                seed=settings.manualSeed,
+                pin_memory=device.type == "cuda",
+            )
+            start = time.perf_counter()
+            scores = score(
+                model, loader, device=device, autocast=autocast, desc=name, should_stop=should_stop
+            )
+            result = measure(
+                host,
+                settings,
+                name,
+                split,
+                dataset,
+                scores,
+                bootstrap_samples=samples,
+                seconds=time.perf_counter() - start,
+                output_dir=output_dir,
+            )
+        except Exception as error:
+            if should_stop():  # a loader's worker that Ctrl-C hit as it started is not the news
+                raise Interrupted from error
+            raise EvaluationFailure(
+                f"evaluating {name} failed: {type(error).__name__}: {error}", DatasetResults(done)
+            ) from error
+        done[name] = result
+        yield result
+        if result.block["status"] == "failed":
+            raise EvaluationFailure(result.block["reason"], DatasetResults(done))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _flat(error: UserError) -> Sequence[UserError]:
+    return error.errors if isinstance(error, UserErrors) else (error,)

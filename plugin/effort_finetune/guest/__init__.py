@@ -1,0 +1,1 @@
+"""The entrance from a host's own scripts."""

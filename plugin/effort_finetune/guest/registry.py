@@ -1,0 +1,70 @@
+"""What a host's registries hold under the plugin's name: callables that import what they make when called.
+
+``import detectors`` fills the registries in every run of a host. A run of another detector should neither
+wait for transformers nor break where an old one is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.host.host import PLUGIN_NAME, Host, RegistryName
+
+if TYPE_CHECKING:
+    from effort_finetune.guest.trainer import EffortFinetuneTrainer
+    from effort_finetune.model.detector import EffortFinetuneDetector
+
+
+class DetectorFactory:
+    """Stands in ``DETECTOR`` for :class:`~effort_finetune.model.detector.EffortFinetuneDetector`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> EffortFinetuneDetector:
+        """Makes a detector; the arguments are the class's."""
+        from effort_finetune.model.detector import EffortFinetuneDetector
+
+        return EffortFinetuneDetector(*args, **kwargs)
+
+
+class TrainerFactory:
+    """Stands in ``TRAINER`` for :class:`~effort_finetune.guest.trainer.EffortFinetuneTrainer`.
+
+    Args:
+        host: The host whose own metrics the trainer adds to ours.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __call__(self, *args: Any, **kwargs: Any) -> EffortFinetuneTrainer:
+        """Makes a trainer; the arguments are the class's."""
+        from effort_finetune.guest.trainer import EffortFinetuneTrainer
+
+        trainer = EffortFinetuneTrainer(*args, **kwargs)
+        trainer.host = self._host
+        return trainer
+
+
+def register_plugin(host: Host) -> None:
+    """Puts the plugin's detector and trainer into a host's registries, once; they are imported later.
+
+    Raises:
+        UserError: If the name is taken by something that is not the plugin's.
+    """
+    _register(host, "DETECTOR", DetectorFactory())
+    _register(host, "TRAINER", TrainerFactory(host))
+
+
+def _register(host: Host, registry_name: RegistryName, factory: Callable[..., Any]) -> None:
+    registry = host.registry(registry_name)
+    present = registry.data.get(PLUGIN_NAME)
+    if present is None:
+        registry.register_module(module_name=PLUGIN_NAME)(factory)
+    elif not isinstance(present, type(factory)):
+        owner = present if hasattr(present, "__qualname__") else type(present)
+        raise UserError(
+            f"the name {PLUGIN_NAME!r} in the host's {registry_name} is taken",
+            got=f"{owner.__module__}.{owner.__qualname__}",
+            next_step="rename the other one",
+        )

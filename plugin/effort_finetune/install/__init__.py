@@ -1,0 +1,1 @@
+"""Putting the plugin's blocks into a checkout and taking them out."""

@@ -1,0 +1,1 @@
+"""The decomposition of a weight matrix and its cache."""

@@ -1,0 +1,138 @@
+"""The bootstrap: each resample's metrics equal scikit-learn's on the samples repeated as drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.evaluate.intervals import (
+    BOOTSTRAPPED,
+    confidence_intervals,
+    resample_videos,
+    resampled_metrics,
+)
+
+
+@st.composite
+def clustered(draw):
+    """Frames of videos: (label, prob, video, video_label), both classes present."""
+    video_label = np.array(draw(st.lists(st.integers(0, 1), min_size=2, max_size=12)))
+    assume(0 < video_label.sum() < len(video_label))
+    frames = draw(st.lists(st.integers(1, 4), min_size=len(video_label), max_size=len(video_label)))
+    video = np.repeat(np.arange(len(video_label)), frames)
+    grid = draw(st.lists(st.integers(0, 12), min_size=len(video), max_size=len(video)))
+    return video_label[video], np.array(grid) / 12, video, video_label
+
+
+@given(clustered(), st.integers(0, 2**31), st.sampled_from([0.25, 0.5, 0.99]))
+@settings(max_examples=30)
+def test_resampled_metrics_equal_the_metrics_of_the_repeated_samples(data, seed, threshold):
+    label, prob, video, video_label = data
+    counts = resample_videos(video_label, samples=3, seed=seed)
+    fast = resampled_metrics(label, prob, video, counts, threshold=threshold)
+    for row, weights in enumerate(counts):
+        repeat = weights[video]
+        slow = binary_metrics(np.repeat(label, repeat), np.repeat(prob, repeat), threshold=threshold)
+        for name in BOOTSTRAPPED:
+            if slow[name] is not None:
+                assert fast[name][row] == pytest.approx(slow[name], abs=1e-12), name
+            elif not name.startswith("tpr"):  # resolution is judged once, on the point value
+                assert np.isnan(fast[name][row]), name
+
+
+@pytest.mark.parametrize("reals", [100, 173])
+def test_resampled_tpr_at_fpr(reals):
+    rng = np.random.default_rng(1)
+    label = np.r_[np.zeros(reals, int), np.ones(60, int)]
+    prob = np.round(rng.random(len(label)) * 0.7 + 0.3 * label, 2)
+    counts = resample_videos(label, samples=40, seed=2)
+    fast = resampled_metrics(label, prob, np.arange(len(label)), counts, threshold=0.5)
+    for row, weights in enumerate(counts):
+        slow = binary_metrics(np.repeat(label, weights), np.repeat(prob, weights))
+        for name in ("tpr_at_fpr_1pct", "tpr_at_fpr_5pct"):
+            assert fast[name][row] == pytest.approx(slow[name], abs=1e-12)
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=30), st.integers(0, 1000))
+def test_resamples_keep_the_class_counts_and_are_reproducible(labels, seed):
+    video_label = np.array(labels)
+    counts = resample_videos(video_label, samples=7, seed=seed)
+    for value in (0, 1):
+        assert (counts[:, video_label == value].sum(axis=1) == (video_label == value).sum()).all()
+    assert np.array_equal(counts, resample_videos(video_label, samples=7, seed=seed))
+
+
+def test_more_resamples_extend_the_ones_before():
+    video_label = np.array([0, 1] * 10)
+    assert np.array_equal(
+        resample_videos(video_label, samples=9, seed=3)[:4], resample_videos(video_label, samples=4, seed=3)
+    )
+
+
+def intervals_of(label, prob, *, samples=200, seed=0):
+    label, prob = np.asarray(label), np.asarray(prob, dtype=float)
+    video = np.arange(len(label))
+    counts = resample_videos(label, samples=samples, seed=seed)
+    block = binary_metrics(label, prob)
+    return block, confidence_intervals(block, label, prob, video, counts, threshold=0.5)
+
+
+def test_an_interval_holds_the_point_value_and_narrows_with_more_videos():
+    rng = np.random.default_rng(0)
+    widths = []
+    for n in (40, 640):
+        label = np.arange(n) % 2
+        block, result = intervals_of(label, np.clip(rng.normal(0.4 + 0.2 * label, 0.2), 0, 1))
+        low, high = result["intervals"]["auc"]
+        assert low <= block["auc"] <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_perfect_scores_of_a_few_videos_are_no_certainty():
+    block, result = intervals_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
+    assert block["auc"] == 1.0
+    for name in ("auc", "eer", "acc_fake"):
+        assert result["intervals"][name] is None
+        assert result["null_reasons"][name] == "200 resamples do not differ, which bounds nothing"
+    assert result["intervals"]["brier"] is not None
+
+
+@pytest.mark.parametrize(
+    ("label", "samples", "reason"),
+    [
+        ([0, 1, 1], 10, "1 real video cannot be resampled (at least 2 needed)"),
+        ([0, 0, 1], 10, "1 fake video cannot be resampled (at least 2 needed)"),
+        ([0, 0, 1, 1], 0, "bootstrap_samples is 0"),
+        ([0, 0, 0], 10, "no fake samples"),
+    ],
+)
+def test_no_interval_without_a_reason(label, samples, reason):
+    _, result = intervals_of(label, np.linspace(0, 1, len(label)), samples=samples)
+    assert result["intervals"]["auc"] is None
+    assert result["null_reasons"]["auc"] == reason
+
+
+def test_an_interval_over_resamples_without_a_value_is_null():
+    # Only one of four fakes and no real is called fake: some resamples draw none of it.
+    _, result = intervals_of([0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.45, 0.9])
+    assert result["intervals"]["precision"] is None
+    assert "of 200 resamples" in result["null_reasons"]["precision"]
+
+
+def test_frames_of_one_video_are_drawn_together():
+    # Ten identical frames a video carry the information of one: the interval must not shrink.
+    rng = np.random.default_rng(3)
+    video_label = np.arange(30) % 2
+    video_prob = np.clip(rng.normal(0.4 + 0.2 * video_label, 0.25), 0, 1)
+    counts = resample_videos(video_label, samples=100, seed=0)
+    results = []
+    for frames in (1, 10):
+        video = np.repeat(np.arange(30), frames)
+        label, prob = video_label[video], video_prob[video]
+        block = binary_metrics(label, prob)
+        results.append(confidence_intervals(block, label, prob, video, counts, threshold=0.5))
+    assert results[0]["intervals"]["auc"] == pytest.approx(results[1]["intervals"]["auc"])

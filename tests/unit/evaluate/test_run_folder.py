@@ -1,0 +1,67 @@
+"""A folder that is used again holds the numbers of one run; those of the earlier one are beside it, whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.evaluate import results
+from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, set_aside
+
+
+def names(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_evaluation_into_a_used_folder_keeps_both_whole(bench, checkpoint, tmp_path, capsys):
+    out = tmp_path / "out"
+    bench.write("ToyA")
+    bench.write("ToyB")
+
+    def run(*datasets):
+        settings = bench.settings(test_dataset=list(datasets))
+        return evaluate(settings, bench.host, weights=checkpoint, output_dir=out)
+
+    run("ToyA", "ToyB")
+    first = names(out)
+    capsys.readouterr()
+    (out / "notes.txt").write_text("mine")
+    (out / "scores" / "mine.csv").write_text("a,b\n1,2\n")
+    run("ToyB")
+    assert str(out / "earlier_1") in capsys.readouterr().out
+    assert names(out / "earlier_1") == first
+    assert names(out) - {f"earlier_1/{name}" for name in first} == {
+        *("results.json", "report.html", "settings.yaml", "evaluation.log", "scores/ToyB.csv"),
+        *("notes.txt", "scores/mine.csv"),
+    }
+    assert set(results.read(out / "earlier_1")["datasets"]) == {"ToyA", "ToyB"}
+    assert set(results.read(out)["datasets"]) == {"ToyB"}
+    run("ToyA")
+    assert names(out / "earlier_2") == {*MEASUREMENT_FILES, "scores/ToyB.csv"}
+
+
+def test_an_evaluation_that_cannot_start_moves_nothing(bench, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    bench.write("ToyA")
+    evaluate(bench.settings(test_dataset=["ToyA"]), bench.host, weights=checkpoint, output_dir=out)
+    before = names(out)
+    with pytest.raises(UserError):
+        evaluate(bench.settings(test_dataset=["Gone"]), bench.host, weights=checkpoint, output_dir=out)
+    assert names(out) == before
+
+
+def test_a_folder_without_our_files_is_left_alone(tmp_path):
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "mine.csv").write_text("")
+    (tmp_path / "results.json").mkdir()  # a folder of that name is none of ours
+    assert set_aside(tmp_path, MEASUREMENT_FILES) is None
+    assert names(tmp_path) == {"scores/mine.csv"}
+
+
+def test_an_empty_scores_folder_does_not_stay_behind(tmp_path):
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "A.csv").write_text("dataset,video,frame,label,prob,logit\n")
+    assert set_aside(tmp_path, ()) == tmp_path / "earlier_1"
+    assert names(tmp_path) == {"earlier_1/scores/A.csv"}
+    assert not (tmp_path / "scores").exists()

@@ -1,0 +1,9 @@
+"""A seed for every test of the decomposition."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(7)

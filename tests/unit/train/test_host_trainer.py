@@ -1,0 +1,273 @@
+"""The trainer as a host's train.py uses it: the host's dataset, loaders, optimiser and dictionary."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.data.frames import GROUPING_FIX
+from effort_finetune.evaluate.evaluation import evaluate_model
+from effort_finetune.guest import loaders as host_loaders
+from effort_finetune.guest.registry import register_plugin
+from effort_finetune.guest.trainer import EffortFinetuneTrainer
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train.finetuning import finetune
+from effort_finetune.weights.run_state import load_last
+
+from .conftest import COMMAND, Bench
+from .test_resume import assert_equal
+
+
+class HostRun:
+    """What a host's train.py makes before it makes the trainer."""
+
+    def __init__(self, bench: Bench, **flags: Any) -> None:
+        self.bench = bench
+        self.settings = bench.settings(test_dataset=["Toy"], **flags)
+        self.config = {
+            **self.settings.to_dict(),
+            "log_dir": str(bench.root / "logs"),
+            "output_dir": None,
+            "ddp": False,
+            "SWA": False,
+            "save_ckpt": True,
+            "cuda": True,
+        }
+        torch.manual_seed(0)
+        self.model = EffortFinetuneDetector(self.config)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.train = self.loader("train", shuffle=True)
+        self.test = {"Toy": self.loader("test")}
+
+    def loader(self, mode: str, *, shuffle: bool = False) -> DataLoader[Any]:
+        config = self.config if mode == "train" else {**self.config, f"{mode}_dataset": "Toy"}
+        dataset = self.bench.host.dataset_class(config, mode)
+        return DataLoader(dataset, batch_size=4, shuffle=shuffle, collate_fn=dataset.collate_fn)
+
+    def trainer(self, scheduler: Any = None, metric: str = "auc", **config: Any) -> EffortFinetuneTrainer:
+        self.config.update(config)
+        logger = logging.getLogger("host.train")
+        return EffortFinetuneTrainer(
+            self.config, self.model, self.optimizer, scheduler, logger, metric, time_now="now"
+        )
+
+
+@pytest.fixture
+def registered(bench, monkeypatch):
+    monkeypatch.setattr(EffortFinetuneTrainer, "host", bench.host)
+    return bench
+
+
+def test_one_epoch_under_the_contract(registered):
+    run = HostRun(registered)
+    trainer = run.trainer()
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    best = trainer.train_epoch(epoch=0, train_data_loader=run.train, test_data_loaders=run.test)
+    assert set(best) == {"Toy", "avg"}
+    assert {"auc", "eer", "acc", "ap", "video_auc", "precision", "recall", "f1"} <= set(best["Toy"])
+    assert all(isinstance(value, float) for value in best["Toy"].values())
+    after = run.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {n for n in before if n.startswith("head.") or n.endswith("_residual")}
+    folder = registered.root / "logs" / "effort_finetune_now"
+    assert {"ckpt_last.pth", "ckpt_best.pth", "train", "test"} <= {path.name for path in folder.iterdir()}
+    assert all(isinstance(writer, SummaryWriter) for writer in trainer.writers.values())
+    assert run.model.device == torch.device("cpu")
+    for writer in trainer.writers.values():
+        writer.close()
+
+
+def test_numbers_are_evaluates_and_the_hosts(registered):
+    """On complete data all three agree on frames; the host's own numbers stand beside ours."""
+    run = HostRun(registered)
+    best = run.trainer().train_epoch(0, run.train, run.test)["Toy"]
+    ours = evaluate_model(run.model, registered.host, run.settings, ["Toy"], "test", autocast=None)
+    for metric in ("auc", "eer", "acc", "ap", "video_auc"):
+        assert best[metric] == pytest.approx(ours.datasets["Toy"].metric(metric), abs=1e-12), metric
+        assert best[f"host_{metric}"] == pytest.approx(best[metric], abs=1e-9), metric
+
+
+def test_same_names_in_two_classes_stay_two_videos(registered):
+    """The toy's real and fake videos share folder names: grouping by name would give 2 videos, not 4."""
+    run = HostRun(registered)
+    names = [path.replace("\\", "/").split("/")[-2] for path in run.test["Toy"].dataset.data_dict["image"]]
+    assert len(set(names)) == 2
+    best = run.trainer().train_epoch(0, run.train, run.test)["Toy"]
+    assert best["video_acc_real"] in (0.0, 0.5, 1.0)
+    assert best["video_acc_fake"] in (0.0, 0.5, 1.0)
+
+
+def test_exactly_nepochs_in_upstreams_loop(registered):
+    run = HostRun(registered, nEpochs=2)
+    trainer = run.trainer()
+    trained = []
+    step = trainer.loop.run_epoch
+    trainer.loop.run_epoch = lambda loader, progress: trained.append(progress.epoch) or step(loader, progress)
+    for epoch in range(0, 2 + 1):  # as upstream's train.py counts
+        best = trainer.train_epoch(epoch, run.train, run.test)
+    assert trained == [0, 1]
+    assert best is trainer.best_results
+
+
+def test_the_hosts_scheduler_steps_and_a_missing_one_is_built(registered):
+    run = HostRun(registered, nEpochs=3)
+    trainer = run.trainer(torch.optim.lr_scheduler.StepLR(run.optimizer, 1, gamma=0.1))
+    trainer.train_epoch(0, run.train, {})
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+    other = HostRun(registered, nEpochs=3, lr_scheduler="linear", lr_T_max=2)
+    other.trainer(None).train_epoch(0, other.train, {})
+    assert other.optimizer.param_groups[0]["lr"] == pytest.approx((1e-3 + 1e-6) / 2)
+
+
+def test_best_is_kept_by_metric_and_val_loaders_go_first(registered, monkeypatch):
+    run = HostRun(registered, nEpochs=3)
+    trainer = run.trainer()
+    numbers = iter([0.9, 0.2, 0.1, 0.8, 0.5, 0.3])  # test and val of three epochs
+    monkeypatch.setattr(
+        "effort_finetune.guest.trainer.measure_loader",
+        lambda *a, **k: ({"auc": next(numbers)}, {"overall": 1.0}),
+    )
+    trainer.val_data_loaders = {"Toy": run.loader("test")}
+    seen = [trainer.train_epoch(epoch, run.train, run.test)["Toy"]["auc"] for epoch in range(3)]
+    assert seen == [0.9, 0.1, 0.1], "the test number of the epoch that is best on val"
+
+
+def test_smaller_eer_is_better(registered, monkeypatch):
+    run = HostRun(registered, nEpochs=2)
+    trainer = run.trainer(metric="eer")
+    numbers = iter([0.4, 0.1])
+    monkeypatch.setattr(
+        "effort_finetune.guest.trainer.measure_loader", lambda *a, **k: ({"eer": next(numbers)}, {})
+    )
+    assert [trainer.train_epoch(e, run.train, run.test)["Toy"]["eer"] for e in range(2)] == [0.4, 0.1]
+
+
+def test_resume_equals_uninterrupted(registered):
+    whole = HostRun(registered, nEpochs=2, use_data_augmentation=False)
+    trainer = whole.trainer(output_dir=str(registered.root / "whole"))
+    torch.manual_seed(5)  # the host's loader shuffles from the global generator
+    for epoch in range(2):
+        trainer.train_epoch(epoch, whole.train, whole.test)
+
+    first = HostRun(registered, nEpochs=2, use_data_augmentation=False)
+    torch.manual_seed(5)
+    first.trainer(output_dir=str(registered.root / "part")).train_epoch(0, first.train, first.test)
+    second = HostRun(registered, nEpochs=2, use_data_augmentation=False)
+    trainer = second.trainer(
+        output_dir=str(registered.root / "part"), resume=str(registered.root / "part" / "ckpt_last.pth")
+    )
+    assert trainer.start_epoch == 1
+    for epoch in range(2):  # a host that knows no start_epoch begins at 0
+        trainer.train_epoch(epoch, second.train, second.test)
+    assert_equal(whole.model.state_dict(), second.model.state_dict())
+    assert_equal(whole.optimizer.state_dict()["state"], second.optimizer.state_dict()["state"])
+
+
+def test_our_loaders_under_a_host_resume_at_their_epoch(registered):
+    """Order and augmentation follow the epoch's number, also in a process that begins with the second."""
+
+    def trained(folder: str, epochs: range, **config: Any) -> HostRun:
+        run = HostRun(registered, nEpochs=2)
+        trainer = run.trainer(output_dir=str(registered.root / folder), **config)
+        loader = host_loaders.training_loader(registered.host, run.settings, allowed=0.0)
+        for epoch in epochs:
+            trainer.train_epoch(epoch, loader, {})
+        return run
+
+    whole = trained("whole", range(2))
+    trained("part", range(1))
+    resumed = trained("part", range(2), resume=str(registered.root / "part"))
+    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_where_a_resumed_run_began_stays_on_record(registered):
+    part = registered.root / "part"
+    first = HostRun(registered)
+    first.trainer(output_dir=str(part)).train_epoch(0, first.train, {})
+    second = HostRun(registered, pretrained_weights=str(part / "ckpt_last.pth"))  # as the hooks build it
+    assert second.model.load_report.layout == "deepfakebench"
+    second.trainer(output_dir=str(part), resume=str(part)).train_epoch(1, second.train, {})
+    assert load_last(part)["epoch"] == 2
+    assert load_last(part)["settings"]["pretrained_weights"] is None
+
+
+def test_results_by_the_hosts_metrics_do_not_claim_our_grouping_of_videos(bench):
+    loaders = host_loaders.testing_loaders(bench.host, bench.settings(), "test", ["Toy"], allowed=0.0)
+    dataset = loaders["Toy"].dataset
+    assert set(dataset.protocol["fixes"]) - set(loaders["Toy"].protocol["fixes"]) == {GROUPING_FIX}
+
+
+def test_no_save_ckpt_writes_none(registered):
+    run = HostRun(registered)
+    run.trainer(save_ckpt=False).train_epoch(0, run.train, run.test)
+    assert not list((registered.root / "logs").rglob("*.pth"))
+
+
+def test_non_finite_loss_is_a_run_failure(registered):
+    run = HostRun(registered)
+    with torch.no_grad():
+        run.model.head.weight[0, 0] = np.nan
+    with pytest.raises(RunFailure, match="not finite"):
+        run.trainer().train_epoch(0, run.train, run.test)
+
+
+@pytest.mark.parametrize("config", [{"ddp": True}, {"metric_scoring": "auroc"}])
+def test_what_it_does_not_do_is_a_user_error(registered, config):
+    run = HostRun(registered)
+    with pytest.raises(UserError):
+        run.trainer(metric=config.get("metric_scoring", "auc"), **config)
+
+
+def test_the_hosts_registry_makes_one_with_the_host(bench):
+    register_plugin(bench.host)
+    run = HostRun(bench)
+    make = bench.host.registry("TRAINER")["effort_finetune"]
+    trainer = make(run.config, run.model, run.optimizer, None, logging.getLogger("host.train"), "auc")
+    assert isinstance(trainer, EffortFinetuneTrainer)
+    assert trainer.host.root == bench.host.root
+
+
+def test_a_used_folder_holds_one_run(registered):
+    folder = registered.root / "run"
+    for name in ("UADFV", "Toy"):
+        run = HostRun(registered, nEpochs=1)
+        trainer = run.trainer(output_dir=str(folder))
+        trainer.train_epoch(0, run.train, {name: run.test["Toy"]})
+        for writer in trainer.writers.values():
+            writer.close()
+    assert {path.name for path in (folder / "test").rglob("*") if path.name.startswith("events")}
+    assert {path.parent.name for path in (folder / "test").rglob("events*")} == {"Toy"}
+    assert {path.parent.name for path in (folder / "earlier_1" / "test").rglob("events*")} == {"UADFV"}
+    assert (folder / "earlier_1" / "ckpt_best.pth").is_file()
+
+
+def test_the_best_weights_come_along_to_another_folder(registered, monkeypatch):
+    """Even if no later epoch is better."""
+    numbers = iter([0.9, 0.1])
+    monkeypatch.setattr(
+        "effort_finetune.guest.trainer.measure_loader", lambda *a, **k: ({"auc": next(numbers)}, {})
+    )
+    first = HostRun(registered, nEpochs=2)
+    first.trainer(output_dir=str(registered.root / "one")).train_epoch(0, first.train, first.test)
+    second = HostRun(registered, nEpochs=2)
+    trainer = second.trainer(output_dir=str(registered.root / "two"), resume=str(registered.root / "one"))
+    trainer.train_epoch(1, second.train, second.test)
+    best = [
+        torch.load(registered.root / name / "ckpt_best.pth", weights_only=True) for name in ("one", "two")
+    ]
+    assert_equal(*best)
+
+
+def test_finetune_does_not_resume_a_hosts_run(registered):
+    run = HostRun(registered)
+    run.trainer(output_dir=str(registered.root / "host")).train_epoch(0, run.train, run.test)
+    settings = registered.settings(resume=str(registered.root / "host"), output_dir=None)
+    with pytest.raises(UserError, match=r"--resume; got .*, written by a host's train\.py"):
+        finetune(settings, registered.host, command=COMMAND)
