@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 Check = Callable[[Any], "str | None"]
@@ -253,6 +253,10 @@ class Settings:
         optimizer = tree["optimizer"]
         optimizer[self.optimizer.type] = {k: v for k, v in optimizer.items() if k != "type"}
         return {**_plain(self.host_only), **tree}
+
+    def changed(self, **values: Any) -> Settings:
+        """Returns a copy with these top-level values in place of the present ones."""
+        return replace(self, **values)
 
     def digest(self) -> str:
         """Returns a SHA-256 over what can change a number: paths and host-only keys are left out."""

@@ -6,7 +6,6 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +223,7 @@ def _prepare(
     if errors:
         raise UserErrors(errors) if len(errors) > 1 else errors[0]
     checkpoint = str(Path(chosen).expanduser().resolve())  # type: ignore[arg-type]
-    return replace(settings, pretrained_weights=checkpoint), datasets
+    return settings.changed(pretrained_weights=checkpoint), datasets
 
 
 def _build(settings: Settings) -> EffortFinetuneDetector:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,7 +252,7 @@ class EffortFinetuneTrainer:
         self.start_epoch = saved["epoch"]
         # The model was built from the saved state; what stays on record is where the run began.
         began = saved["settings"]["pretrained_weights"]
-        self.settings = replace(self.settings, pretrained_weights=began)
+        self.settings = self.settings.changed(pretrained_weights=began)
         checkpoint.set_rng_state(saved["rng"])
         self.logger.info("resumed from %s at epoch %d", path, self.start_epoch)
 

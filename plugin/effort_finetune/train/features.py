@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -175,6 +175,6 @@ def feature_run(
         return None
     logger.info("only the head is trained, on frames that do not change: %s and are computed once", text)
     train = FrameFeatures(data.train, width)
-    loader = shuffled_loader(train, replace(settings, workers=0))
+    loader = shuffled_loader(train, settings.changed(workers=0))
     selection = {name: FrameFeatures(frames, width) for name, frames in data.selection.items()}
     return FeatureRun(HeadOnFeatures(model), loader, train, selection)

@@ -141,7 +141,7 @@ def build_session(
     validation = settings
     if head is not None:
         trained, selection, data = head.model, head.selection, replace(data, loader=head.loader)
-        validation = replace(settings, workers=0)  # there is nothing to decode
+        validation = settings.changed(workers=0)  # there is nothing to decode
     loop = TrainingLoop(
         trained,
         prepared.optimizer,
@@ -203,7 +203,7 @@ def build_model(settings: Settings, data: RunData) -> EffortFinetuneDetector:
             expected="frames of both classes",
         )
     if settings.resume is not None:
-        settings = replace(settings, pretrained_weights=str(checkpoint.state_file(settings.resume)))
+        settings = settings.changed(pretrained_weights=str(checkpoint.state_file(settings.resume)))
     model = EffortFinetuneDetector(settings)
     model.set_class_counts(real, fake)
     return model

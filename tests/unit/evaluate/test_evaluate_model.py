@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import warnings
 
@@ -203,7 +202,7 @@ def test_workers_and_batch_size_change_no_score(bench, detector):
         evaluate_model(
             detector,
             bench.host,
-            dataclasses.replace(settings, workers=workers, test_batchSize=size),
+            settings.changed(workers=workers, test_batchSize=size),
             ["ToyA"],
             bootstrap_samples=0,
         )
