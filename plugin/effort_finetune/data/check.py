@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.progress import bar
+from effort_finetune.data.decode import decode
 from effort_finetune.data.findings import Finding, index_findings
 from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index
+from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sources import FrameSource, open_source
 
 if TYPE_CHECKING:
@@ -179,9 +178,11 @@ def _decode_all(source: FrameSource, paths: Sequence[str], desc: str) -> tuple[l
     sizes: Counter[str] = Counter()
 
     def size(path: str) -> str | None:
-        data = source.read(path)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        return None if image is None else f"{image.shape[1]}x{image.shape[0]}"
+        try:
+            image = decode(source.read(path) or b"")
+        except Unreadable:
+            return None
+        return f"{image.shape[1]}x{image.shape[0]}"
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # decoding releases the interpreter
         for chunk in _chunks(paths, desc):

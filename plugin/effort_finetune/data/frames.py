@@ -14,8 +14,10 @@ from torch.utils.data import Dataset
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import Augmentation, item_seed
 from effort_finetune.data.collect import FrameRow, collect_rows
+from effort_finetune.data.decode import decode
 from effort_finetune.data.index import SPLITS, load_index
 from effort_finetune.data.overlap import split_overlap
+from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sources import FrameSource, open_source
 
 if TYPE_CHECKING:
@@ -140,14 +142,12 @@ def decode_rgb(data: bytes, resolution: int) -> np.ndarray | None:
     """Decodes an image and resizes it as the host does (INTER_CUBIC, also when shrinking).
 
     Returns:
-        ``uint8[resolution, resolution, 3]``, RGB; None where the bytes are no image.
+        ``uint8[resolution, resolution, 3]``, RGB; None where the bytes are no picture that can be decoded.
     """
-    if not data:
+    try:
+        image = decode(data)
+    except Unreadable:
         return None
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        return None
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
 
 
