@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from effort_finetune.core.errors import UserError
+from effort_finetune.core import temporaries
+from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.core.escaping import LINE_LIMIT, visible
+
+#: Refusals that pass by themselves: another program has the file open, a network file system stalls.
+_PASSING = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EAGAIN, errno.EINTR, getattr(errno, "ESTALE", -1)}
+
+_REFUSED_BYTES = ("No space left", "PytorchStreamWriter", "unexpected pos", "I/O error")
+
+
+class WriteError(RunFailure, OSError):
+    """A file could not be written: a full disk, a file system gone read-only. One line, exit code 1.
+
+    What was at the path before is untouched. It is an OSError, so that code that treats those has no
+    second case.
+    """
 
 
 def atomic_write(path: Path | str, writer: Callable[[Path], object]) -> Path:
@@ -18,32 +37,88 @@ def atomic_write(path: Path | str, writer: Callable[[Path], object]) -> Path:
 
     Args:
         path: The file to create or replace. Its folder is created.
-        writer: Called with the temporary path; it writes the whole content there.
+        writer: Called with the temporary path; it writes the whole content there. It is called once.
 
     Returns:
         ``path`` as a :class:`~pathlib.Path`.
 
     Raises:
-        OSError: If the folder cannot be written; the old file, if any, is untouched.
+        WriteError: If the disk is full or the folder cannot be written; the old file, if any, is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporaries.remove_dead(path.parent, again=False)
+        temporary = temporaries.file_beside(path)
         writer(temporary)
         # mkstemp makes 0600 files; a result should be as readable as any file the user creates.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         _fsync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        replace(temporary, path)
+    except BaseException as error:
+        free = _free(path.parent)  # before the temporary gives its space back
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) or (isinstance(error, Exception) and _is_about_space(error)):
+            raise write_error(path, error, free=free) from error
         raise
     _fsync(path.parent)
     return path
+
+
+def replace(source: Path, target: Path) -> None:
+    """``os.replace``, tried three times within a third of a second.
+
+    Network file systems, virus scanners and indexers hold a file for a moment; what is still refused then
+    is raised.
+    """
+    for wait in (0.1, 0.2, None):
+        try:
+            return os.replace(source, target)
+        except OSError as error:
+            if wait is None or error.errno not in _PASSING:
+                raise
+            time.sleep(wait)
+
+
+def write_error(path: Path, error: BaseException, *, free: int | None = None) -> WriteError:
+    """Makes the one line about a file that could not be written.
+
+    Args:
+        path: The file.
+        error: What the writer raised.
+        free: Bytes free when it did; left out, those that are free now.
+    """
+    if isinstance(error, WriteError):
+        return error
+    free = _free(path.parent) if free is None else free
+    reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
+    left = "" if free is None else f", with {free / 1e6:.0f} MB free"
+    made = WriteError(
+        f"{visible(path, limit=LINE_LIMIT)} cannot be written ({visible(reason)}{left}); what was there"
+        " before is untouched; next: make space or give write access, then run the same command again"
+    )
+    made.errno = getattr(error, "errno", None)
+    return made
+
+
+def _is_about_space(error: Exception) -> bool:
+    """True for the errors by which torch and safetensors report a disk that refuses bytes."""
+    text = str(error)
+    return any(
+        sign in text for sign in ("No space left", "PytorchStreamWriter", "unexpected pos", "I/O error")
+    )
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 def write_text(path: Path | str, text: str) -> Path:
@@ -88,6 +163,7 @@ def ensure_writable_dir(path: Path | str, *, what: str = "output folder", flag: 
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        temporaries.remove_dead(path)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:

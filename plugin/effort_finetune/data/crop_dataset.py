@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from effort_finetune.core import temporaries
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import ensure_writable_dir, write_json
 from effort_finetune.core.progress import track
@@ -115,8 +115,6 @@ def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: i
     record = target / "crops.json"
     earlier = _earlier_reports(record, options)
     _write_record(record, options, (), earlier)
-    for left in target.glob(".crop_*"):  # of a run that was killed
-        shutil.rmtree(left)
     reports: list[VideoReport] = []
     try:
         for report in _crop_all(videos, target, options, workers):
@@ -230,8 +228,8 @@ def _crop_video(label: str, name: str, path: Path, *, target: Path, options: Cro
         return VideoReport(title, crops=sum(1 for _ in frames.glob("*.png")), done_before=True)
     find = _finder(options)
     read = unreadable = no_face = lost = 0
-    with tempfile.TemporaryDirectory(prefix=".crop_", dir=target) as folder:
-        images, points = Path(folder) / "frames", Path(folder) / "landmarks"
+    with temporaries.folder(target, "crop") as folder:
+        images, points = folder / "frames", folder / "landmarks"
         try:
             for number, image in read_frames(path, count=options.count, every=options.every):
                 read += 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any
 
 import lmdb
 
+from effort_finetune.core import temporaries
 from effort_finetune.core.errors import UserError
-from effort_finetune.core.files import write_json
+from effort_finetune.core.files import replace, write_error, write_json
 from effort_finetune.data import lmdb_pool
 from effort_finetune.data.index import SPLITS, Video
 
@@ -36,7 +35,7 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
 
     Raises:
         UserError: A key comes twice, or the path is something else than an LMDB.
-        OSError: The disk is full; what was there before is kept.
+        WriteError: The disk is full; what was there before is kept.
     """
     path = Path(path)
     if path.exists() and not (path / "data.mdb").is_file():
@@ -47,7 +46,8 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
             next_step="move it away or choose another name",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporaries.remove_dead(path.parent)
+    temporary = temporaries.folder_in(path.parent, path.name)
     try:
         count = _fill(temporary, items)
         umask = os.umask(0)
@@ -55,13 +55,11 @@ def write_lmdb(path: Path, items: Iterable[tuple[str, bytes]]) -> int:
         temporary.chmod(0o777 & ~umask)
         lmdb_pool.close_all()  # a reader of this process would go on with the old file
         _replace_folder(temporary, path)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):  # of builds that were killed
-            shutil.rmtree(left, ignore_errors=True)
     except BaseException as error:
         free = shutil.disk_usage(path.parent).free
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, lmdb.Error):  # it calls a full disk an input/output error
-            raise OSError(f"{path} cannot be written ({error}), with {free / 1e6:.0f} MB free") from error
+        if isinstance(error, (lmdb.Error, OSError)):  # lmdb calls a full disk an input/output error
+            raise write_error(path, error, free=free) from error
         raise
     return count
 
@@ -102,19 +100,14 @@ def _put(environment: lmdb.Environment, batch: list[tuple[str, bytes]]) -> bool:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Puts a folder in place; `os.replace` cannot replace one that has files, so the old one steps aside
-    first."""
+    """Puts an LMDB in place so that a kill leaves the old one or the new one: what is replaced in a folder that
+    is there is its one file."""
     if not path.exists():
-        os.replace(new, path)
+        replace(new, path)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    os.replace(path, aside)
-    try:
-        os.replace(new, path)
-    except BaseException:
-        os.replace(aside, path)
-        raise
-    shutil.rmtree(aside)
+    replace(new / "data.mdb", path / "data.mdb")
+    (path / "lock.mdb").unlink(missing_ok=True)  # a host's; it counts the old file's transactions
+    shutil.rmtree(new)
 
 
 def write_index(folder: Path, name: str, videos: Iterable[Video]) -> Path:

@@ -53,11 +53,25 @@ def test_a_signal_in_a_callback_is_neither_lost_nor_printed(monkeypatch):
 
 
 @pytest.mark.parametrize("number", InterruptGuard.SIGNALS)
-def test_the_second_signal_raises_where_it_comes(number):
+def test_each_signal_asks_and_only_a_second_ctrl_c_raises(number):
     before = signal.getsignal(number)
     with InterruptGuard() as guard:
         os.kill(os.getpid(), number)
         assert guard()
+        assert guard.reason == signal.Signals(number).name
+        for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):  # a scheduler sends several
+            os.kill(os.getpid(), other)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGINT)
+        assert guard.reason == signal.Signals(number).name
     assert signal.getsignal(number) is before
+
+
+def test_a_run_under_nohup_outlives_its_terminal(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with InterruptGuard() as guard:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not guard()
+    finally:
+        signal.signal(signal.SIGHUP, before)

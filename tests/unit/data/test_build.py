@@ -1,10 +1,13 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import lmdb
 import pytest
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.data import lmdb_pool
 from effort_finetune.data import write_dataset as build
 from effort_finetune.data.write_dataset import write_index, write_lmdb
 
@@ -68,11 +71,26 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
-    for name in (".A_lmdb.x1", ".A_lmdb.old.x2", ".AA_lmdb.x3"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "data.mdb").write_bytes(b"half")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from effort_finetune.data.write_dataset import *\n"
+        "def items():\n yield 'a', b'1'\n os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_lmdb(Path(sys.argv[1]), items())"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "A_lmdb")], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
     write_lmdb(tmp_path / "A_lmdb", [("a", b"1")])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".AA_lmdb.x3", "A_lmdb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["A_lmdb"]
+
+
+def test_an_lmdb_is_replaced_file_by_file_and_never_absent(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "A_lmdb"
+    write_lmdb(path, [("a", b"1")])
+    (path / "lock.mdb").write_bytes(b"of a host")
+    folder = path.stat().st_ino
+    write_lmdb(path, [("b", b"2")])
+    assert path.stat().st_ino == folder
+    assert [p.name for p in path.iterdir()] == ["data.mdb"]
+    assert lmdb_pool.first_keys(str(path), 5) == [b"b"]
 
 
 def test_a_key_twice_and_a_folder_in_the_way_are_refused(tmp_path: Path) -> None:
