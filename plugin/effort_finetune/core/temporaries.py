@@ -1,8 +1,9 @@
 """Temporary files and folders that say whose they are, so that those of the dead can be removed.
 
 The name holds the machine, the process's number and its birth:
-``.<name>.<machine>-<pid>-<born>-<random>.tmp``. A process removes, before its first write in a folder, what processes of this machine that no longer run have
-left there; what another machine left in a shared folder, once it has not been touched for two days.
+``.<name>.<machine>-<pid>-<born>-<random>.tmp``. A process removes, before its first write in a folder, what
+processes of this machine that no longer run have left there; what another machine left in a shared folder,
+once it has not been touched for two days.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def _put(environment: lmdb.Environment, batch: list[tuple[str, bytes]]) -> bool:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Puts an LMDB in place so that a kill leaves the old one or the new one: what is replaced in a folder that
-    is there is its one file."""
+    """Puts an LMDB in place so that a kill leaves the old one or the new one: in a folder that is there, its
+    one file is replaced."""
     if not path.exists():
         replace(new, path)
         return

@@ -106,11 +106,11 @@ room.crop_dataset(Path(sys.argv[1]), Path(sys.argv[2]), options)
 """
     killed = subprocess.run([sys.executable, "-c", program, str(source), str(target)], check=False)
     assert killed.returncode == -9
-    assert len(list(target.glob(".crop_*/frames/*.png"))) == 2
+    assert len(list(target.glob(".crop.*/frames/*.png"))) == 2
     assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 3, "the whole video alone"
     reports = crop_dataset(source, target, OPTIONS)
     assert [report.crops for report in reports] == [3] * 4
-    assert not list(target.glob(".crop_*"))
+    assert not list(target.glob(".crop.*"))
     assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 12
 
 
