@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from effort_finetune.cli.context import Context
 from effort_finetune.config import Settings, resolve
-from effort_finetune.config.coerce import from_flag
-from effort_finetune.config.resolve import known_keys
+from effort_finetune.config.flag_words import from_flag
+from effort_finetune.config.key_table import Key, known_keys
 from effort_finetune.core.errors import UserError
 from effort_finetune.host import locate, open_host
 
@@ -58,7 +58,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *, skip: tuple[str, 
             nargs="*",
             metavar="V",
             default=argparse.SUPPRESS,
-            help=_help(keys[key][1]),
+            help=_help(keys[key]),
         )
 
 
@@ -69,7 +69,7 @@ def settings_flags(args: argparse.Namespace) -> dict[str, Any]:
     for name, words in vars(args).items():
         if name.startswith("setting:"):
             key = name.removeprefix("setting:")
-            values = [from_flag(word, keys[key][0]) for word in words]
+            values = [from_flag(word, keys[key]) for word in words]
             flags[key] = values[0] if len(values) == 1 else values
     return flags
 
@@ -112,5 +112,5 @@ def _default_yaml(host: Host) -> Path:
     return path
 
 
-def _help(metadata: Any) -> str:
-    return str(metadata["help"]).replace("%", "%%")
+def _help(key: Key) -> str:
+    return key.help.replace("%", "%%")

@@ -1,14 +1,10 @@
 """Typed, frozen settings and the one resolver that builds them (flags > YAML > host > defaults)."""
 
+from effort_finetune.config.data_keys import DataAug, FrameNum
+from effort_finetune.config.model_keys import Loss
 from effort_finetune.config.resolve import load_yaml, resolve, settings_from_config
-from effort_finetune.config.schema import (
-    DataAug,
-    EarlyStopping,
-    FrameNum,
-    Loss,
-    Optimizer,
-    Settings,
-)
+from effort_finetune.config.schema import Settings
+from effort_finetune.config.training_keys import EarlyStopping, Optimizer
 
 __all__ = [
     "DataAug",

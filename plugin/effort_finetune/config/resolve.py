@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from effort_finetune.config.coerce import Mismatch, coerce
-from effort_finetune.config.schema import HOST_ONLY_KEYS, Settings
-from effort_finetune.core.errors import UserError, UserErrors, did_you_mean
+from effort_finetune.config.host_only_keys import HOST_ONLY_KEYS
+from effort_finetune.config.invalid import as_user_error, unknown_key
+from effort_finetune.config.key_table import key_groups, known_keys
+from effort_finetune.config.schema import Settings
+from effort_finetune.config.section import leaves
+from effort_finetune.core.errors import UserError, UserErrors
 
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 # Written at the top level in the guide's table; the YAML has them under `optimizer`.
@@ -86,27 +89,8 @@ def settings_from_config(config: Mapping[str, Any]) -> Settings:
     return _build(merged, errors, unknown_is_error=False)
 
 
-def known_keys() -> dict[str, tuple[Any, Mapping[str, Any]]]:
-    """Returns every dotted key of the schema with its type and metadata (help, check, path)."""
-    return dict(_leaves(Settings))
-
-
-def _leaves(cls: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Mapping[str, Any]]]]:
-    hints = get_type_hints(cls)
-    for f in fields(cls):
-        name = f"{prefix}{f.name}"
-        if is_dataclass(hints[f.name]):
-            yield from _leaves(hints[f.name], f"{name}.")
-        elif name != "host_only":
-            yield name, (hints[f.name], f.metadata)
-
-
-def _groups() -> set[str]:
-    return {key.rpartition(".")[0] for key in known_keys() if "." in key}
-
-
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    groups = _groups() | {f"optimizer.{name}" for name in _OPTIMIZERS}
+    groups = key_groups() | {f"optimizer.{name}" for name in _OPTIMIZERS}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if name in groups and isinstance(value, Mapping):
@@ -130,7 +114,7 @@ def _merge(
             key, value = _canonical(written, optimizer), raw
             if key is None:
                 continue
-            if known.get(key, (None, {"path": False}))[1]["path"] and isinstance(value, str):
+            if key in known and known[key].path and isinstance(value, str):
                 value = _absolute(key, value, Path.cwd() if is_flags else host_root)
             if key in seen and seen[key][1] != value:
                 errors.append(
@@ -180,57 +164,24 @@ def _build(
     merged: Mapping[str, tuple[str, Any]], errors: list[UserError], *, unknown_is_error: bool
 ) -> Settings:
     known = known_keys()
-    values: dict[str, Any] = {}
-    host_only: dict[str, Any] = {}
+    tree: dict[str, Any] = {"host_only": {}}
     for key, (source, value) in merged.items():
         if key in known:
-            annotation, metadata = known[key]
-            try:
-                values[key] = coerce(value, annotation)
-            except Mismatch as mismatch:
-                got = mismatch.entry or repr(value)
-                errors.append(UserError(f"{key} in {source}", got=got, expected=str(mismatch)))
-                continue
-            complaint = (
-                metadata["check"](values[key]) if metadata["check"] and values[key] is not None else None
-            )
-            if complaint:
-                errors.append(UserError(f"{key} in {source}", got=repr(value), expected=complaint))
+            *groups, name = key.split(".")
+            node = tree
+            for group in groups:
+                node = node.setdefault(group, {})
+            node[name] = value
         elif key in HOST_ONLY_KEYS or source == _HOST_SETTINGS or not unknown_is_error:
-            host_only[key] = value
+            tree["host_only"][key] = value
         else:
-            hint = did_you_mean(key, [*known, *HOST_ONLY_KEYS])
-            errors.append(
-                UserError(
-                    f"unknown setting in {source}", got=repr(key), next_step=hint or "see docs/settings.md"
-                )
-            )
-    settings = None if errors else _construct(Settings, values, host_only=host_only)
-    if settings is not None:
-        errors = list(_contradictions(settings))
-    if errors:
+            errors.append(unknown_key(key, f" in {source}", dict.fromkeys([*known, *HOST_ONLY_KEYS])))
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        found = as_user_error(error, dict(leaves(Settings)), tree, lambda key: f" in {merged[key][0]}")
+        errors += found.errors if isinstance(found, UserErrors) else [found]
+    if errors or settings is None:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)
-    assert settings is not None
     return settings
-
-
-def _construct(cls: type, values: Mapping[str, Any], prefix: str = "", **extra: Any) -> Any:
-    hints = get_type_hints(cls)
-    arguments: dict[str, Any] = dict(extra)
-    for f in fields(cls):
-        name = f"{prefix}{f.name}"
-        if is_dataclass(hints[f.name]):
-            arguments[f.name] = _construct(hints[f.name], values, f"{name}.")
-        elif name in values:
-            arguments[f.name] = values[name]
-    return cls(**arguments)
-
-
-def _contradictions(settings: Settings) -> Iterator[UserError]:
-    aug = settings.data_aug
-    if aug.quality_lower > aug.quality_upper:
-        yield UserError(
-            "data_aug.quality_lower",
-            got=aug.quality_lower,
-            expected=f"<= data_aug.quality_upper ({aug.quality_upper})",
-        )

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from effort_finetune.core.errors import UserError
 from effort_finetune.core.seeding import derive
 
 if TYPE_CHECKING:
@@ -32,13 +31,9 @@ class Augmentation:
 
     Args:
         data_aug: The settings' ``data_aug`` block.
-
-    Raises:
-        UserError: Limits that no image can be made with.
     """
 
     def __init__(self, data_aug: DataAug) -> None:
-        _check(data_aug)
         self._data_aug = data_aug
         # Made here and not at the first image, so that forked workers inherit the library's import.
         self._pipeline: Any = _compose(data_aug)
@@ -91,23 +86,6 @@ class Augmentation:
 def item_seed(seed: int, epoch: int, index: int) -> int:
     """Seed of one item in one epoch, the same however many workers load it."""
     return derive(seed, "augment", epoch, index)
-
-
-def _check(aug: DataAug) -> None:
-    if aug.quality_lower > aug.quality_upper:
-        raise UserError(
-            "data_aug.quality_lower",
-            got=f"{aug.quality_lower}, above quality_upper {aug.quality_upper}",
-            expected="a JPEG quality not above data_aug.quality_upper",
-            next_step="swap the two in the YAML",
-        )
-    if not _blur_sizes(aug):
-        raise UserError(
-            "data_aug.blur_limit",
-            got=list(aug.blur_limit),
-            expected="a range that holds an odd kernel size",
-            next_step="write for example blur_limit: [3, 7]",
-        )
 
 
 def _blur_sizes(aug: DataAug) -> Counter[int]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 
-from effort_finetune.config.coerce import from_flag
-from effort_finetune.config.resolve import known_keys
+from effort_finetune.config.flag_words import from_flag
+from effort_finetune.config.key_table import known_keys
+from effort_finetune.config.wording import takes_list
 
 _ALIASES = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}
 _PREFIX = "effort_finetune:"
@@ -60,13 +60,13 @@ def add_settings_flags(parser: argparse.ArgumentParser, argv: Sequence[str], sho
     )
     for key in sorted(wanted):
         if f"--{key}" not in taken:
-            annotation, metadata = keys[_ALIASES.get(key, key)]
+            shown_key = keys[_ALIASES.get(key, key)]
             group.add_argument(
                 f"--{key}",
                 dest=f"{_PREFIX}{key}",
-                nargs="+" if _is_list(annotation) else None,
+                nargs="+" if takes_list(shown_key.kind) else None,
                 metavar="V",
-                help=str(metadata["help"]).replace("%", "%%"),
+                help=shown_key.help.replace("%", "%%"),
             )
 
 
@@ -77,16 +77,9 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
     for name, value in vars(args).items():
         if name.startswith(_PREFIX) and value is not None:
             key = _ALIASES.get(name.removeprefix(_PREFIX), name.removeprefix(_PREFIX))
-            values = [
-                from_flag(word, keys[key][0]) for word in ([value] if isinstance(value, str) else value)
-            ]
+            values = [from_flag(word, keys[key]) for word in ([value] if isinstance(value, str) else value)]
             given[key] = values[0] if len(values) == 1 else values
     return given
-
-
-def _is_list(annotation: Any) -> bool:
-    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return any(get_origin(member) is tuple for member in members)
 
 
 def set_dotted(config: dict[str, Any], settings: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from effort_finetune.config import Settings, load_yaml, resolve
-from effort_finetune.config.resolve import known_keys
+from effort_finetune.config.key_table import known_keys
 
 ROOT = Path(__file__).parents[3]
 MAIN = ROOT / "configs" / "detector" / "effort_finetune.yaml"

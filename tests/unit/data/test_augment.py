@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from effort_finetune.config import DataAug
-from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import JPEG_PROB, Augmentation, item_seed
 
 from .conftest import picture
@@ -188,18 +187,6 @@ def test_one_seed_one_image_in_any_process_and_nothing_global_moves(image: np.nd
 def test_seed_of_an_item_depends_on_run_epoch_and_row() -> None:
     seeds = {item_seed(seed, epoch, index) for seed in range(3) for epoch in range(3) for index in range(3)}
     assert len(seeds) == 27
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"quality_lower": 90, "quality_upper": 60}, "above quality_upper 60"),
-        ({"blur_limit": (4, 4)}, "odd kernel size"),
-    ],
-)
-def test_limits_that_cannot_be_met_are_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        augmentation(**changes)
 
 
 def test_the_protocol_names_every_limit() -> None:

@@ -1,0 +1,96 @@
+"""Settings of the data: which datasets, where they lie, which frames, and what is done to a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
+
+from effort_finetune.config.kinds import (
+    Count,
+    CountOrZero,
+    JpegQuality,
+    KernelRange,
+    Pixels,
+    Processes,
+    Range,
+    Rgb,
+    RgbDeviation,
+    Share,
+    Text,
+    Texts,
+    Truth,
+)
+from effort_finetune.config.section import Section, setting
+
+
+class FrameNum(Section):
+    """Frames used of each video."""
+
+    train: Count = setting(8, "frames of each training (and validation) video")
+    test: Count = setting(32, "frames of each test video")
+
+
+class DataAug(Section):
+    """Training augmentation, DeepfakeBench's keys; milder than its defaults, for fine-tuning."""
+
+    flip_prob: Share = setting(0.3, "probability of a horizontal flip")
+    rotate_prob: Share = setting(0.2, "probability of a rotation")
+    rotate_limit: Range = setting((-5.0, 5.0), "rotation range in degrees")
+    blur_prob: Share = setting(0.2, "probability of a Gaussian blur")
+    blur_limit: KernelRange = setting((3, 7), "range of the blur's kernel size in pixels")
+    brightness_prob: Share = setting(0.3, "probability of a brightness, contrast or colour change")
+    brightness_limit: Range = setting((-0.05, 0.05), "range of the brightness factor")
+    contrast_limit: Range = setting((-0.05, 0.05), "range of the contrast factor")
+    quality_lower: JpegQuality = setting(60, "lowest JPEG quality")
+    quality_upper: JpegQuality = setting(100, "highest JPEG quality")
+
+    @model_validator(mode="after")
+    def _qualities_in_order(self) -> Self:
+        if self.quality_lower > self.quality_upper:
+            raise PydanticCustomError(
+                "contradiction",
+                "{key}: {expected}",
+                {
+                    "key": "data_aug.quality_lower",
+                    "got": self.quality_lower,
+                    "expected": f"<= data_aug.quality_upper ({self.quality_upper})",
+                },
+            )
+        return self
+
+
+class DataKeys(Section):
+    """The keys at the top level that say what is read."""
+
+    train_dataset: Texts = setting((), "training datasets")
+    val_dataset: Texts | None = setting(None, "datasets of the val split; null: the training datasets")
+    test_dataset: Texts = setting((), "test datasets")
+    compression: Literal["raw", "c23", "c40"] = setting("c23", "FF++ compression level")
+    lmdb: Truth = setting(True, "read crops from LMDB (false: from plain files)")
+    lmdb_dir: Text = setting("./datasets/lmdb", "folder of the <name>_lmdb databases", path=True)
+    rgb_dir: Text = setting("./datasets/rgb", "folder of the plain crops", path=True)
+    dataset_json_folder: Text = setting(
+        "./preprocessing/dataset_json", "folder of the <name>.json files", path=True
+    )
+    label_dict: Mapping[Text, CountOrZero] = setting(
+        {}, "label groups of the JSON files: 0 is real, >= 1 is fake"
+    )
+    frame_num: FrameNum = setting(FrameNum(), "frames used of each video")
+    frame_sampling: Literal["uniform", "first"] = setting(
+        "uniform", "which frames: evenly spaced, or the first n"
+    )
+    max_missing_rate: Share = setting(0.01, "share of frames that may be unreadable before a run fails")
+    resolution: Pixels = setting(224, "input size in pixels; has to be the checkpoint's")
+    mean: Rgb = setting((0.48145466, 0.4578275, 0.40821073), "RGB mean (CLIP's)")
+    std: RgbDeviation = setting((0.26862954, 0.26130258, 0.27577711), "RGB deviation (CLIP's)")
+    use_data_augmentation: Truth = setting(True, "augment training frames")
+    data_aug: DataAug = setting(DataAug(), "training augmentation")
+    train_batchSize: Count = setting(8, "frames in a training batch")
+    test_batchSize: Count = setting(32, "frames in an evaluation batch")
+    workers: Processes = setting(2, "loader processes; 0 loads in the main one")
+    balance: Literal["none", "oversample"] = setting(
+        "none", "draw both classes equally often, or as they come"
+    )

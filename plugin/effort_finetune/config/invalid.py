@@ -1,0 +1,87 @@
+"""pydantic's findings in our wording: every wrong setting at once, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from effort_finetune.config.wording import alternatives, describe, kind_of
+from effort_finetune.core.errors import UserError, UserErrors, did_you_mean
+
+
+def as_user_error(
+    error: ValidationError,
+    keys: Mapping[str, FieldInfo],
+    tree: Mapping[str, Any],
+    source_of: Callable[[str], str] = lambda key: "",
+) -> UserError:
+    """Returns one error, or all in one, saying for each key what it got and what it accepts.
+
+    Args:
+        error: What pydantic found.
+        keys: Every key that there is, dotted.
+        tree: The nested values that were validated.
+        source_of: Dotted key -> where its value comes from, e.g. ``" in my.yaml"``.
+    """
+    lines: dict[str, UserError] = {}  # one line for a place, however many alternatives failed there
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "contradiction":
+            found = detail["ctx"]
+            lines[found["key"]] = UserError(found["key"], got=found["got"], expected=found["expected"])
+            continue
+        key, rest = _split(detail["loc"], keys)
+        place = ".".join(map(str, (key, *rest[:1]))) if _is_mapping(keys.get(key)) else key
+        lines.setdefault(place, _line(detail, key, rest, keys, tree, source_of(key)))
+    errors = list(lines.values())
+    return errors[0] if len(errors) == 1 else UserErrors(errors)
+
+
+def unknown_key(key: str, source: str, known: Mapping[str, Any]) -> UserError:
+    """Returns the error for a key that nothing reads, with the nearest that something does."""
+    return UserError(
+        f"unknown setting{source}",
+        got=repr(key),
+        next_step=did_you_mean(key, known) or "`effort-finetune settings` lists every key",
+    )
+
+
+def _split(loc: tuple[int | str, ...], keys: Mapping[str, Any]) -> tuple[str, tuple[int | str, ...]]:
+    """Cuts pydantic's path behind the key; what follows are branches of a union, indices, entries."""
+    for end in range(len(loc), 0, -1):
+        key = ".".join(map(str, loc[:end]))
+        if key in keys:
+            return key, loc[end:]
+    return ".".join(map(str, loc)), ()
+
+
+def _line(
+    detail: ErrorDetails,
+    key: str,
+    rest: tuple[int | str, ...],
+    keys: Mapping[str, FieldInfo],
+    tree: Mapping[str, Any],
+    source: str,
+) -> UserError:
+    if detail["type"] == "extra_forbidden":
+        return unknown_key(key, source, keys)
+    if key not in keys:  # a group, e.g. `optimizer: adam`
+        return UserError(f"{key}{source}", got=repr(detail["input"]), expected="keys with values")
+    kind, brief = kind_of(keys[key]), detail["type"] != "less_than_equal"
+    value: Any = tree
+    for part in key.split("."):
+        value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+    if _is_mapping(keys[key]) and isinstance(value, Mapping) and rest:
+        kind = get_args(alternatives(kind)[0])[0 if "[key]" in rest else 1]
+        got = f"{rest[0]!r}: {value[rest[0]]!r}"
+    else:
+        got = repr(value)
+    return UserError(f"{key}{source}", got=got, expected=describe(kind, brief=brief))
+
+
+def _is_mapping(field: FieldInfo | None) -> bool:
+    kind = get_args(alternatives(kind_of(field))[0]) if field is not None else ()
+    return field is not None and len(kind) == 2 and "Mapping" in str(field.annotation)

@@ -1,0 +1,24 @@
+"""Settings of the evaluation and of where results go."""
+
+from __future__ import annotations
+
+from effort_finetune.config.kinds import CountOrZero, Share, Text
+from effort_finetune.config.section import Section, setting
+
+
+class OutputKeys(Section):
+    """The keys at the top level that say what comes out."""
+
+    threshold: Share = setting(0.5, "fake probability above which a frame or video is called fake")
+    bootstrap_samples: CountOrZero = setting(
+        1000, "resamples of videos for the 95 % intervals; 0 leaves them out"
+    )
+    log_dir: Text = setting(
+        "./training/logs", "folder of the run folders when no output_dir is given", path=True
+    )
+    output_dir: Text | None = setting(None, "folder of this run", path=True)
+    save_to: Text | None = setting(
+        "finetuned/effort_{train_dataset}.pth",
+        "where the selected checkpoint is published; null does not",
+        path=True,
+    )

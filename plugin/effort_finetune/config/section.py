@@ -1,0 +1,63 @@
+"""What the groups of settings are made of: a frozen model without unknown keys, and its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+from effort_finetune.config.invalid import as_user_error
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+T = TypeVar("T")
+
+
+class _InOurWords(ModelMetaclass):
+    """Lets a section that is made by hand fail as settings from files do, with every error at once."""
+
+    def __call__(cls: type[T], **values: Any) -> T:
+        try:
+            return super().__call__(**values)  # type: ignore[misc]
+        except ValidationError as error:
+            raise as_user_error(error, dict(leaves(cls)), values) from None  # type: ignore[arg-type]
+
+
+class Section(BaseModel, metaclass=_InOurWords):
+    """A group of settings that cannot hold a value outside its kinds, nor change.
+
+    Raises:
+        UserError: If a key is unknown or a value does not fit; all of them at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def setting(default: Any, help: str, *, path: bool = False) -> Any:
+    """Declares one key.
+
+    Args:
+        default: Its value where no source gives one.
+        help: What it is, in one line, for ``--help``, docs/settings.md and the JSON Schema.
+        path: It names a file or folder: relative to the file that states it, and no part of what
+            makes two runs equal.
+    """
+    extra: JsonDict | None = {"path": True} if path else None
+    if isinstance(default, (dict, Section)):
+        return Field(default_factory=lambda: default, description=help, json_schema_extra=extra)
+    return Field(default=default, description=help, json_schema_extra=extra)
+
+
+def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yields every key below a section, dotted, in the order in which they are declared."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field

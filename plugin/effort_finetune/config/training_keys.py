@@ -1,0 +1,75 @@
+"""Settings of the training: optimiser, schedule, length, arithmetic, and what chooses the checkpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from effort_finetune.config.kinds import (
+    AboveZero,
+    AtLeastZero,
+    Count,
+    CountOrZero,
+    Says,
+    Seed,
+    Share,
+    Text,
+    Truth,
+)
+from effort_finetune.config.section import Section, setting
+
+Device = Annotated[
+    str,
+    StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$"),
+    Says("auto, cpu, cuda, cuda:N or mps"),
+]
+
+
+class Optimizer(Section):
+    """The optimiser; ``optimizer.adam.lr`` and the like, upstream's form, set the same values."""
+
+    type: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser")
+    lr: AboveZero = setting(1e-4, "learning rate")
+    weight_decay: AtLeastZero = setting(1e-4, "weight decay")
+    beta1: Share = setting(0.9, "Adam's first moment decay")
+    beta2: Share = setting(0.999, "Adam's second moment decay")
+    eps: AboveZero = setting(1e-8, "Adam's denominator floor")
+    amsgrad: Truth = setting(False, "Adam's AMSGrad variant")
+    momentum: Share = setting(0.9, "SGD's momentum")
+
+
+class EarlyStopping(Section):
+    """Stop when the selection metric no longer improves."""
+
+    patience: Count | None = setting(None, "epochs without improvement before stopping; null never")
+    min_delta: AtLeastZero = setting(0.0, "smallest change that counts as improvement")
+
+
+class TrainingKeys(Section):
+    """The keys at the top level that say how it is trained."""
+
+    optimizer: Optimizer = setting(Optimizer(), "optimiser")
+    lr_scheduler: Literal["cosine", "step", "linear"] | None = setting(
+        None, "schedule, stepped once an epoch"
+    )
+    lr_T_max: Count = setting(10, "cosine and linear: epochs from the first to the last learning rate")
+    lr_eta_min: AtLeastZero = setting(1e-6, "cosine and linear: the last learning rate")
+    lr_step: Count = setting(5, "step: epochs between two reductions")
+    lr_gamma: Share = setting(0.1, "step: factor of a reduction")
+    nEpochs: Count = setting(10, "epochs, exactly")
+    start_epoch: CountOrZero = setting(0, "number of the first epoch")
+    save_epoch: Count = setting(1, "epochs between two writes of ckpt_last.pth")
+    rec_iter: Count = setting(50, "steps between two progress lines in the log")
+    accumulation_steps: Count = setting(1, "batches added up before an optimiser step")
+    clip_grad_norm: AboveZero | None = setting(None, "largest gradient norm; null does not clip")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = setting(
+        "auto", "arithmetic of the forward pass (autocast)"
+    )
+    early_stopping: EarlyStopping = setting(EarlyStopping(), "early stopping")
+    select_on: Literal["val", "last", "test"] = setting(
+        "val", "split that chooses the checkpoint; 'test' is an oracle"
+    )
+    metric_scoring: Text = setting("video_auc", "metric that chooses the checkpoint")
+    manualSeed: Seed = setting(1024, "seed of the run")
+    device: Device = setting("auto", "where it runs")
