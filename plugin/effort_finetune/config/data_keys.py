@@ -46,6 +46,7 @@ class DataAug(Section):
     contrast_limit: Range = setting((-0.05, 0.05), "range of the contrast factor")
     quality_lower: JpegQuality = setting(60, "lowest JPEG quality")
     quality_upper: JpegQuality = setting(100, "highest JPEG quality")
+    extra: Mapping[Text, Share] = setting({}, "further albumentations transforms by name, each with its p")
 
     @model_validator(mode="after")
     def _qualities_in_order(self) -> Self:
@@ -65,9 +66,31 @@ class DataAug(Section):
 class DataKeys(Section):
     """The keys at the top level that say what is read."""
 
-    train_dataset: Texts = setting((), "training datasets")
+    train_dataset: Texts = setting((), "training datasets: names of the index, or paths to folders")
     val_dataset: Texts | None = setting(None, "datasets of the val split; null: the training datasets")
-    test_dataset: Texts = setting((), "test datasets")
+    test_dataset: Texts = setting((), "test datasets: names of the index, or paths to folders")
+    real_folders: Texts = setting(
+        (), "names of the real folders of a dataset given by path; empty: known words"
+    )
+    fake_folders: Texts = setting(
+        (), "names of the fake folders of a dataset given by path; empty: known words"
+    )
+    folder_samples: Literal["auto", "stills", "videos"] = setting(
+        "auto", "what the pictures of one folder below real or fake are: samples of their own, or one video"
+    )
+    folder_shares: tuple[Share, Share, Share] = setting(
+        (0.8, 0.1, 0.1), "train, val and test shares of a folder that has no such folders of its own"
+    )
+    identity: Text | None = setting(
+        None, "regular expression of a person in a clip's own name; null: by the known ways of naming"
+    )
+    limit: Count | None = setting(None, "samples of each class and folder at most, drawn by the seed")
+    split: Literal["held_out", "all"] = setting(
+        "held_out", "what a test reads of a folder: what was not trained on, or all of it"
+    )
+    fit: Literal["crop", "pad", "squash", "native"] | None = setting(
+        None, "how a picture of a folder becomes a square; null: the weights' own way, else crop"
+    )
     compression: Literal["raw", "c23", "c40"] = setting("c23", "FF++ compression level")
     lmdb: Truth = setting(True, "read crops from LMDB (false: from plain files)")
     lmdb_dir: Text = setting("./datasets/lmdb", "folder of the <name>_lmdb databases", path=True)

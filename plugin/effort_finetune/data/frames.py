@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,15 @@ from torch.utils.data import Dataset
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import Augmentation, item_seed
-from effort_finetune.data.collect import FrameRow, collect_rows
+from effort_finetune.data.collect import Collected, FrameRow, collect_rows
+from effort_finetune.data.dataset_name import folder_of, labels_of
 from effort_finetune.data.decode import decode
+from effort_finetune.data.fit import Fit, fitted
+from effort_finetune.data.folder_part import TrainedFolder, folder_part
 from effort_finetune.data.index import SPLITS, load_index
 from effort_finetune.data.overlap import split_overlap
 from effort_finetune.data.picture_header import Unreadable
-from effort_finetune.data.sources import FrameSource, open_source
+from effort_finetune.data.sources import FileSource, FrameSource, open_source
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -76,6 +80,7 @@ class FrameDataset(Dataset[Any]):
         frames_asked: int,
         protocol: Mapping[str, Any],
         augmentation: Augmentation | None = None,
+        fits: Mapping[str, Fit] | None = None,
     ) -> None:
         self.rows = list(rows)
         self.protocol = dict(protocol)
@@ -83,6 +88,7 @@ class FrameDataset(Dataset[Any]):
         self.resolution = resolution
         self.augmentation = augmentation
         self._sources = dict(sources)
+        self._fits = dict(fits or {})
         self._table = _normalisation_table(mean, std)
         # In shared memory, so that workers which outlive an epoch see the next one's number.
         self._epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
@@ -95,12 +101,13 @@ class FrameDataset(Dataset[Any]):
         data = self._sources[row.dataset].read(row.path)
         if data is None:
             return Missing(index, "absent")
-        image = decode_rgb(data, self.resolution)
+        seed, epoch = self._epoch.tolist()
+        drawn = None if self.augmentation is None else item_seed(seed, epoch, index)
+        image = decode_rgb(data, self.resolution, self._fits.get(row.dataset), seed=drawn)
         if image is None:
             return Missing(index, "undecodable")
-        if self.augmentation is not None:
-            seed, epoch = self._epoch.tolist()
-            image = self.augmentation(image, item_seed(seed, epoch, index))
+        if self.augmentation is not None and drawn is not None:
+            image = self.augmentation(image, drawn)
         return {"image": self._normalise(image), "label": row.label, "index": index}
 
     def set_epoch(self, seed: int, epoch: int) -> None:
@@ -115,11 +122,14 @@ class FrameDataset(Dataset[Any]):
         """
         row = self.rows[index]
         data = self._sources[row.dataset].read(row.path)
-        return None if data is None else decode_rgb(data, self.resolution)
+        return None if data is None else decode_rgb(data, self.resolution, self._fits.get(row.dataset))
 
     def place(self, row: FrameRow) -> tuple[str, str]:
         """Where a frame is read from, the same under whatever dataset's name it is listed."""
-        return self._sources[row.dataset].location, row.path
+        source = self._sources[row.dataset]
+        if isinstance(source, FileSource):
+            return "", os.path.realpath(source.file(row.path))
+        return source.location, row.path
 
     def _normalise(self, image: np.ndarray) -> torch.Tensor:
         """``uint8[H, W, 3]`` to the normalised ``float32[3, H, W]``, by a table of the 256 values a channel
@@ -138,8 +148,16 @@ def _normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndar
     return values.sub(offset).div(scale).numpy()
 
 
-def decode_rgb(data: bytes, resolution: int) -> np.ndarray | None:
+def decode_rgb(
+    data: bytes, resolution: int, fit: Fit | None = None, *, seed: int | None = None
+) -> np.ndarray | None:
     """Decodes an image and resizes it as the host does (INTER_CUBIC, also when shrinking).
+
+    Args:
+        data: The encoded image.
+        resolution: Side of the result.
+        fit: How a picture becomes a square crop first; None for the crops of an index, which are ones.
+        seed: Of the place that ``native`` takes in training.
 
     Returns:
         ``uint8[resolution, resolution, 3]``, RGB; None where the bytes are no picture that can be decoded.
@@ -148,10 +166,68 @@ def decode_rgb(data: bytes, resolution: int) -> np.ndarray | None:
         image = decode(data)
     except Unreadable:
         return None
+    if fit is not None:
+        return fitted(image, fit, resolution, seed=seed)
     return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
 
 
-def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[str]) -> FrameDataset:
+@dataclass(frozen=True)
+class _Part:
+    """One dataset of a split, from the index or a folder."""
+
+    label: str
+    collected: Collected
+    source: FrameSource
+    fit: Fit | None
+    also_in: dict[str, Any]
+    folder: dict[str, Any] | None
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        part = self.collected
+        return {
+            "videos": part.videos,
+            "frames_listed": part.frames_listed,
+            "frames_used": len(part.rows),
+            "frames_used_per_video": len(part.rows) / part.videos,
+            "videos_shorter_than_asked": part.shorter_than_asked,
+            "path_rule": self.source.rule,
+            "also_in": self.also_in,
+            **({} if self.folder is None else {"folder": self.folder, "warnings": list(self.warnings)}),
+        }
+
+
+def _open_part(
+    host: Host, settings: Settings, name: str, label: str, split: str, trained: Sequence[TrainedFolder]
+) -> _Part:
+    asked = settings.frame_num.test if split == "test" else settings.frame_num.train
+    folder = folder_of(host, settings, name)
+    if folder is None:
+        index = load_index(host, settings, name)
+        part = collect_rows(host, settings, index, split=split, asked=asked, sampling=settings.frame_sampling)
+        source = open_source(host, settings, name, [row.path for row in part.rows])
+        return _Part(label, part, source, None, split_overlap(index, split), None)
+    chosen = folder_part(folder, settings, split=split, trained=trained)
+    rows = chosen.rows(label, split, asked=asked, sampling=settings.frame_sampling)
+    part = Collected(
+        rows,
+        sum(len(sample.frames) for sample in chosen.samples),
+        len(chosen.samples),
+        sum(len(sample.frames) < asked for sample in chosen.samples if not sample.still),
+    )
+    fit: Fit = settings.fit or "crop"
+    source = FileSource(os.path.realpath(folder), "as_listed")
+    return _Part(label, part, source, fit, {}, {**chosen.describe(), "fit": fit}, chosen.warnings)
+
+
+def open_frames(
+    host: Host,
+    settings: Settings,
+    *,
+    split: str,
+    names: Sequence[str],
+    trained: Sequence[TrainedFolder] = (),
+) -> FrameDataset:
     """Opens one split of one or several datasets.
 
     ``train`` and ``val`` take ``frame_num.train`` frames per video, ``test`` takes ``frame_num.test``;
@@ -162,7 +238,8 @@ def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[s
         settings: Resolved settings.
         split: ``train``, ``val`` or ``test``, as the index names it; which one to use where ``val`` is
             absent is the caller's choice (``index.available_splits``).
-        names: Datasets, without repetition.
+        names: Datasets, by name or path, without repetition.
+        trained: Folders that the model is trained on; of these a test gets the held-out share.
 
     Raises:
         UserError: Unknown dataset, unreadable index, missing or wrong LMDB, unknown label, empty split.
@@ -177,23 +254,11 @@ def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[s
             next_step=f"set {'test' if split == 'test' else 'train'}_dataset",
         )
     asked = settings.frame_num.test if split == "test" else settings.frame_num.train
-    rows: list[FrameRow] = []
-    sources: dict[str, FrameSource] = {}
-    datasets: dict[str, Any] = {}
-    for name in names:
-        index = load_index(host, settings, name)
-        part = collect_rows(host, settings, index, split=split, asked=asked, sampling=settings.frame_sampling)
-        sources[name] = open_source(host, settings, name, [row.path for row in part.rows])
-        rows += part.rows
-        datasets[name] = {
-            "videos": part.videos,
-            "frames_listed": part.frames_listed,
-            "frames_used": len(part.rows),
-            "frames_used_per_video": len(part.rows) / part.videos,
-            "videos_shorter_than_asked": part.shorter_than_asked,
-            "path_rule": sources[name].rule,
-            "also_in": split_overlap(index, split),
-        }
+    labels = labels_of(settings, names)
+    parts = [_open_part(host, settings, name, labels[name], split, trained) for name in names]
+    rows = [row for part in parts for row in part.collected.rows]
+    sources = {part.label: part.source for part in parts}
+    kinds = {part.source.kind for part in parts}
     augmentation = None
     if split == "train" and settings.use_data_augmentation:
         augmentation = Augmentation(settings.data_aug)
@@ -201,7 +266,7 @@ def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[s
         "split": split,
         "frames_asked": asked,
         "sampling": settings.frame_sampling,
-        "source": "lmdb" if settings.lmdb else "files",
+        "source": " and ".join(sorted(kinds)),
         "compression": settings.compression,
         "interpolation": "INTER_CUBIC",
         "resolution": settings.resolution,
@@ -212,11 +277,11 @@ def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[s
             for row in {row.label_name: row for row in rows}.values()
         },
         "augmentation": augmentation.describe() if augmentation is not None else None,
-        "datasets": datasets,
+        "datasets": {part.label: part.describe() for part in parts},
         "fixes": [
             *([UNIFORM_FIX] if settings.frame_sampling == "uniform" else []),
             *FIXES,
-            *(LMDB_FIXES if settings.lmdb else []),
+            *(LMDB_FIXES if "lmdb" in kinds else []),
         ],
     }
     return FrameDataset(
@@ -228,4 +293,5 @@ def open_frames(host: Host, settings: Settings, *, split: str, names: Sequence[s
         frames_asked=asked,
         protocol=protocol,
         augmentation=augmentation,
+        fits={part.label: part.fit for part in parts if part.fit is not None},
     )

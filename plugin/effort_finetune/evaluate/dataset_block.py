@@ -9,6 +9,7 @@ import numpy as np
 
 from effort_finetune.core.files import sha256_file
 from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.data.dataset_name import file_stem
 from effort_finetune.evaluate.dataset_results import DatasetResult
 from effort_finetune.evaluate.host_metrics import host_metrics
 from effort_finetune.evaluate.intervals import confidence_intervals, resample_videos
@@ -53,7 +54,8 @@ def measure(
     """
     missing = [dataset.rows[i].path for i in scores.missing]
     rate = len(missing) / len(dataset.rows)
-    file = f"scores/{name}.csv" if split == "test" else f"scores/{name}_{split}.csv"
+    stem = file_stem(name)
+    file = f"scores/{stem}.csv" if split == "test" else f"scores/{stem}_{split}.csv"
     videos = video_scores(dataset.rows, scores)
     block: dict[str, Any] = {
         "status": "complete",
@@ -65,7 +67,7 @@ def measure(
         "video": None,
         "loss": None,
         "host_metrics": None,
-        "warnings": [*leakage_warnings(name, dataset, split), *class_warnings(name, videos.label)],
+        "warnings": [*leakage_warnings(dataset, split), *class_warnings(name, videos.label)],
         "protocol": dataset.protocol,
         "frames_sha256": frames_digest(dataset.rows[i] for i in scores.index),
         "scores": None,

@@ -17,6 +17,8 @@ from effort_finetune.core.device import choose_autocast, choose_device
 from effort_finetune.core.errors import RunFailure, UserError, UserErrors
 from effort_finetune.core.files import ensure_writable_dir, write_text
 from effort_finetune.core.interrupt import Interrupted, InterruptGuard
+from effort_finetune.data.dataset_name import labels_of
+from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate import results, table
@@ -49,9 +51,17 @@ class EvaluationFailure(RunFailure):
 
 
 def open_datasets(
-    host: Host, settings: Settings, names: Sequence[str], split: str
+    host: Host,
+    settings: Settings,
+    names: Sequence[str],
+    split: str,
+    *,
+    trained: Sequence[TrainedFolder] = (),
 ) -> dict[str, FrameDataset]:
     """Opens one split of every dataset, so that all user errors are known before the first is scored.
+
+    Returns:
+        The datasets by what they are called in results.
 
     Raises:
         UserErrors: One line for each dataset that cannot be opened.
@@ -60,9 +70,10 @@ def open_datasets(
         raise UserError(f"--{split}_dataset", got="no names", expected="at least one dataset")
     opened: dict[str, FrameDataset] = {}
     errors: list[UserError] = []
+    labels = labels_of(settings, names)
     for name in dict.fromkeys(names):
         try:
-            opened[name] = open_frames(host, settings, split=split, names=[name])
+            opened[labels[name]] = open_frames(host, settings, split=split, names=[name], trained=trained)
         except UserError as error:
             errors.extend(_flat(error))
     if errors:

@@ -63,28 +63,28 @@ def protocol(
     }
 
 
-def leakage_warnings(name: str, dataset: FrameDataset, split: str) -> list[str]:
+def leakage_warnings(dataset: FrameDataset, split: str) -> list[str]:
     """Returns a sentence for every other split that shares videos, or frames under another name.
 
     Upstream's scripts write UADFV with all videos in all splits and Celeb-DF with val equal to test;
     a number on either must say so.
 
     Args:
-        name: Data set.
-        dataset: Its opened split; its protocol names the overlap.
+        dataset: The opened split of one or more datasets; its protocol names the overlap.
         split: The split that is scored.
     """
-    part = dataset.protocol["datasets"][name]
     effect = {"train": "the numbers hold training data", "val": "selection on val has seen these videos"}
     sentences = []
-    for other, shared in part["also_in"].items():
-        what = (
-            f"{shared['videos']} of {part['videos']} {split} videos"
-            if shared["videos"]
-            else f"{shared['frames']} {split} frames, in videos of other names,"
-        )
-        consequence = effect.get(other, "the splits are not disjoint")
-        sentences.append(f"{what} of {name} are in its {other} split too: {consequence}")
+    for own, part in dataset.protocol["datasets"].items():
+        for other, shared in part["also_in"].items():
+            what = (
+                f"{shared['videos']} of {part['videos']} {split} videos"
+                if shared["videos"]
+                else f"{shared['frames']} {split} frames, in videos of other names,"
+            )
+            consequence = effect.get(other, "the splits are not disjoint")
+            sentences.append(f"{what} of {own} are in its {other} split too: {consequence}")
+        sentences += [f"{own}: {warning}" for warning in part.get("warnings", ())]
     return sentences
 
 

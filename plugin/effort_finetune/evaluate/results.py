@@ -14,6 +14,7 @@ import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import write_json
+from effort_finetune.data.dataset_name import labels_of
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.protocol import protocol
 from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
@@ -69,7 +70,7 @@ def build(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": list(command),
         "datasets": results.to_dict(),
-        "average": results.average(settings.test_dataset),
+        "average": results.average([labels_of(settings)[name] for name in settings.test_dataset]),
         "protocol": protocol(
             settings,
             split=split,

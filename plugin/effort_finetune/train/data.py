@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
 from effort_finetune.core.errors import UserError, UserErrors
+from effort_finetune.data.dataset_name import check_names, folder_of, labels_of, tag_of
+from effort_finetune.data.folder_division import read_folder
+from effort_finetune.data.folder_options import FolderOptions
+from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate.evaluation import open_datasets
@@ -63,6 +67,7 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
     """
     if not settings.train_dataset:
         raise UserError("--train_dataset", got="no names", expected="at least one dataset")
+    check_names(host, settings, which=("train_dataset", "val_dataset", "test_dataset"))
     errors: list[UserError] = []
     train = test = selection = None
     try:
@@ -70,7 +75,9 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
     except UserError as error:
         errors.append(error)
     try:
-        test = open_datasets(host, settings, settings.test_dataset, "test") if settings.test_dataset else {}
+        trained = trained_folders(host, settings)
+        names = settings.test_dataset
+        test = open_datasets(host, settings, names, "test", trained=trained) if names else {}
     except UserError as error:
         errors.append(error)
     if train is not None or settings.val_dataset is not None:
@@ -84,6 +91,22 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         raise UserErrors({str(error): error for error in flat}.values())
     loader = shuffled_loader(train, settings, pin_memory=pin_memory)
     return RunData(train, loader, selection, test)
+
+
+def trained_folders(host: Host, settings: Settings) -> list[TrainedFolder]:
+    """Returns what this run trains on of folders, as its weights will state it.
+
+    Raises:
+        UserError: A folder that cannot be read.
+    """
+    options, labels, chosen = FolderOptions.of(settings), labels_of(settings), selection_names(settings)
+    found = []
+    for name in settings.train_dataset:
+        folder = folder_of(host, settings, name)
+        if folder is not None:
+            listing = read_folder(folder, options).sha256
+            found.append(TrainedFolder(labels[name], listing, options.to_dict(), name in chosen))
+    return found
 
 
 def selection_names(settings: Settings) -> tuple[str, ...]:
@@ -101,7 +124,7 @@ def selection_warnings(settings: Settings, data: RunData) -> list[str]:
     warnings: list[str] = []
     for name, frames in data.selection.items():
         warnings += [
-            *leakage_warnings(name, frames, split),
+            *leakage_warnings(frames, split),
             *training_warnings(name, frames, split, data.train),
         ]
     return warnings
@@ -150,9 +173,25 @@ def _open_selection(
             )
         return test
     try:
-        return open_datasets(host, settings, selection_names(settings), "val")
+        return _open_val(host, settings, selection_names(settings))
     except UserError as error:
         raise UserErrors([_with_way_out(e) for e in getattr(error, "errors", (error,))]) from error
+
+
+def _open_val(host: Host, settings: Settings, names: Sequence[str]) -> Mapping[str, FrameDataset]:
+    """Opens validation data: each dataset of the index, and all folders as one.
+
+    A folder may hold one class, or a handful of pictures of one generator: no metric of its own.
+    """
+    folders = [name for name in names if folder_of(host, settings, name) is not None]
+    listed = [name for name in names if name not in folders]
+    opened = open_datasets(host, settings, listed, "val") if listed else {}
+    if folders:
+        labels = labels_of(settings)
+        opened[tag_of([labels[name] for name in folders])] = open_frames(
+            host, settings, split="val", names=folders
+        )
+    return opened
 
 
 def _with_way_out(error: UserError) -> UserError:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import atomic_write, ensure_writable_dir
+from effort_finetune.data.dataset_name import labels_of, tag_of
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, score_files, set_aside
 from effort_finetune.train.run_log import LOG_NAME
 from effort_finetune.weights.run_state import BEST_NAME, LAST_NAME, folder_of
@@ -107,16 +106,17 @@ def is_resumed_in(folder: Path, settings: Settings) -> bool:
     return settings.resume is not None and folder_of(settings.resume).resolve() == folder.resolve()
 
 
+def dataset_tag(settings: Settings) -> str:
+    """Returns the training datasets as part of a file name: ``uadfv_celeb-df-v2``, of many ``a+44``."""
+    labels = labels_of(settings)
+    return tag_of([labels[name] for name in settings.train_dataset])
+
+
 def published_path(settings: Settings) -> Path | None:
     """Returns ``save_to`` with ``{train_dataset}`` filled in (lower case, joined by ``_``), absolute."""
     if settings.save_to is None:
         return None
-    return Path(settings.save_to.replace("{train_dataset}", dataset_tag(settings.train_dataset))).resolve()
-
-
-def dataset_tag(names: Sequence[str]) -> str:
-    """Returns dataset names as part of a file name: ``["UADFV", "Celeb-DF-v2"]`` to ``uadfv_celeb-df-v2``."""
-    return re.sub(r"[^\w.+-]+", "-", "_".join(names)).lower()
+    return Path(settings.save_to.replace("{train_dataset}", dataset_tag(settings))).resolve()
 
 
 def publish(selected: Path, target: Path) -> Path:
@@ -138,7 +138,7 @@ def _is_in(folder: Path, path: Path) -> bool:
 
 def _new_folder(settings: Settings, host: Host) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
-    name = f"effort_finetune_{dataset_tag(settings.train_dataset)[:80]}_{stamp}"
+    name = f"effort_finetune_{dataset_tag(settings)[:80]}_{stamp}"
     folder = host.resolve(settings.log_dir) / name
     number = 2
     while folder.exists():  # two runs in one second

@@ -19,7 +19,7 @@ from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.evaluation import evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
-from effort_finetune.train.data import RunData, open_data, selection_names
+from effort_finetune.train.data import RunData, open_data
 from effort_finetune.train.features import feature_run
 from effort_finetune.train.loop import Batch, TrainingLoop
 from effort_finetune.train.optim import build_optimizer
@@ -159,7 +159,7 @@ def build_session(
             trained,
             host,
             validation,
-            selection_names(settings),
+            tuple(selection),
             "test" if settings.select_on == "test" else "val",
             datasets=selection,
             autocast=precision.dtype,

@@ -17,7 +17,8 @@ from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dat
 from effort_finetune.data.faces import FIVE_POINTS, NoFace, crop_face, similarity, template
 from effort_finetune.data.folder import index_crops, pack_crops
 from effort_finetune.data.frames import Missing, open_frames
-from effort_finetune.data.splits import Clip, assign_splits, identities
+from effort_finetune.data.persons import by_pattern
+from effort_finetune.data.splits import Clip, assign_splits
 from effort_finetune.data.videos import find_videos, frame_numbers, read_frames
 
 from .conftest import EMBEDDED, Bench, picture
@@ -140,12 +141,12 @@ def clips(*names: str) -> list[Clip]:
     return [Clip(name, label, ("f",)) for name in names for label in ("real", "fake")]
 
 
-def test_identities() -> None:
-    assert identities("000_003", r"(\d+)") == ("000", "003")
-    assert identities("id5_0004", r"(id\d+)_") == ("id5",)
-    assert identities("clip", r"(\d+)") == identities("clip", None) == ("clip",)
+def test_by_pattern() -> None:
+    assert by_pattern("000_003", r"(\d+)") == ("000", "003")
+    assert by_pattern("id5_0004", r"(id\d+)_") == ("id5",)
+    assert by_pattern("clip", r"(\d+)") == ("clip",)
     with pytest.raises(UserError, match="regular expression"):
-        identities("x", "(")
+        by_pattern("x", "(")
 
 
 def test_no_person_is_in_two_splits() -> None:
@@ -156,7 +157,7 @@ def test_no_person_is_in_two_splits() -> None:
     assigned = assign_splits([*reals, *fakes], ratios=RATIOS, seed=1, identity=r"(\d+)")
     homes = defaultdict(set)
     for (_, name), split in assigned.items():
-        for person in identities(name, r"(\d+)"):
+        for person in by_pattern(name, r"(\d+)"):
             homes[person].add(split)
     assert len(homes) == 60
     assert all(len(splits) == 1 for splits in homes.values())

@@ -80,7 +80,12 @@ def test_settings_that_change_the_steps_are_refused_and_others_not():
 
 @pytest.mark.parametrize(
     ("names", "tag"),
-    [(["UADFV"], "uadfv"), (["UADFV", "Celeb-DF-v2"], "uadfv_celeb-df-v2"), (["a/b c"], "a-b-c")],
+    [
+        (["UADFV"], "uadfv"),
+        (["UADFV", "Celeb-DF-v2"], "uadfv_celeb-df-v2"),
+        (["a/b c"], "b-c"),
+        (["./x/a", *(f"./x/g{n}" for n in range(44))], "a+44"),
+    ],
 )
 def test_published_names(names, tag, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

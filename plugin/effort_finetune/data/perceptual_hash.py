@@ -1,0 +1,98 @@
+"""A hash of a picture's look: the same after another compression or size, another for another person.
+
+The signs of 256 low frequencies of the cosine transform against their median, without the lowest two of each
+direction, which light and the outline of an aligned face decide. Measured on generated aligned faces: of two
+persons at least 70 bits differ, of one picture saved again as JPEG of quality 30, at half or twice its size,
+or brighter, at most 14.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from effort_finetune.data.decode import decode
+from effort_finetune.data.picture_header import Unreadable
+
+BITS = 256
+NEAR = 16  # bits in which two pictures of one look may differ
+_SIDE, _LOW, _KEPT = 64, 2, 16
+_BANDS = NEAR + 1  # of two hashes that differ in at most NEAR bits, one band is equal
+_FLAT = 2.0  # standard deviation of grey values below which there is nothing to see
+_CHUNK = 2048
+
+
+def look(data: bytes) -> bytes | None:
+    """The hash of an encoded picture, 32 bytes; None where it cannot be decoded or is of one tone."""
+    try:
+        return look_of(cv2.cvtColor(decode(data), cv2.COLOR_RGB2GRAY))
+    except Unreadable:
+        return None
+
+
+def look_of(grey: np.ndarray) -> bytes | None:
+    """The hash of a grey picture, ``uint8[H, W]``; None for one of a single tone."""
+    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    if float(small.std()) < _FLAT:
+        return None
+    waves = cv2.dct(small)[_LOW : _LOW + _KEPT, _LOW : _LOW + _KEPT].ravel()
+    return np.packbits(waves > np.median(waves)).tobytes()
+
+
+def distance(first: bytes, second: bytes) -> int:
+    """Number of bits in which two hashes differ, 0 to 256."""
+    return (int.from_bytes(first, "big") ^ int.from_bytes(second, "big")).bit_count()
+
+
+def near_pairs(hashes: Sequence[bytes | None], *, near: int = NEAR) -> Iterator[tuple[int, int]]:
+    """Yields the positions of pictures that look the same.
+
+    Pictures of equal hash come as a chain of pairs, so that a thousand copies are 999 pairs.
+
+    Args:
+        hashes: One a picture; None is near nothing.
+        near: Largest number of bits that differ, at most :data:`NEAR`.
+    """
+    equal: dict[bytes, list[int]] = defaultdict(list)
+    for place, value in enumerate(hashes):
+        if value is not None:
+            equal[value].append(place)
+    for places in equal.values():
+        yield from itertools.pairwise(places)
+    if len(equal) < 2:
+        return
+    firsts = [places[0] for places in equal.values()]
+    table = np.frombuffer(b"".join(equal), np.uint8).reshape(-1, BITS // 8)
+    bits = np.unpackbits(table, axis=1)
+    seen: set[tuple[int, int]] = set()
+    for band in np.array_split(np.arange(BITS), _BANDS):
+        keys = bits[:, band] @ (1 << np.arange(len(band), dtype=np.int64))
+        order = np.argsort(keys, kind="stable")
+        edges = np.flatnonzero(np.diff(keys[order])) + 1
+        for bucket in np.split(order, edges):
+            if len(bucket) > 1:
+                seen.update(_near_in(table, bucket, near))
+    for i, j in sorted(seen):
+        yield firsts[i], firsts[j]
+
+
+def _near_in(table: np.ndarray, bucket: NDArray[np.int64], near: int) -> Iterator[tuple[int, int]]:
+    words = np.ascontiguousarray(table[bucket]).view(np.uint64)
+    for start in range(0, len(bucket), _CHUNK):
+        different = np.bitwise_xor(words[start : start + _CHUNK, None], words[None])
+        counts = _ones(different)
+        for i, j in zip(*np.nonzero(counts <= near), strict=True):
+            if start + i < j:
+                pair = (int(bucket[start + i]), int(bucket[j]))
+                yield min(pair), max(pair)
+
+
+def _ones(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    if hasattr(np, "bitwise_count"):
+        return np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
+    return np.unpackbits(words.view(np.uint8), axis=-1).sum(axis=-1, dtype=np.int64)  # numpy 1
