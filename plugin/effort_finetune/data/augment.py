@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from effort_finetune.core.errors import UserError, did_you_mean
 from effort_finetune.core.seeding import derive
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Augmentation:
                 "contrast": list(aug.contrast_limit),
             },
             {"step": "JPEG", "p": JPEG_PROB, "quality": [aug.quality_lower, aug.quality_upper]},
+            *({"step": name, "p": p, "values": "albumentations' defaults"} for name, p in aug.extra.items()),
         ]
 
 
@@ -128,8 +130,34 @@ def _compose(aug: DataAug) -> Any:
                 p=aug.brightness_prob,
             ),
             A.ImageCompression(**quality, p=JPEG_PROB),
+            *(_by_name(A, name, p) for name, p in aug.extra.items()),
         ]
     )
+
+
+def _by_name(library: Any, name: str, p: float) -> Any:
+    """A transform of albumentations with its own defaults."""
+    kind = getattr(library, name, None)
+    if not (inspect.isclass(kind) and issubclass(kind, (library.ImageOnlyTransform, library.DualTransform))):
+        names = [
+            known
+            for known, found in vars(library).items()
+            if inspect.isclass(found) and issubclass(found, library.BasicTransform)
+        ]
+        raise UserError(
+            "data_aug.extra",
+            got=repr(name),
+            expected=f"the name of a transform of albumentations {library.__version__} for pictures",
+            next_step=did_you_mean(name, names) or "see albumentations' list of transforms",
+        )
+    try:
+        return kind(p=p)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            "data_aug.extra",
+            got=f"{name!r}, which cannot be made with p alone ({error})",
+            expected="a transform whose other values have defaults",
+        ) from error
 
 
 @contextmanager

@@ -62,7 +62,5 @@ class FolderOptions:
 
     def as_stated(self, record: Mapping[str, Any]) -> FolderOptions:
         """These options with what a weights file's record says in their place."""
-        known = {k: record[k] for k in asdict(self) if k in record}
-        return FolderOptions(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in (asdict(self) | known).items()}
-        )
+        values: dict[str, Any] = asdict(self) | {k: record[k] for k in asdict(self) if k in record}
+        return FolderOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

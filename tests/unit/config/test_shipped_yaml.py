@@ -18,7 +18,7 @@ FROM_HOST = {"clip_path", "lmdb", "lmdb_dir", "rgb_dir", "dataset_json_folder", 
 
 def _dotted(tree, prefix=""):
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
