@@ -137,7 +137,7 @@ def _compose(aug: DataAug) -> Any:
 
 def _by_name(library: Any, name: str, p: float) -> Any:
     """A transform of albumentations with its own defaults."""
-    kind = getattr(library, name, None)
+    kind: Any = getattr(library, name, None)
     if not (inspect.isclass(kind) and issubclass(kind, (library.ImageOnlyTransform, library.DualTransform))):
         names = [
             known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.data.class_words import ClassWords
@@ -62,5 +62,6 @@ class FolderOptions:
 
     def as_stated(self, record: Mapping[str, Any]) -> FolderOptions:
         """These options with what a weights file's record says in their place."""
-        values: dict[str, Any] = asdict(self) | {k: record[k] for k in asdict(self) if k in record}
-        return FolderOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        known = {key: record[key] for key in asdict(self) if key in record}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        return replace(self, **values)
