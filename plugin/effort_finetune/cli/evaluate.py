@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.data.dataset_name import check_names
 
 NAME = "evaluate"
 HELP = (
@@ -36,9 +37,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If anything asked for is wrong; nothing has been scored then.
         RunFailure: If it could not finish; what there is was saved.
     """
+    host, settings = open_run(args, context, mode="test")
+    for note in check_names(host, settings, which=("test_dataset",)):
+        print(note)
+
     from effort_finetune.evaluate.evaluation import evaluate  # torch and transformers, not needed for --help
 
-    host, settings = open_run(args, context, mode="test")
     path = evaluate(settings, host, weights=args.weights, output_dir=args.output_dir, command=context.argv)
     print(f"results: {path}\nreport:  {path.with_name('report.html')}")
     return 0

@@ -8,6 +8,7 @@ import shlex
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.data.dataset_name import check_names
 
 NAME = "finetune"
 HELP = "Fine-tune an Effort checkpoint, or plain CLIP, on datasets of the host, and test the result."
@@ -25,9 +26,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If the run cannot start.
         RunFailure: If it could not finish; what there is was saved.
     """
+    host, settings = open_run(args, context, mode="train")
+    for note in check_names(host, settings, which=("train_dataset", "val_dataset", "test_dataset")):
+        print(note)
+
     from effort_finetune.train.finetuning import finetune  # torch and transformers, not needed for --help
 
-    host, settings = open_run(args, context, mode="train")
     outcome = finetune(settings, host, command=_as_typed(context))
     print(outcome.published_path or outcome.best_path)
     return 0

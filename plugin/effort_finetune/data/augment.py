@@ -150,8 +150,9 @@ def _by_name(library: Any, name: str, p: float) -> Any:
             expected=f"the name of a transform of albumentations {library.__version__} for pictures",
             next_step=did_you_mean(name, names) or "see albumentations' list of transforms",
         )
+    make: Any = kind  # isclass() leaves mypy an object
     try:
-        return kind(p=p)
+        return make(p=p)
     except (TypeError, ValueError) as error:
         raise UserError(
             "data_aug.extra",
