@@ -13,9 +13,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from effort_finetune.cli.main import exit_code, run_command
+from effort_finetune.cli.main import run_command
 from effort_finetune.core import resources
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.exit_code import exit_code
 from effort_finetune.core.files import ensure_writable_dir
 
 HELP = (

@@ -20,7 +20,7 @@ OURS = ("--detector_path", "training/config/detector/effort_finetune.yaml")
 
 def test_kind_and_defaults(bench):
     host = bench.host
-    assert host.kind in ("embedded", "deepfakebench", "effort-fork")
+    assert host.name
     for mode in ("train", "test"):
         defaults = host.default_settings(mode)
         assert defaults["label_dict"]["UADFV_Real"] == 0
@@ -110,7 +110,7 @@ def test_test_py_and_evaluate_finetune_agree(bench, trained, tmp_path):
     done = bench.script("evaluate_finetune.py", "--weights", weights, "--output_dir", tmp_path / "e", *common)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "e" / "results.json").read_text())
-    assert results["host"]["kind"] == bench.host.kind
+    assert results["host"]["name"] == bench.host.name
     evaluated = results["datasets"]["UADFV"]
     for name in ("auc", "ap", "acc"):
         assert tested[name] == pytest.approx(evaluated["frame"][name], abs=1e-6), name
@@ -131,7 +131,7 @@ def test_finetune_py_goes_on_from_the_checkpoint(bench, trained, tmp_path):
     assert (tmp_path / "published.pth").is_file()
     results = json.loads((tmp_path / "f" / "results.json").read_text())
     assert results["status"] == "complete"
-    assert results["host"]["kind"] == bench.host.kind
+    assert results["host"]["name"] == bench.host.name
 
 
 @pytest.mark.timeout(300)

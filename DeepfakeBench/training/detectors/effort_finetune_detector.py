@@ -4,7 +4,7 @@ import importlib.util
 
 # Other detectors often need an older environment, which has no plugin; they run there as they always did.
 if importlib.util.find_spec("effort_finetune"):
-    from effort_finetune.guest.registry import register_plugin
+    from effort_finetune.guest.registry import register_in
     from effort_finetune.host import enclosing_host, open_host
 
-    register_plugin(open_host(enclosing_host(__file__)))
+    register_in(__package__, open_host(enclosing_host(__file__)))

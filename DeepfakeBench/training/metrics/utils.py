@@ -100,3 +100,9 @@ def get_test_metrics(y_pred: Any, y_true: Any, img_names: Sequence[str | Sequenc
         "video_eer": video["eer"],
         "label": label,
     }
+# >>> effort-finetune
+import importlib.util
+if importlib.util.find_spec('effort_finetune'):
+    from effort_finetune.guest.host_results import with_precision_recall_f1
+    get_test_metrics = with_precision_recall_f1(get_test_metrics)
+# <<< effort-finetune

@@ -20,7 +20,6 @@ from effort_finetune.data.sources import open_source
 from effort_finetune.host import Host
 from effort_finetune.install.known_problems import Finding
 from effort_finetune.install.record import FINE_STATES, MANIFEST, is_installed, read_record, status
-from effort_finetune.install.transaction import is_interrupted
 from effort_finetune.weights.reader import read_checkpoint
 
 _PACKAGES = ("torch", "transformers", "numpy", "albumentations", "lmdb", "opencv-python-headless")
@@ -67,7 +66,7 @@ def host(host: Host) -> Iterator[Finding]:
 
 def installation(host: Host) -> Iterator[Finding]:
     """Whether the plugin is in the host, whole, and the host's modules import."""
-    if host.kind == "embedded":
+    if host.embedded:
         yield Finding("host", "ok", "the plugin is built in")
     else:
         yield from _installed_files(host)
@@ -80,15 +79,12 @@ def installation(host: Host) -> Iterator[Finding]:
 
 def _installed_files(host: Host) -> Iterator[Finding]:
     cure = f"effort-finetune install {host.root}"
-    if is_interrupted(host.root):
-        yield Finding("host", "error", "an install or uninstall was cut off here", cure)
-        return
     record = read_record(host.root)
     files = status(host)
     wrong = [file for file in files if file.state not in FINE_STATES]
     if not is_installed(record, files):
         yield Finding("host", "warning", "the plugin is not installed in this host", cure)
-    elif not record:
+    elif record.version is None:
         yield Finding("host", "error", f"the plugin is installed, but its record {MANIFEST} is lost", cure)
     elif wrong:
         names = ", ".join(f"{file.path} ({file.state})" for file in wrong)
@@ -96,7 +92,11 @@ def _installed_files(host: Host) -> Iterator[Finding]:
         what = "by another version of the plugin" if old else "not as installed"
         yield Finding("host", "warning" if old else "error", f"the plugin's files are {what}: {names}", cure)
     else:
-        yield Finding("host", "ok", f"overlay and patches in place, by version {record.get('version')}")
+        for path, why in record.left.items():
+            yield Finding(
+                "host", "note", f"{path} was left as it is: {why}", f"effort-finetune status {host.root}"
+            )
+        yield Finding("host", "ok", f"files and blocks in place, by version {record.version}")
 
 
 def device(settings: Settings) -> Iterator[Finding]:
@@ -162,7 +162,7 @@ def datasets(host: Host, settings: Settings) -> Iterator[Finding]:
     folder = host.resolve(settings.dataset_json_folder)
     available = available_datasets(host, settings) if folder.is_dir() else []
     if not named and not available:
-        demo = "`make demo` generates some; " if host.kind == "embedded" else ""
+        demo = "`make demo` generates some; " if host.embedded else ""
         elsewhere = "" if folder.is_dir() else "; where there is one, name its folder as dataset_json_folder"
         raise UserError(
             "no dataset",

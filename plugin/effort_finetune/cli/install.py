@@ -7,44 +7,55 @@ import sys
 from pathlib import Path
 
 from effort_finetune.cli.context import Context
-from effort_finetune.core.errors import UserError
-from effort_finetune.host import Host, locate, open_host
-from effort_finetune.install.installation import execute, plan_install
+from effort_finetune.host import Host, locate, named_host, open_host
+from effort_finetune.install.installation import plan_install
 from effort_finetune.install.plan import Plan
 from effort_finetune.install.record import MANIFEST
-from effort_finetune.install.transaction import is_interrupted, recover
+from effort_finetune.install.writing import execute, only_one, remove_leftovers
 
 NAME = "install"
 HELP = "Add the plugin to a DeepfakeBench checkout: entry points, detector, trainer, flags."
 
-_WORDS = {"patch": "patched", "add": "added", "restore": "restored", "remove": "removed"}
+_WORDS = {
+    "patch": "patched",
+    "add": "added",
+    "replace": "replaced",
+    "restore": "restored",
+    "remove": "removed",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add_host_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the changes as a diff, make none")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="put our finetune.py and evaluate_finetune.py in the place of yours; uninstall puts yours back",
+    )
 
 
 def add_host_argument(parser: argparse.ArgumentParser) -> None:
     """Adds the host's path, which the commands of this family share."""
     parser.add_argument(
-        "path", nargs="?", type=Path, help="the checkout, the folder that holds training/ (default: found)"
+        "path", nargs="?", type=Path, help="the checkout, or the folder that holds it (default: found)"
     )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Installs, or shows what would be done."""
     host = open_checkout(args.path, context)
-    if host.kind == "embedded":
+    if host.embedded:
         print("the embedded host has the plugin built in; nothing to install")
         return 0
-    settle(host, dry_run=args.dry_run)
-    plan = plan_install(host)
     if args.dry_run:
-        show_diff(plan)
+        show_diff(plan_install(host, replace=args.replace))
         return 0
-    execute(plan, verify=True)
+    with only_one(host.root):
+        remove_leftovers(host.root)
+        plan = plan_install(host, replace=args.replace)
+        execute(plan)
     report(plan, nothing="installed already; nothing changed")
     if plan.changes:
         print(f"recorded in {MANIFEST}; undo with: effort-finetune uninstall {host.root}")
@@ -53,7 +64,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def find_checkout(path: Path | None, context: Context) -> Host:
     """Opens the host a command of this family works on: the one named, else the one found."""
-    return open_host(path if path is not None else locate(script=context.script))
+    return open_host(named_host(path) if path is not None else locate(script=context.script, embedded=False))
 
 
 def open_checkout(path: Path | None, context: Context) -> Host:
@@ -63,20 +74,6 @@ def open_checkout(path: Path | None, context: Context) -> Host:
     edits = ", with local edits" if host.dirty else ""
     print(f"{host.name} at {host.root} ({commit}{edits})")
     return host
-
-
-def settle(host: Host, *, dry_run: bool = False) -> None:
-    """Completes or drops what a killed install or uninstall left behind; a dry run refuses to go on."""
-    if dry_run:
-        if is_interrupted(host.root):
-            raise UserError(
-                f"an install or uninstall of {host.root} was cut off",
-                next_step="run the command without --dry-run, which settles it first",
-            )
-        return
-    outcome = recover(host.root)
-    if outcome:
-        print(f"an earlier command was interrupted here; its changes were {outcome}")
 
 
 def show_diff(plan: Plan) -> None:

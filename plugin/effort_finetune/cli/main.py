@@ -7,20 +7,14 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from effort_finetune import __version__
 from effort_finetune.cli.context import Context
-from effort_finetune.core.errors import (
-    EXIT_RUN_FAILURE,
-    EXIT_USER_ERROR,
-    RunFailure,
-    UserError,
-    UserErrors,
-    did_you_mean,
-)
+from effort_finetune.core.errors import EXIT_USER_ERROR, UserError, UserErrors, did_you_mean
+from effort_finetune.core.exit_code import exit_code
 
 # Name -> module, imported only when chosen: `install` or `--help` should not wait for torch.
 COMMANDS = {
@@ -38,9 +32,6 @@ COMMANDS = {
     "prepare": ("prepare", "crop faces, build the JSON index and the LMDB"),
     "settings": ("settings", "list every settings key with its default and meaning"),
 }
-
-
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,32 +54,6 @@ def main(argv: Sequence[str] | None = None, *, script: str | None = None) -> int
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     return exit_code(lambda: _dispatch(arguments, script), debug=debug)
-
-
-def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
-    """Does the work and turns its errors into one line on stderr and an exit code.
-
-    Args:
-        work: Returns 0 when all went well.
-        debug: Let errors through, with their tracebacks.
-    """
-    try:
-        return work()
-    except (UserError, RunFailure) as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("error: interrupted by the user", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) left; Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_RUN_FAILURE
 
 
 def run_command(arguments: Sequence[str], *, script: str | None = None) -> int:

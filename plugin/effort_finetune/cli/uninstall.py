@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from effort_finetune.cli.context import Context
-from effort_finetune.cli.install import add_host_argument, open_checkout, report, settle, show_diff
-from effort_finetune.install.installation import execute, plan_uninstall
+from effort_finetune.cli.install import add_host_argument, open_checkout, report, show_diff
+from effort_finetune.install.installation import plan_uninstall
+from effort_finetune.install.writing import execute, only_one, remove_leftovers
 
 NAME = "uninstall"
 HELP = "Take the plugin out of a DeepfakeBench checkout; your own edits stay."
@@ -21,14 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Uninstalls, or shows what would be done."""
     host = open_checkout(args.path, context)
-    if host.kind == "embedded":
+    if host.embedded:
         print("the embedded host has the plugin built in; nothing to uninstall")
         return 0
-    settle(host, dry_run=args.dry_run)
-    plan = plan_uninstall(host)
     if args.dry_run:
-        show_diff(plan)
+        show_diff(plan_uninstall(host))
         return 0
-    execute(plan)
+    with only_one(host.root):
+        remove_leftovers(host.root)
+        plan = plan_uninstall(host)
+        execute(plan)
     report(plan, nothing="not installed; nothing changed")
     return 0

@@ -32,12 +32,13 @@ class WriteError(RunFailure, OSError):
     """
 
 
-def atomic_write(path: Path | str, writer: Callable[[Path], object]) -> Path:
+def atomic_write(path: Path | str, writer: Callable[[Path], object], *, mode: int | None = None) -> Path:
     """Writes a file through a temporary neighbour, fsync and ``os.replace``.
 
     Args:
         path: The file to create or replace. Its folder is created.
         writer: Called with the temporary path; it writes the whole content there. It is called once.
+        mode: Permissions of the file; ``None`` gives those of any new file.
 
     Returns:
         ``path`` as a :class:`~pathlib.Path`.
@@ -55,7 +56,7 @@ def atomic_write(path: Path | str, writer: Callable[[Path], object]) -> Path:
         # mkstemp makes 0600 files; a result should be as readable as any file the user creates.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~umask if mode is None else mode)
         _fsync(temporary)
         replace(temporary, path)
     except BaseException as error:

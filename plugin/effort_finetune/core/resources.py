@@ -43,9 +43,9 @@ def root() -> Path:
     )
 
 
-def patches() -> list[Path]:
-    """Returns the patch files, sorted by name."""
-    return sorted((root() / "patches").glob("*.yaml"))
+def blocks() -> Path:
+    """Returns the file of the blocks that ``install`` puts into a host."""
+    return root() / "patches" / "blocks.yaml"
 
 
 def overlay() -> list[tuple[Path, str]]:

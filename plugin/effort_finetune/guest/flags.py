@@ -1,94 +1,136 @@
-"""Reading a host script's command line before the script does."""
+"""The flags of a host's script in a run that is ours: the host's own, then one for every settings key."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from effort_finetune.config.flag_words import from_flag
-from effort_finetune.config.key_table import known_keys
-from effort_finetune.config.wording import takes_list
+from effort_finetune.config.key_table import Key, known_keys
+from effort_finetune.config.wording import alternatives, takes_list
+from effort_finetune.core.errors import UserError, UserErrors, did_you_mean
+from effort_finetune.guest.asked import Asked
+from effort_finetune.guest.host_script import Option, options
 
 _ALIASES = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}
-_PREFIX = "effort_finetune:"
+
+#: The host's flags that mean something in a run of our detector. The value: how many words follow, as in
+#: :attr:`~effort_finetune.guest.host_script.Option.takes`.
+UNDERSTOOD = {
+    "--detector_path": None,
+    "--weights_path": None,
+    "--no-save_ckpt": "0",
+    "--no-save_feat": "0",
+    "--ddp": "0",
+    "--local_rank": None,
+    "--local-rank": None,
+    "--task_target": None,
+    "--output_json": None,
+    "--debug": "0",
+}
+#: Shown first by ``--help``.
+_FIRST = ("pretrained_weights", "resume", "output_dir", "trainer", "nEpochs", "device")
 
 
-def detector_yaml(argv: Sequence[str]) -> dict[str, Any]:
-    """The detector's YAML as the host is about to read it; empty where the host will complain itself."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--detector_path")
-    path = parser.parse_known_args(list(argv))[0].detector_path
-    if path is None or not Path(path).is_file():
-        return {}
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
+@dataclass
+class Given:
+    """A command line, taken apart.
 
-
-def wants_help(argv: Sequence[str]) -> bool:
-    """Tells whether ``-h`` or ``--help`` is there."""
-    return bool({"-h", "--help"} & set(argv))
-
-
-def flag_value(argv: Sequence[str], name: str) -> str | None:
-    """The word after ``--name`` or in ``--name=word``; ``None`` when the flag is not there."""
-    for index, word in enumerate(argv):
-        flag, equals, value = word.partition("=")
-        if flag == f"--{name}":
-            return value if equals else next(iter(argv[index + 1 : index + 2]), "")
-    return None
-
-
-def add_settings_flags(parser: argparse.ArgumentParser, argv: Sequence[str], shown: Iterable[str]) -> None:
-    """Adds a flag for every settings key that ``argv`` uses, and for ``shown`` when it asks for help.
-
-    Flags that are not used are not added: an abbreviation that a user of another detector has typed
-    would become ambiguous.
+    Attributes:
+        host: The host's flags with their words, by name without dashes.
+        settings: Values of settings keys, typed.
+        rest: The command line without the settings flags that the host's parser does not know.
     """
-    taken = {option for action in parser._actions for option in action.option_strings}
-    used = {word.partition("=")[0].removeprefix("--") for word in argv if word.startswith("--")}
-    keys = known_keys()
-    wanted = used & {*keys, *_ALIASES} | (set(shown) if wants_help(argv) else set())
-    group = parser.add_argument_group(
-        "effort_finetune", "and every key of effort_finetune.yaml, dotted: --optimizer.lr 0.001"
-    )
-    for key in sorted(wanted):
-        if f"--{key}" not in taken:
-            shown_key = keys[_ALIASES.get(key, key)]
-            group.add_argument(
-                f"--{key}",
-                dest=f"{_PREFIX}{key}",
-                nargs="+" if takes_list(shown_key.kind) else None,
-                metavar="V",
-                help=shown_key.help.replace("%", "%%"),
-            )
+
+    host: dict[str, str | bool] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    rest: list[str] = field(default_factory=list)
 
 
-def given_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given as flags, by key."""
-    keys = known_keys()
-    given: dict[str, Any] = {}
-    for name, value in vars(args).items():
-        if name.startswith(_PREFIX) and value is not None:
-            key = _ALIASES.get(name.removeprefix(_PREFIX), name.removeprefix(_PREFIX))
-            values = [from_flag(word, keys[key]) for word in ([value] if isinstance(value, str) else value)]
-            given[key] = values[0] if len(values) == 1 else values
+def take_apart(argv: Sequence[str], known_to_host: Sequence[Option] | None = None) -> Given:
+    """Takes a command line apart.
+
+    Args:
+        argv: The words after the script.
+        known_to_host: For a run that the host's parser reads afterwards: what it knows stays in ``rest``
+            and is no setting. ``None`` for a run that is ours alone.
+
+    Raises:
+        UserError: If a flag is unknown or its value cannot be read; in a run of the host's, what the host's
+            parser complains of itself is left to it.
+    """
+    keys, given, errors = known_keys(), Given(), []
+    theirs = {name for option in known_to_host or () for name in option.names}
+    for flag, words in _groups(argv):
+        key = _ALIASES.get(flag.removeprefix("--"), flag.removeprefix("--"))
+        typed = [flag, *words]
+        if flag in theirs:
+            given.rest += typed
+        elif flag in UNDERSTOOD and known_to_host is None:
+            given.host[flag.removeprefix("--").replace("-", "_")] = words[0] if words else True
+        elif flag.startswith("--") and key in keys:
+            try:
+                given.settings[key] = _value(key, words, keys[key])
+            except UserError as error:
+                errors.append(error)
+        elif known_to_host is None:
+            near = did_you_mean(flag, [*UNDERSTOOD, *(f"--{name}" for name in keys)])
+            errors.append(UserError("unknown argument", got=repr(flag), next_step=near or "--help lists all"))
+        else:
+            given.rest += typed
+    if errors:
+        raise errors[0] if len(errors) == 1 else UserErrors(errors)
     return given
 
 
-def set_dotted(config: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Sets keys in a host's nested configuration; an optimiser's values where upstream reads them."""
-    for key, value in settings.items():
-        path = key.split(".")
-        if path[0] == "optimizer" and len(path) == 2 and path[1] != "type":
-            path.insert(1, config["optimizer"]["type"])
-        node = config
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = value
+def help_text(asked: Asked) -> str:
+    """Returns the script's own options, then ours."""
+    parser = argparse.ArgumentParser(prog=asked.script.name, usage="%(prog)s [options]", add_help=False)
+    theirs = parser.add_argument_group("options of the host's script")
+    theirs.add_argument("-h", "--help", action="store_true", help="show this and stop")
+    taken = {"-h", "--help"}
+    for option in options(asked.script):
+        if taken.isdisjoint(option.names):
+            taken |= set(option.names)
+            switch = {"action": "store_true"} if option.takes == "0" else {"metavar": "V"}
+            text = str(option.arguments.get("help") or "").replace("%", "%%")
+            theirs.add_argument(*option.names, help=text, **switch)  # type: ignore[arg-type]
+    ours = parser.add_argument_group(
+        "options of effort_finetune", "every key of effort_finetune.yaml, dotted; the command line wins"
+    )
+    if asked.mode == "test" and "--output_json" not in taken:
+        ours.add_argument("--output_json", metavar="V", help="write results.json to this file, too")
+    keys = known_keys()
+    for key in (*_FIRST, *(key for key in keys if key not in _FIRST)):
+        if f"--{key}" not in taken:
+            ours.add_argument(f"--{key}", metavar="V", help=keys[key].help.replace("%", "%%"))
+    return parser.format_help().rstrip()
+
+
+def _groups(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each flag with the words that follow it, up to the next flag; a negative number is no flag."""
+    flag = ""
+    words: list[str] = []
+    for word in argv:
+        if re.match(r"--?[A-Za-z]", word):
+            if flag or words:
+                yield flag, words
+            flag, equals, value = word.partition("=")
+            words = [value] if equals else []
+        else:
+            words.append(word)
+    if flag or words:
+        yield flag, words
+
+
+def _value(name: str, words: Sequence[str], key: Key) -> Any:
+    if not words:
+        if bool in alternatives(key.kind):
+            return True  # a switch, as hosts have some of these keys
+        if not takes_list(key.kind):
+            raise UserError(f"--{name}", got="no value", expected="one")
+    values = [from_flag(word, key) for word in words]
+    return values[0] if len(values) == 1 else values

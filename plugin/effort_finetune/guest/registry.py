@@ -6,6 +6,7 @@ wait for transformers nor break where an old one is installed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,37 @@ def register_plugin(host: Host) -> None:
     Raises:
         UserError: If the name is taken by something that is not the plugin's.
     """
-    _register(host, "DETECTOR", DetectorFactory())
-    _register(host, "TRAINER", TrainerFactory(host))
+    _register(host.registry("DETECTOR"), "DETECTOR", DetectorFactory())
+    _register(host.registry("TRAINER"), "TRAINER", TrainerFactory(host))
 
 
-def _register(host: Host, registry_name: RegistryName, factory: Callable[..., Any]) -> None:
-    registry = host.registry(registry_name)
+def register_in(package: str, host: Host) -> None:
+    """Does the same from inside the host's own ``detectors`` package, in the objects that it really uses.
+
+    A fork may import its registries under several module names, each of which has objects of its own: only
+    those that this package's detectors are in will ever be asked.
+
+    Args:
+        package: The package's name in ``sys.modules``, e.g. ``detectors``.
+        host: The host it belongs to.
+
+    Raises:
+        UserError: As :func:`register_plugin`.
+    """
+    detectors = getattr(sys.modules[package], "DETECTOR", None)
+    if detectors is None:  # its __init__ keeps no name for it
+        register_plugin(host)
+        return
+    _register(detectors, "DETECTOR", DetectorFactory())
+    for module in list(sys.modules.values()):
+        trainers = getattr(module, "__dict__", {}).get("TRAINER")
+        if getattr(module, "__dict__", {}).get("DETECTOR") is detectors and hasattr(
+            trainers, "register_module"
+        ):
+            _register(trainers, "TRAINER", TrainerFactory(host))
+
+
+def _register(registry: Any, registry_name: RegistryName, factory: Callable[..., Any]) -> None:
     present = registry.data.get(PLUGIN_NAME)
     if present is None:
         registry.register_module(module_name=PLUGIN_NAME)(factory)

@@ -2,6 +2,6 @@
 
 from effort_finetune.host.host import Host, open_host
 from effort_finetune.host.job import Job
-from effort_finetune.host.locate import enclosing_host, locate
+from effort_finetune.host.locate import enclosing_host, locate, named_host
 
-__all__ = ["Host", "Job", "enclosing_host", "locate", "open_host"]
+__all__ = ["Host", "Job", "enclosing_host", "locate", "named_host", "open_host"]

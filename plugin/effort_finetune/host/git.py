@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,6 +31,13 @@ def modified(folder: Path) -> list[str]:
 def committed(folder: Path, path: str) -> bytes | None:
     """Returns a file's content in that commit, as a checkout writes it; ``None`` where it has none."""
     return _run(folder, "cat-file", "--filters", f"HEAD:./{path}")
+
+
+def remote(folder: Path) -> str | None:
+    """Returns ``owner/name`` of the remote ``origin``; ``None`` without one, or where it is a local path."""
+    url = _git(folder, "config", "--get", "remote.origin.url") or ""
+    found = re.fullmatch(r"(?:(?!file:)\w+://|[\w.-]+@[\w.-]+:).*?([\w.-]+)/([\w.-]+?)(?:\.git)?/?", url)
+    return found and f"{found[1]}/{found[2]}"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import yaml
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.host import git
 from effort_finetune.host.marked_blocks import strip
-from effort_finetune.host.module_loader import ModuleLoader
-from effort_finetune.host.recognise import HostKind, recognise
+from effort_finetune.host.recognise import recognise
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from effort_finetune.host.module_loader import ModuleLoader
 
 PLUGIN_NAME = "effort_finetune"
 
@@ -37,8 +41,8 @@ class Host:
 
     Attributes:
         root: That folder, absolute.
-        kind: ``embedded``, ``deepfakebench`` (SCLBD v2) or ``effort-fork``.
-        name: The kind's name for people.
+        embedded: Whether it is the embedded host, or a copy of it.
+        name: Its title for people: owner and name of the remote it came from, else its folder's name.
         commit: The commit checked out there, or ``None`` where no repository holds the host.
         dirty: Whether tracked files differ from that commit by more than what ``install`` put there, or
             ``None`` without a commit.
@@ -46,16 +50,21 @@ class Host:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
-        known = recognise(self.root)
-        self.kind: HostKind = known.kind
-        self.name = known.title
-        self.commit = git.commit(self.root, "training/train.py")
+        facts = recognise(self.root)
+        self.embedded = facts.embedded
+        self.commit = git.commit(self.root, "training/detectors/__init__.py")
+        self.name = "embedded DeepfakeBench" if self.embedded else _title(self.root, self.commit)
         self.dirty = None if self.commit is None else _is_dirty(self.root)
-        self._registry_module = known.registry_module
-        self._modules = ModuleLoader(self.root)
+        self._registry_module = facts.registry_module
+
+    @functools.cached_property
+    def _modules(self) -> ModuleLoader:
+        from effort_finetune.host.module_loader import ModuleLoader  # imports torch; `install` needs none
+
+        return ModuleLoader(self.root)
 
     def __repr__(self) -> str:
-        return f"Host({self.kind!r}, {str(self.root)!r})"
+        return f"Host({self.name!r}, {str(self.root)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_host, (self.root,)
@@ -66,6 +75,8 @@ class Host:
         Raises:
             UserError: If the host has no registry of this name.
         """
+        if self._registry_module is None:
+            raise UserError(f"registry {name!r}", got=f"no registry module in {self.root / 'training'}")
         module = self._modules.load(self._registry_module)
         if not hasattr(module, name):
             raise UserError(f"registry {name!r}", got=f"none in the host's {self._registry_module}")
@@ -93,22 +104,33 @@ class Host:
         Raises:
             Exception: Whatever the host's code raises, e.g. for a single class.
         """
+        import numpy as np
+
         function = self._modules.load("metrics.utils").get_test_metrics
+        # What install added to its result is not the host's.
+        function = getattr(function, "without_effort_finetune", function)
         return function(y_pred=np.array(y_pred), y_true=np.array(y_true), img_names=list(img_names))
 
     def default_settings(self, mode: Literal["train", "test"]) -> dict[str, Any]:
         """Returns the host's ``train_config.yaml`` or ``test_config.yaml``.
 
+        A host without the second, or without ``label_dict`` in it, measures with the first one's.
+
         Raises:
             UserError: If the file is not valid YAML or not a mapping.
         """
         path = self.root / "training" / "config" / f"{mode}_config.yaml"
+        if mode == "test" and not path.is_file():
+            return self.default_settings("train")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not valid YAML", got=str(error)) from error
         if not isinstance(content, dict):
             raise UserError(str(path), got=type(content).__name__, expected="a mapping of settings")
+        if mode == "test" and "label_dict" not in content:
+            labels = self.default_settings("train").get("label_dict")
+            return content if labels is None else {**content, "label_dict": labels}
         return content
 
     def resolve(self, path: Path | str) -> Path:
@@ -119,11 +141,17 @@ class Host:
         """Returns the host block of a result: which host, at which commit, and what was stood in for."""
         return {
             "name": self.name,
-            "kind": self.kind,
+            "kind": "embedded" if self.embedded else "checkout",
             "commit": self.commit,
             "dirty": self.dirty,
             "stand_ins": dict(self._modules.stand_ins),
         }
+
+
+def _title(root: Path, commit: str | None) -> str:
+    """Owner and name of the repository a checkout came from; without a remote the folder's name."""
+    remote = None if commit is None else git.remote(root)
+    return remote or root.name or "DeepfakeBench"
 
 
 def _is_dirty(root: Path) -> bool:

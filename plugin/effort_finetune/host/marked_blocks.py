@@ -1,5 +1,8 @@
 """The blocks that ``install`` puts into a host's files: how they are marked, found and taken out again.
 
+A block lies between ``# >>> effort-finetune`` and ``# <<< effort-finetune``. Version 1 had several in a
+file, each with a name after a colon.
+
 Bytes that are not ours are never rewritten: line endings, encodings and a missing final newline survive.
 """
 
@@ -13,6 +16,7 @@ from effort_finetune.core.errors import UserError
 
 OPEN = b"# >>> effort-finetune"
 CLOSE = b"# <<< effort-finetune"
+BOM = b"\xef\xbb\xbf"
 _OPENING = re.compile(rb"^[ \t]*# >>> effort-finetune(?:: (?P<name>[\w-]+))?[ \t]*\r?$")
 _CLOSING = re.compile(rb"^[ \t]*# <<< effort-finetune[ \t]*\r?$")
 
@@ -22,7 +26,7 @@ class Block:
     """One marked block found in a file.
 
     Attributes:
-        name: From the opening marker.
+        name: From the opening marker; empty where it has none.
         start: Index of the opening marker's line.
         stop: Index after the closing marker's line.
         text: The lines between the markers, without indentation and line endings.
@@ -40,14 +44,15 @@ def strip(content: bytes) -> bytes:
     Raises:
         UserError: If a marker has no partner.
     """
-    lines = split_lines(content)
-    for block in reversed(find_blocks(content)):
+    mark, body = split_bom(content)
+    lines = split_lines(body)
+    for block in reversed(find_blocks(body)):
         # Only a file that had no final newline ends in a bare closing marker: its last line got one.
         joined = block.stop == len(lines) and not lines[-1].endswith(b"\n")
         del lines[block.start : block.stop]
         if joined and lines:
             lines[-1] = re.sub(rb"\r?\n\Z", b"", lines[-1])
-    return b"".join(lines)
+    return mark + b"".join(lines)
 
 
 def find_blocks(content: bytes) -> list[Block]:
@@ -59,7 +64,7 @@ def find_blocks(content: bytes) -> list[Block]:
     blocks: list[Block] = []
     start: int | None = None
     name = ""
-    lines = split_lines(content)
+    lines = split_lines(split_bom(content)[1])
     for index, line in enumerate(lines):
         opening = _OPENING.match(line.rstrip(b"\n"))
         closing = _CLOSING.match(line.rstrip(b"\n"))
@@ -76,7 +81,7 @@ def find_blocks(content: bytes) -> list[Block]:
     raise UserError(
         "a marker of effort-finetune has no partner",
         got=f"line {index + 1}: {line.decode('utf-8', 'replace').strip()!r}",
-        expected=f"'{OPEN.decode()}: NAME' ... '{CLOSE.decode()}'",
+        expected=f"'{OPEN.decode()}' ... '{CLOSE.decode()}'",
         next_step="fix or delete the block by hand",
     )
 
@@ -84,6 +89,11 @@ def find_blocks(content: bytes) -> list[Block]:
 def split_lines(content: bytes) -> list[bytes]:
     """Returns the lines with their endings, cut at line feeds alone (``splitlines`` cuts at more)."""
     return re.findall(rb"[^\n]*\n|[^\n]+\Z", content)
+
+
+def split_bom(content: bytes) -> tuple[bytes, bytes]:
+    """Returns a UTF-8 byte order mark, which has to stay the first thing in its file, and the rest."""
+    return (BOM, content[len(BOM) :]) if content.startswith(BOM) else (b"", content)
 
 
 def _text(lines: Sequence[bytes], marker: bytes) -> tuple[str, ...]:

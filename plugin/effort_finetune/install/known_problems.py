@@ -49,7 +49,7 @@ class Finding:
 
 def find_traps(host: Host) -> list[Finding]:
     """Returns what is known to go wrong with the host's own code here; nothing for the embedded host."""
-    if host.kind == "embedded":
+    if host.embedded:
         return []
     return [*_versions(), *_packages(host), *_landmarks(host), *_device(), *_sources(host)]
 
@@ -99,7 +99,7 @@ def _landmarks(host: Host) -> Iterator[Finding]:
             _AREA,
             "note",
             "no shape_predictor_81_face_landmarks.dat, which the host's cropping and blending datasets need",
-            f"put it at {LANDMARK_FILES[0 if host.kind == 'deepfakebench' else 1]}",
+            f"put it at {LANDMARK_FILES[0 if (host.root / LANDMARK_FILES[0]).parent.is_dir() else 1]}",
         )
 
 
@@ -121,7 +121,8 @@ def _sources(host: Host) -> Iterator[Finding]:
             "`import detectors` leaves autograd's anomaly mode on, which about halves the speed of training",
             "torch.autograd.set_detect_anomaly(False) in train.py",
         )
-    train = (host.root / "training/train.py").read_text(encoding="utf-8", errors="replace")
+    script = host.root / "training/train.py"
+    train = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
     if "dataset_json_v3" in train and not (host.root / "preprocessing/dataset_json_v3").is_dir():
         yield Finding(
             _AREA,
@@ -130,13 +131,17 @@ def _sources(host: Host) -> Iterator[Finding]:
             "its test.py reads preprocessing/dataset_json",
             "link one to the other",
         )
-    if host.kind == "effort-fork":
+    logger = host.root / "training/logger.py"
+    if (
+        "RankFilter" in train
+        and logger.is_file()
+        and "class RankFilter" not in logger.read_text("utf-8", "replace")
+    ):
         yield Finding(
             _AREA,
             "note",
-            "the fork's own train.py does not start (it imports a RankFilter that is not there), and its "
-            "test.py overwrites lmdb_dir and workers",
-            "use the plugin's entry points",
+            "the host's own train.py does not start: it imports a RankFilter that logger.py does not have",
+            "add the class to training/logger.py (SCLBD/DeepfakeBench has it)",
         )
 
 

@@ -1,127 +1,138 @@
-"""Inserts marked blocks into a file's bytes and takes them out again; pure functions, no disk writes.
+"""Puts our blocks into a file's bytes; pure functions, no disk writes.
 
-A patch is data (``patches/*.yaml``): a file, and insertions, each with the pattern of one line of the
-host's interface, a side, and our own lines. Bytes that are not ours are never rewritten: line endings,
-encodings and a missing final newline survive, and :func:`strip` undoes :func:`insert` exactly.
+What goes where is data (``patches/blocks.yaml``). Bytes that are not ours are never rewritten: line endings,
+encodings and a missing final newline survive, and ``marked_blocks.strip`` undoes :func:`insert` exactly.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
-from effort_finetune.core.errors import UserError
-from effort_finetune.host.marked_blocks import CLOSE, split_lines
-
-#: What a user whose checkout cannot be patched can run.
-WITHOUT_INSTALLING = "effort-finetune finetune --host PATH --detector_config FILE"
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """Lines put beside one line of a host's file.
-
-    Attributes:
-        name: Unique within the file; stands in the opening marker.
-        where: ``before`` or ``after`` the anchor, or at the ``end`` of the file.
-        anchor: Regular expression searched in each line; it has to match exactly one. With ``end`` it
-            only proves that the file offers what the lines use.
-        lines: What is inserted, without indentation.
-        indent: Spaces added to the anchor's own indentation, e.g. 4 after a ``def``.
-    """
-
-    name: str
-    where: Literal["before", "after", "end"]
-    anchor: str
-    lines: tuple[str, ...]
-    indent: int = 0
+from effort_finetune.host.marked_blocks import CLOSE, OPEN, split_bom, split_lines
 
 
 @dataclass(frozen=True)
 class Patch:
-    """All insertions into one file of a host.
+    """One block for one file of a host.
 
     Attributes:
         file: Path relative to the host's root.
-        insertions: In any order.
+        where: ``top``: after the docstring and the ``from __future__`` lines; ``end``: of the file.
+        lines: What stands between the marks.
+        lost: What a user has to do without where the block does not fit.
+        needs: A name that the file has to define for the block to work, if any.
     """
 
     file: str
-    insertions: tuple[Insertion, ...]
+    where: Literal["top", "end"]
+    lines: tuple[str, ...]
+    lost: str
+    needs: str | None = None
 
 
-def load_patch(path: Path) -> Patch:
-    """Reads one patch file; a mistake in it is the package's own and raises ``ValueError``."""
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    insertions = tuple(
-        Insertion(
-            name=item["name"],
+class Misfit(Exception):
+    """A block cannot stand in a file; the message says why."""
+
+
+def load_patches(path: Path) -> list[Patch]:
+    """Reads the blocks; a mistake in the file is the package's own and raises ``ValueError``."""
+    patches = [
+        Patch(
+            file=item["file"],
             where=item["where"],
-            anchor=item["anchor"],
             lines=tuple(item["lines"].splitlines()),
-            indent=item.get("indent", 0),
+            lost=item["lost"],
+            needs=item.get("needs"),
         )
-        for item in tree["insertions"]
-    )
-    names = [insertion.name for insertion in insertions]
-    if len(set(names)) != len(names) or any(i.where not in ("before", "after", "end") for i in insertions):
-        raise ValueError(f"{path}: names must be unique and 'where' before, after or end")
-    return Patch(file=tree["file"], insertions=insertions)
+        for item in yaml.safe_load(path.read_text(encoding="utf-8"))
+    ]
+    files = [patch.file for patch in patches]
+    if len(set(files)) != len(files) or any(patch.where not in ("top", "end") for patch in patches):
+        raise ValueError(f"{path}: files must be unique and 'where' top or end")
+    return patches
 
 
 def insert(content: bytes, patch: Patch) -> bytes:
-    """Returns ``content`` with the patch's blocks in it.
+    """Returns ``content`` with the patch's block in it.
 
     Args:
-        content: The file without any of our blocks (see :func:`strip`).
+        content: The file without any of our blocks.
         patch: What to insert.
 
     Raises:
-        UserError: If an anchor matches no line or several: the host is at a revision, or has local
-            edits, that the patch does not know.
+        Misfit: If the file does not parse, with the block or without, or lacks what the block needs.
     """
-    lines = split_lines(content)
-    places: list[tuple[int, Insertion, bytes]] = []
-    for insertion in patch.insertions:
-        index = _anchor_line(lines, insertion, patch.file)
-        indentation = re.match(rb"[ \t]*", lines[index])[0] + b" " * insertion.indent  # type: ignore[index]
-        place = {"before": index, "after": index + 1, "end": len(lines)}[insertion.where]
-        places.append((place, insertion, b"" if insertion.where == "end" else indentation))
-    # From the bottom up, so that indices stay valid; of two at one place the later one first.
-    places.sort(key=lambda p: p[0])
-    for place, insertion, indentation in reversed(places):
-        lines[place:place] = _block_lines(lines, place, insertion, indentation)
-    return b"".join(lines)
+    tree = _parsed(content)
+    if patch.needs is not None and patch.needs not in _defined(tree):
+        raise Misfit(f"it defines no {patch.needs}")
+    mark, body = split_bom(content)
+    lines = split_lines(body)
+    at = len(lines) if patch.where == "end" else _top(tree, body)
+    lines[at:at] = _block(lines, at, patch.lines)
+    patched = mark + b"".join(lines)
+    _parsed(patched)
+    return patched
 
 
-def _anchor_line(lines: Sequence[bytes], insertion: Insertion, file: str) -> int:
-    pattern = re.compile(insertion.anchor)
-    hits = [
-        index
-        for index, line in enumerate(lines)
-        if pattern.search(line.decode("utf-8", "surrogateescape").rstrip("\r\n"))
-    ]
-    if len(hits) != 1:
-        raise UserError(
-            f"{file} does not look like the host the patch {insertion.name!r} was made for",
-            got=f"{len(hits)} lines that match /{insertion.anchor}/",
-            expected="exactly one",
-            next_step=f"restore the file, or do without: {WITHOUT_INSTALLING}",
-        )
-    return hits[0]
+def _parsed(content: bytes) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in strings that are the host's own
+            compile(content, "<host>", "exec", dont_inherit=True)  # ast alone does not look at __future__
+            return ast.parse(content)
+    except SyntaxError as error:
+        raise Misfit(f"it does not parse (line {error.lineno}: {error.msg})") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Misfit(f"it does not parse ({error})") from error
 
 
-def _block_lines(lines: list[bytes], place: int, insertion: Insertion, indentation: bytes) -> list[bytes]:
-    neighbour = lines[place - 1] if place else lines[0]
-    ending = b"\r\n" if (neighbour.endswith(b"\r\n") or lines[0].endswith(b"\r\n")) else b"\n"
-    body = [f"# >>> effort-finetune: {insertion.name}", *insertion.lines, CLOSE.decode()]
-    block = [(indentation + line.encode() if line else b"") + ending for line in body]
-    if place == len(lines) and lines and not lines[-1].endswith(b"\n"):
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a module's top level binds, in whatever block of it."""
+    names: set[str] = set()
+    pending: list[Iterable[ast.stmt]] = [tree.body]
+    while pending:
+        for node in pending.pop():
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Assign):
+                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            else:
+                pending += [getattr(node, part) for part in ("body", "orelse") if hasattr(node, part)]
+    return names
+
+
+def _top(tree: ast.Module, body: bytes) -> int:
+    """The number of lines before the first statement that is no docstring and no ``from __future__``."""
+    if re.search(rb"\r(?!\n)", body):  # Python counts those as lines
+        raise Misfit("it has bare carriage returns")
+    above = 0
+    for number, node in enumerate(tree.body):
+        is_docstring = number == 0 and ast.get_docstring(tree, clean=False) is not None
+        if is_docstring or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+            above = node.end_lineno or node.lineno
+            continue
+        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+        if first <= above:
+            raise Misfit(f"line {first} holds two statements")
+        return first - 1
+    return len(split_lines(body))
+
+
+def _block(lines: list[bytes], at: int, text: Iterable[str]) -> list[bytes]:
+    """The block's lines with the file's line ending; the line before it gets one where it has none."""
+    ending = b"\r\n" if lines and lines[0].endswith(b"\r\n") else b"\n"
+    block = [line.encode() + ending for line in (OPEN.decode(), *text, CLOSE.decode())]
+    if at == len(lines) and lines and not lines[-1].endswith(b"\n"):
         lines[-1] += ending
         block[-1] = block[-1][: -len(ending)]
     return block

@@ -17,7 +17,7 @@ class Change:
 
     Attributes:
         path: Relative to the host's root.
-        action: For people: ``patch``, ``add``, ``restore``, ``remove``.
+        action: For people: ``patch``, ``add``, ``replace``, ``restore``, ``remove``.
         before: Its content, ``None`` when it is not there.
         after: Its new content, ``None`` to delete it.
     """
@@ -34,13 +34,15 @@ class Plan:
 
     Attributes:
         root: The host's root.
-        changes: In the order they are made; the record comes last. Empty when nothing is to do.
+        changes: In the order they are made. Empty when nothing is to do.
         notes: What a person should know: files kept because they were edited, and the like.
+        folders: Folders to remove afterwards where they are empty then.
     """
 
     root: Path
     changes: tuple[Change, ...]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    folders: tuple[str, ...] = ()
 
     def diff(self) -> bytes:
         """Returns the changes as one diff that ``git apply`` takes, the record left out."""

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 SOURCE = Path(__file__).resolve().parents[3] / "DeepfakeBench" / "training"
-OVERLAY = ("*finetune*", "pretrained", "logs", "__pycache__")
+OVERLAY = ("finetune.py", "evaluate_finetune.py", "effort_finetune.yaml", "pretrained", "logs", "__pycache__")
 HOST_MODULES = {
     "config",
     "dataset",

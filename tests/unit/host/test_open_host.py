@@ -124,7 +124,8 @@ def test_commit_and_dirty(host_root):
     _commit_all(host_root)
     assert len(open_host(host_root).commit or "") == 40
     assert open_host(host_root).dirty is False
-    from effort_finetune.install.installation import execute, plan_install
+    from effort_finetune.install.installation import plan_install
+    from effort_finetune.install.writing import execute
 
     execute(plan_install(open_host(host_root)))
     assert open_host(host_root).dirty is False, "what install inserted is no edit of the host"

@@ -4,12 +4,13 @@ A program of its own, run by ``test_killed.py``: it imports the commands once an
 a process that really dies, without the seconds that an interpreter takes to import torch. Where to die is
 asked of Python's audit events: nothing of the package is replaced, and no write can be forgotten.
 
-    killing.py install|uninstall HOST WORK
+    killing.py install|uninstall HOST WORK [--replace]
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -20,9 +21,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from effort_finetune.cli import install, status, uninstall  # noqa: F401 - before the forks
+import torch  # noqa: F401 - before the forks, as all of these
+
+from effort_finetune.cli import install, status, uninstall  # noqa: F401
 from effort_finetune.cli.main import main
-from effort_finetune.install import installation
+from effort_finetune.core.locks import LOCK_NAME
+from effort_finetune.guest import host_results, registry  # noqa: F401
+from effort_finetune.host import module_loader  # noqa: F401
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGING = {
@@ -92,26 +97,53 @@ def forked(*arguments: str, death: Death | None = None) -> tuple[int, str]:
 
 def tree(root: Path) -> dict[str, str]:
     """Every folder and file below ``root``: mode and content."""
+    # The lock of a command that was killed stays until the next one, and says nothing of the host.
     return {
         str(path.relative_to(root)): oct(path.stat().st_mode)
         + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
         for path in sorted(root.rglob("*"))
+        if path.name != LOCK_NAME
     }
 
 
-def deaths(command: str, untouched: Path, work: Path) -> dict[str, Any]:
+def broken(root: Path) -> str:
+    """Imports the host's packages in a process of its own; returns what stopped that."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        sys.path.insert(0, str(root / "training"))
+        sys.dont_write_bytecode = True
+        try:
+            for name in ("detectors", "metrics.utils", "train", "test"):
+                for loaded in [each for each in sys.modules if each.split(".")[0] in (name, "metrics")]:
+                    del sys.modules[loaded]
+                importlib.import_module(name)
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        said = stream.read()
+    os.waitpid(process, 0)
+    return said
+
+
+def deaths(command: str, options: list[str], untouched: Path, work: Path) -> dict[str, Any]:
     """Kills ``command`` at each change; then ``status``, and each command from there, in new processes."""
     installed = shutil.copytree(untouched, work / "installed")
-    assert forked("install", str(installed))[0] == SURVIVED
+    assert forked("install", str(installed), *options)[0] == SURVIVED
+    options = options if command == "install" else []
     start = {"install": untouched, "uninstall": installed}[command]
     seen = []
     for n in itertools.count():
         trial = shutil.copytree(start, work / f"{n}")
-        ended, _ = forked(command, str(trial), death=Death(trial, n))
+        ended, _ = forked(command, str(trial), *options, death=Death(trial, n))
         if ended == SURVIVED:
             break
         found = {"ended": ended, "left": tree(trial), "status": forked("status", str(trial), "--json")[1]}
         found["after_status"] = tree(trial)
+        found["broken"] = broken(trial)
         for again in ("install", "uninstall"):
             copy = shutil.copytree(trial, work / f"{n}-{again}")
             found[again] = (*forked(again, str(copy)), tree(copy))
@@ -120,6 +152,4 @@ def deaths(command: str, untouched: Path, work: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # The import of the changed host in yet another interpreter: it costs seconds and writes nothing.
-    installation._import_complaint = lambda root: None
-    print(json.dumps(deaths(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))))
+    print(json.dumps(deaths(sys.argv[1], sys.argv[4:], Path(sys.argv[2]), Path(sys.argv[3]))))

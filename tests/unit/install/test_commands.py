@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -11,22 +13,22 @@ from effort_finetune.cli import doctor_checks
 from effort_finetune.cli.main import main
 from effort_finetune.host import open_host
 from effort_finetune.host import recognise as kinds
-from effort_finetune.install import installation, transaction
 from effort_finetune.install import known_problems as traps
 from effort_finetune.install.installation import plan_install
 from effort_finetune.install.record import MANIFEST
+from effort_finetune.install.writing import execute, only_one
 
 
 @pytest.fixture
 def installed(host_root):
-    installation.execute(plan_install(open_host(host_root)))
+    execute(plan_install(open_host(host_root)))
     return host_root
 
 
 def test_install_says_what_it_sees_and_does(host_root, capsys):
     assert main(["install", str(host_root)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"SCLBD/DeepfakeBench v2 at {host_root} (not under git")
+    assert lines[0].startswith(f"host at {host_root} (not under git")
     assert "  patched   training/train.py" in lines
     assert "  added     training/finetune.py" in lines
     assert lines[-1] == f"recorded in {MANIFEST}; undo with: effort-finetune uninstall {host_root}"
@@ -37,7 +39,7 @@ def test_dry_run_writes_nothing(host_root, snapshot, capsys):
     assert main(["install", str(host_root), "--dry-run"]) == 0
     assert snapshot(host_root) == before
     out = capsys.readouterr().out
-    assert "+    effort_finetune_run.add_flags(parser)" in out
+    assert "+    take_over(__file__, __name__)" in out
     assert out.splitlines()[-1] == "dry run: 8 files would change, nothing was written"
 
 
@@ -58,21 +60,52 @@ def test_what_is_no_host_is_refused_in_one_line(command, tmp_path, capsys):
     assert main([command, str(tmp_path)]) == 2
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1
-    assert "is no DeepfakeBench that the plugin knows" in err[0]
+    assert "is no DeepfakeBench v2" in err[0]
 
 
-@pytest.mark.parametrize(("command", "end"), [("install", "ok"), ("uninstall", "not installed")])
-def test_the_next_command_settles_an_interrupted_one(command, end, host_root, monkeypatch, capsys):
-    plan = plan_install(open_host(host_root))
-    with monkeypatch.context() as patched:
-        patched.setattr(transaction, "_finish", lambda *_: None)
-        installation.execute(plan)
-    assert main(["status", str(host_root)]) == 1
-    assert "cut off" in capsys.readouterr().out
-    assert main([command, str(host_root)]) == 0
-    assert "its changes were finished" in capsys.readouterr().out
-    assert main(["status", str(host_root), "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["files"].values()) == {end}
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_two_at_once_are_one_too_many(command, host_root, snapshot):
+    with only_one(host_root):
+        before = snapshot(host_root)
+        done = subprocess.run(
+            [sys.executable, "-m", "effort_finetune", command, str(host_root)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "wait for it" in done.stderr
+        assert snapshot(host_root) == before
+    assert not list(host_root.glob(".effort*"))
+
+
+def test_a_host_one_folder_down_is_found(host_root, monkeypatch, capsys):
+    monkeypatch.delenv("DEEPFAKEBENCH_ROOT", raising=False)
+    monkeypatch.chdir(host_root.parent)
+    assert main(["install"]) == 0
+    assert f"host at {host_root}" in capsys.readouterr().out
+    assert main(["status", str(host_root.parent)]) == 0
+    assert main(["uninstall", str(host_root.parent)]) == 0
+    shutil.copytree(host_root, host_root.parent / "second")
+    assert main(["install"]) == 2
+    assert "got host, second; expected one" in capsys.readouterr().err
+
+
+def test_nowhere_is_not_the_embedded_host(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DEEPFAKEBENCH_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for command in ("install", "uninstall", "status"):
+        assert main([command]) == 2
+        assert "no DeepfakeBench found" in capsys.readouterr().err
+
+
+def test_a_plain_install_needs_no_torch(host_root):
+    program = (
+        "import sys; from effort_finetune.cli.main import main\n"
+        "for command in ('install', 'status', 'uninstall'): assert main([command, sys.argv[1]]) == 0\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(host_root)], check=True, capture_output=True)
 
 
 def test_status_asks_for_attention_only_when_it_is_needed(installed, capsys):
@@ -84,12 +117,14 @@ def test_status_asks_for_attention_only_when_it_is_needed(installed, capsys):
     assert "missing        training/finetune.py" in capsys.readouterr().out
 
 
-def test_status_does_not_send_an_edited_block_to_install_which_refuses_it(installed, capsys):
+def test_status_does_not_send_an_edited_block_to_install_which_leaves_it(installed, capsys):
     script = installed / "training/test.py"
-    script.write_bytes(script.read_bytes().replace(b"effort_finetune_run = None", b"effort_finetune_run = 0"))
+    script.write_bytes(script.read_bytes().replace(b"take_over(__file__", b"take_over('other'"))
     assert main(["status", str(installed)]) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("next: undo the edit")
-    assert main(["install", str(installed)]) == 2
+    assert main(["install", str(installed)]) == 0
+    assert "training/test.py is left as it is" in capsys.readouterr().out
+    assert main(["uninstall", str(installed)]) == 2
     assert "next: undo the edit" in capsys.readouterr().err
 
 
@@ -153,7 +188,6 @@ def test_doctor_finds_a_host_in_order(installed, capsys):
         ("data", "UADFV: ", lambda root: shutil.rmtree(root / "datasets")),
         ("data", "UADFV", lambda root: (root / "preprocessing/dataset_json/UADFV.json").write_text("{")),
         ("host", "not as installed", lambda root: (root / "training/finetune.py").unlink()),
-        ("host", "cut off", lambda root: (root / transaction.JOURNAL).write_text("{}")),
         (
             "host",
             "RuntimeError",

@@ -12,9 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from effort_finetune.core.errors import RunFailure, UserError
-from effort_finetune.data.frames import GROUPING_FIX
 from effort_finetune.evaluate.evaluation import evaluate_model
-from effort_finetune.guest import loaders as host_loaders
 from effort_finetune.guest.registry import register_plugin
 from effort_finetune.guest.trainer import EffortFinetuneTrainer
 from effort_finetune.model.detector import EffortFinetuneDetector
@@ -170,23 +168,6 @@ def test_resume_equals_uninterrupted(registered):
     assert_equal(whole.optimizer.state_dict()["state"], second.optimizer.state_dict()["state"])
 
 
-def test_our_loaders_under_a_host_resume_at_their_epoch(registered):
-    """Order and augmentation follow the epoch's number, also in a process that begins with the second."""
-
-    def trained(folder: str, epochs: range, **config: Any) -> HostRun:
-        run = HostRun(registered, nEpochs=2)
-        trainer = run.trainer(output_dir=str(registered.root / folder), **config)
-        loader = host_loaders.training_loader(registered.host, run.settings, allowed=0.0)
-        for epoch in epochs:
-            trainer.train_epoch(epoch, loader, {})
-        return run
-
-    whole = trained("whole", range(2))
-    trained("part", range(1))
-    resumed = trained("part", range(2), resume=str(registered.root / "part"))
-    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
-
-
 def test_where_a_resumed_run_began_stays_on_record(registered):
     part = registered.root / "part"
     first = HostRun(registered)
@@ -196,12 +177,6 @@ def test_where_a_resumed_run_began_stays_on_record(registered):
     second.trainer(output_dir=str(part), resume=str(part)).train_epoch(1, second.train, {})
     assert load_last(part)["epoch"] == 2
     assert load_last(part)["settings"]["pretrained_weights"] is None
-
-
-def test_results_by_the_hosts_metrics_do_not_claim_our_grouping_of_videos(bench):
-    loaders = host_loaders.testing_loaders(bench.host, bench.settings(), "test", ["Toy"], allowed=0.0)
-    dataset = loaders["Toy"].dataset
-    assert set(dataset.protocol["fixes"]) - set(loaders["Toy"].protocol["fixes"]) == {GROUPING_FIX}
 
 
 def test_no_save_ckpt_writes_none(registered):

@@ -1,0 +1,37 @@
+"""How an error leaves a command: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from effort_finetune.core.errors import EXIT_RUN_FAILURE, EXIT_USER_ERROR, RunFailure, UserError
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
+    """Does the work and turns its errors into one line on stderr and an exit code.
+
+    Args:
+        work: Returns 0 when all went well.
+        debug: Let errors through, with their tracebacks.
+    """
+    try:
+        return work()
+    except (UserError, RunFailure) as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("error: interrupted by the user", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) left; Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_RUN_FAILURE

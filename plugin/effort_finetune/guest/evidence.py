@@ -1,0 +1,220 @@
+"""Whether a host's script would start here, told from its files before it is run.
+
+A run of which half is the host's imports what the script imports. What would stop it is said in one line,
+with the fix, in place of a traceback of the host's.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.host.missing_packages import PIP_NAMES
+
+
+@dataclass(frozen=True)
+class _Import:
+    """One import that runs when its file is imported."""
+
+    file: Path
+    line: int
+    module: str
+    names: tuple[str, ...]
+
+
+class HostSource:
+    """The files of a host that its script imports when it starts.
+
+    Args:
+        root: The host's root.
+        script: ``train.py`` or ``test.py``.
+    """
+
+    def __init__(self, root: Path, script: Path) -> None:
+        self._root, self._training = root, root / "training"
+        self._trees: dict[Path, ast.Module] = {}
+        self.imports: list[_Import] = []
+        pending = [script]
+        while pending:
+            file = pending.pop()
+            if file not in self._trees:
+                self._trees[file] = _parse(file, root)
+                found = list(self._imports_of(file))
+                self.imports += found
+                for each in found:
+                    pending += self._files(each)
+
+    def place(self, file: Path, line: int) -> str:
+        """Returns ``training/train.py line 36``."""
+        return f"{file.relative_to(self._root)} line {line}"
+
+    def check(self) -> None:
+        """Finds what would stop the script.
+
+        Raises:
+            UserError: The first thing that would, in one line with its fix.
+        """
+        self._check_packages()
+        self._check_names()
+        self._check_landmark_files()
+        self._check_ranks()
+
+    def _check_packages(self) -> None:
+        seen: set[str] = set()
+        for each in self.imports:
+            if self._own_file(each.module) is not None or each.module in seen:
+                continue
+            seen.add(each.module)
+            top = each.module.partition(".")[0]
+            place = self.place(each.file, each.line)
+            if importlib.util.find_spec(top) is None:
+                raise UserError(
+                    f"the host's script needs the package {top!r}, which is not installed",
+                    got=f"an import in {place}",
+                    next_step=f"pip install {PIP_NAMES.get(top, top)}",
+                )
+            try:
+                importlib.import_module(each.module)
+            except (
+                Exception
+            ) as error:  # what a package of another time raises at import, it raises in the run
+                raise UserError(
+                    f"the host's script needs {each.module!r}, which cannot be imported here",
+                    got=f"{type(error).__name__}: {error} ({place})",
+                    next_step=f"install a version of {PIP_NAMES.get(top, top)} that fits, or "
+                    "remove the line if your detector does not use it",
+                ) from error
+
+    def _check_names(self) -> None:
+        for each in self.imports:
+            file = self._own_file(each.module)
+            if file is None or file.name == "__init__.py" or file not in self._trees:
+                continue
+            defined = _bound(self._trees[file])
+            lacking = [] if "*" in defined else [n for n in each.names if n not in (*defined, "*")]
+            if lacking:
+                where = file.relative_to(self._root)
+                raise UserError(
+                    f"{self.place(each.file, each.line)} imports {lacking[0]}, which {where} does not define",
+                    next_step=f"add it to {where}, or remove it from that line",
+                )
+
+    def _check_landmark_files(self) -> None:
+        for file, tree in self._trees.items():
+            for node in _run_at_import(tree):
+                for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
+                    named = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                    path = (
+                        call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+                    )
+                    if named == "shape_predictor" and isinstance(path, str) and not Path(path).is_file():
+                        raise UserError(
+                            f"{self.place(file, call.lineno)} opens {path}, which is not there",
+                            next_step="put dlib's landmark file there",
+                        )
+
+    def _check_ranks(self) -> None:
+        """A logger that asks for its rank at each record needs a process group, and one process has none."""
+        file = self._training / "logger.py"
+        tree = self._trees.get(file)
+        if tree is None or "is_initialized" in file.read_text("utf-8", "replace"):
+            return
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            if function.name != "create_logger":
+                continue
+            for call in (each for each in ast.walk(function) if isinstance(each, ast.Call)):
+                if getattr(call.func, "attr", "") == "get_rank":
+                    raise UserError(
+                        f"{self.place(file, call.lineno)} asks for a rank, which one process does not have",
+                        next_step="ask dist.is_initialized() there first",
+                    )
+
+    def _imports_of(self, file: Path) -> Iterator[_Import]:
+        package = file.parent
+        for node in _run_at_import(self._trees[file]):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield _Import(file, node.lineno, alias.name, ())
+            elif isinstance(node, ast.ImportFrom):
+                names = tuple(alias.name for alias in node.names)
+                if not node.level:
+                    yield _Import(file, node.lineno, node.module or "", names)
+                    continue
+                base = package
+                for _ in range(node.level - 1):
+                    base = base.parent
+                if base.is_relative_to(self._training):
+                    parts = [*base.relative_to(self._training).parts, *(node.module or "").split(".")]
+                    yield _Import(file, node.lineno, ".".join(part for part in parts if part), names)
+
+    def _own_file(self, module: str) -> Path | None:
+        """The host's file of a module's name as its scripts find it: in ``training/``, the root or above."""
+        for base in (self._training, self._root, self._root.parent):
+            path = base.joinpath(*module.split("."))
+            if base == self._training or module.split(".")[0] in (
+                "training",
+                self._root.name,
+                "preprocessing",
+            ):
+                if path.with_suffix(".py").is_file():
+                    return path.with_suffix(".py")
+                if path.is_dir():
+                    return path / "__init__.py"
+        return None
+
+    def _files(self, each: _Import) -> Iterator[Path]:
+        """The host's files that an import runs: the packages on the way, the module, its submodules named."""
+        parts = each.module.split(".")
+        for count in range(1, len(parts) + 1):
+            file = self._own_file(".".join(parts[:count]))
+            if file is not None and file.is_file():
+                yield file
+        for name in each.names:
+            file = self._own_file(f"{each.module}.{name}")
+            if file is not None and file.is_file():
+                yield file
+
+
+def _parse(file: Path, root: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), filename=str(file))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(
+            f"the host's {file.relative_to(root)} does not parse",
+            got=error,
+            next_step="fix that line, or remove the import of the file",
+        ) from error
+
+
+def _run_at_import(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements that run when a file is imported; what a ``try`` guards may fail and is left out."""
+    pending: list[Iterable[ast.stmt]] = [tree.body]
+    while pending:
+        for node in pending.pop():
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Try)):
+                continue
+            if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
+                continue
+            bodies = [getattr(node, part) for part in ("body", "orelse") if hasattr(node, part)]
+            if bodies:
+                pending += bodies
+            else:
+                yield node
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Every name that a module binds at its top level; ``*`` where it imports everything of another."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
