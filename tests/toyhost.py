@@ -6,6 +6,9 @@ have a writer of their own, which does not go through the plugin.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,33 @@ PLAIN, IN_HOST = ("json", "lmdb"), ("preprocessing/dataset_json", "datasets/lmdb
 
 #: ``uint8[H, W, 3]`` of a frame, from its video and its number among all that are written.
 Picture = Callable[[Video, int], np.ndarray]
+
+
+class _Transforms(types.ModuleType):
+    """``ToTensor`` and ``Normalize`` of torchvision, for hosts where torchvision is absent."""
+
+    class ToTensor:
+        def __call__(self, image: Any) -> torch.Tensor:
+            return (
+                torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))).float().div(255)
+            )
+
+    class Normalize:
+        def __init__(self, mean: Any, std: Any) -> None:
+            self.mean, self.std = (torch.tensor(value).view(-1, 1, 1) for value in (mean, std))
+
+        def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+            return (tensor - self.mean) / self.std
+
+
+def lend_transforms(monkeypatch: Any) -> None:
+    """Real hosts import torchvision for these two lines alone; its wheel has to match torch's."""
+    if importlib.util.find_spec("torchvision") is None:
+        transforms = _Transforms("torchvision.transforms")
+        package = types.ModuleType("torchvision")
+        package.transforms = transforms  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "torchvision", package)
+        monkeypatch.setitem(sys.modules, "torchvision.transforms", transforms)
 
 
 def noise(labels: Mapping[str, int], size: int = 32) -> Picture:

@@ -49,13 +49,10 @@ FILES = {
     ),
     "training/dataset/__init__.py": "raise ImportError('a package __init__ that must not run')\n",
     "training/dataset/abstract_dataset.py": (
-        "import a_package_nobody_has\n"
         "from torch.utils import data\n"
         "from .albu import SIZE\n"
         "class DeepfakeAbstractBaseDataset(data.Dataset):\n"
         "    size = SIZE\n"
-        "    def landmarks(self):\n"
-        "        return a_package_nobody_has.predict()\n"
     ),
     "training/dataset/albu.py": "SIZE = 256\n",
     "training/metrics/__init__.py": "raise ImportError('a package __init__ that must not run')\n",

@@ -73,6 +73,7 @@ def _lines(report: DatasetReport) -> list[str]:
         width = max(len(label) for _, label, *_ in rows)
         lines.append(f"  {'split':<6} {'label':<{width}} {'videos':>7} {'frames':>8} {'missing':>8}")
         lines += [f"  {s:<6} {name:<{width}} {v:>7} {f:>8} {m:>8}" for s, name, v, f, m in rows]
+    lines += [f"  host's own listing, {split}: {verdict}" for split, verdict in report.host_listing.items()]
     if report.decoded:
         sizes = ", ".join(f"{count} of {size}" for size, count in report.crop_sizes.items())
         lines.append(f"  decoded {report.decoded} frames: {sizes or 'none readable'}")

@@ -122,6 +122,12 @@ def _free(folder: Path) -> int | None:
         return None
 
 
+def cache_folder(name: str) -> Path:
+    """Returns ``$XDG_CACHE_HOME/effort-finetune/<name>`` (``~/.cache/...``); it may not exist yet."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "effort-finetune" / name
+
+
 def write_text(path: Path | str, text: str) -> Path:
     """Writes UTF-8 text atomically, newlines as they are."""
     data = text.encode("utf-8")

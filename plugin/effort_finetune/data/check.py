@@ -13,6 +13,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.progress import bar
 from effort_finetune.data.decode import decode
 from effort_finetune.data.findings import Finding, index_findings
+from effort_finetune.data.host_listing import listing_verdict
 from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index
 from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sources import FrameSource, open_source
@@ -43,6 +44,7 @@ class DatasetReport:
         index: Its JSON file.
         source: ``kind``, ``location`` and ``path_rule`` of its frames; None where they were not found.
         splits: ``{split: {label: LabelCount}}``.
+        host_listing: By split, whether the host's own dataset class lists the same rows.
         decoded: Frames that were decoded, for ``--decode``.
         crop_sizes: ``{'256x256': frames}`` of the decoded ones.
         findings: What is to be said, errors first.
@@ -52,6 +54,7 @@ class DatasetReport:
     index: str
     source: dict[str, str] | None = None
     splits: dict[str, dict[str, LabelCount]] = field(default_factory=dict)
+    host_listing: dict[str, str] = field(default_factory=dict)
     decoded: int = 0
     crop_sizes: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -98,6 +101,11 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
         report.source = {"kind": source.kind, "location": source.location, "path_rule": source.rule}
         for split in SPLITS:
             _check_frames(report, index, source, split, videos[split], frames[split], settings, decode)
+    if report.ok:
+        for split in (split for split in SPLITS if frames[split]):
+            asked = settings.frame_num.test if split == "test" else settings.frame_num.train
+            verdict = listing_verdict(host, settings, index, split=split, asked=asked)
+            report.host_listing[split] = verdict
     order = {"error": 0, "warning": 1, "note": 2}
     report.findings.sort(key=lambda finding: order[finding.level])
     return report

@@ -65,6 +65,7 @@ def index_findings(
                 [f"{problem.where}: {problem.what}" for problem in problems],
             )
         yield from _split_findings(split, videos[split], settings)
+        yield from _groups_without(split, index, videos[split])
     yield from _overlaps(videos)
 
 
@@ -79,7 +80,24 @@ def _split_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
         return
     yield from _class_findings(split, filled, settings)
     yield from _video_findings(split, videos, settings)
-    yield from _frame_findings(split, filled)
+    yield from _frame_findings(split, filled, settings)
+
+
+def _groups_without(split: str, index: DatasetIndex, videos: Sequence[Video]) -> Iterator[Finding]:
+    """A group that lacks a split which other groups have is left out of it."""
+    lacking = [
+        group for group, splits in index.groups.items() if isinstance(splits, Mapping) and split not in splits
+    ]
+    if videos and lacking:
+        yield Finding(
+            "warning",
+            "group_without_split",
+            split,
+            len(lacking),
+            f"{len(lacking)} label groups have no {split} split and are left out of it",
+            "nothing, if that is meant; else complete the index",
+            lacking,
+        )
 
 
 def _unknown_labels(videos: Mapping[str, Sequence[Video]], settings: Settings) -> Iterator[Finding]:
@@ -160,7 +178,7 @@ def _video_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
         )
 
 
-def _frame_findings(split: str, videos: Sequence[Video]) -> Iterator[Finding]:
+def _frame_findings(split: str, videos: Sequence[Video], settings: Settings) -> Iterator[Finding]:
     listed = Counter(path for video in videos for path in video.frames)
     twice = [path for path, count in listed.items() if count > 1]
     if twice:
@@ -169,19 +187,36 @@ def _frame_findings(split: str, videos: Sequence[Video]) -> Iterator[Finding]:
             "frame_listed_twice",
             split,
             len(twice),
-            f"{len(twice)} frames are listed more than once",
+            f"{len(twice)} frames are listed more than once; each is one sample, of the first video",
             "look for videos that were added twice",
             twice,
+        )
+    classes: dict[str, set[bool]] = defaultdict(set)
+    for video in videos:
+        if video.label_name in settings.label_dict:
+            for path in video.frames:
+                classes[path].add(settings.label_dict[video.label_name] > 0)
+    contradictory = [path for path, found in classes.items() if len(found) > 1]
+    if contradictory:
+        yield Finding(
+            "error",
+            "both_classes",
+            split,
+            len(contradictory),
+            f"{len(contradictory)} frames are listed as real and as fake",
+            "take them out of the wrong class",
+            contradictory,
         )
     unnumbered = [path for path in listed if frame_order(path)[0]]
     if unnumbered:
         yield Finding(
-            "error",
+            "note",
             "frame_name",
             split,
             len(unnumbered),
-            f"{len(unnumbered)} frames are not named by a number, which DeepfakeBench needs to order them",
-            "rename the files: 000.png, 001.png, ...",
+            f"{len(unnumbered)} frames are not named by a number; they are ordered by the numbers in their "
+            "names, and DeepfakeBench's own loaders refuse them",
+            "nothing; for the host's own detectors rename the files: 000.png, 001.png, ...",
             unnumbered,
         )
 

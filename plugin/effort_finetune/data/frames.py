@@ -1,4 +1,4 @@
-"""The dataset that training and evaluation read: the host's rows and pixels without what corrupts results."""
+"""The dataset that training and evaluation read: upstream's rows and pixels without what corrupts results."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from effort_finetune.data.dataset_name import folder_of, labels_of
 from effort_finetune.data.decode import decode
 from effort_finetune.data.fit import Fit, fitted
 from effort_finetune.data.folder_part import TrainedFolder, folder_part
+from effort_finetune.data.host_listing import FOLDER, listing_verdict
 from effort_finetune.data.index import SPLITS, load_index
 from effort_finetune.data.overlap import split_overlap
 from effort_finetune.data.picture_header import Unreadable
@@ -181,19 +182,17 @@ class _Part:
     fit: Fit | None
     also_in: dict[str, Any]
     folder: dict[str, Any] | None
+    host_listing: str
     warnings: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        part = self.collected
         return {
-            "videos": part.videos,
-            "frames_listed": part.frames_listed,
-            "frames_used": len(part.rows),
-            "frames_used_per_video": len(part.rows) / part.videos,
-            "videos_shorter_than_asked": part.shorter_than_asked,
+            **self.collected.facts(),
             "path_rule": self.source.rule,
             "also_in": self.also_in,
-            **({} if self.folder is None else {"folder": self.folder, "warnings": list(self.warnings)}),
+            "host_listing": self.host_listing,
+            "warnings": list(self.warnings),
+            **({} if self.folder is None else {"folder": self.folder}),
         }
 
 
@@ -204,9 +203,11 @@ def _open_part(
     folder = folder_of(host, settings, name)
     if folder is None:
         index = load_index(host, settings, name)
-        part = collect_rows(host, settings, index, split=split, asked=asked, sampling=settings.frame_sampling)
+        part = collect_rows(settings, index, split=split, asked=asked, sampling=settings.frame_sampling)
         source = open_source(host, settings, name, [row.path for row in part.rows])
-        return _Part(label, part, source, None, split_overlap(index, split), None)
+        listing = listing_verdict(host, settings, index, split=split, asked=asked)
+        shared = split_overlap(index, split)
+        return _Part(label, part, source, None, shared, None, listing, tuple(part.remarks(split)))
     chosen = folder_part(folder, settings, split=split, trained=trained)
     rows = chosen.rows(label, split, asked=asked, sampling=settings.frame_sampling)
     part = Collected(
@@ -217,7 +218,7 @@ def _open_part(
     )
     fit: Fit = settings.fit or "crop"
     source = FileSource(os.path.realpath(folder), "as_listed")
-    return _Part(label, part, source, fit, {}, {**chosen.describe(), "fit": fit}, chosen.warnings)
+    return _Part(label, part, source, fit, {}, {**chosen.describe(), "fit": fit}, FOLDER, chosen.warnings)
 
 
 def open_frames(
@@ -234,7 +235,7 @@ def open_frames(
     ``train`` augments them where ``use_data_augmentation`` says so.
 
     Args:
-        host: Host that owns the index, the LMDBs and the dataset class.
+        host: Host that owns the index and the LMDBs; its dataset class is only compared with.
         settings: Resolved settings.
         split: ``train``, ``val`` or ``test``, as the index names it; which one to use where ``val`` is
             absent is the caller's choice (``index.available_splits``).

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 SAMPLINGS = ("uniform", "first")
 
 
-def frame_order(path: str) -> tuple[int, int, str]:
-    """Sort key of a frame path: its stem as a number, whatever the separator; other stems after, as text."""
+def frame_order(path: str) -> tuple[Any, ...]:
+    """Sort key of a frame path: its stem as a number, whatever the separator.
+
+    Stems that are no number come after, by the numbers in them: ``frame_2`` before ``frame_10``.
+    """
     stem = re.split(r"[\\/]", path)[-1].rsplit(".", 1)[0]
-    return (0, int(stem), path) if stem.isdecimal() else (1, 0, path)
+    if stem.isdecimal():
+        return 0, int(stem), path
+    parts = re.split(r"(\d+)", stem)  # text and numbers by turns, so that equal places compare
+    return 1, [int(part) if position % 2 else part for position, part in enumerate(parts)], path
 
 
 def choose_frames(total: int, asked: int, sampling: str) -> list[int]:

@@ -70,15 +70,28 @@ def _mixed(path: str) -> str:
     return _without_prefix(path).replace("/", "\\", 1)
 
 
-LMDB_RULES: Mapping[str, Callable[[str], str]] = {
-    "host": _host_key,
-    "backslashes": lambda path: _without_prefix(path).replace("/", "\\"),
-    "slashes": _without_prefix,
-    "first_backslash": _mixed,
+def _own_part(path: str, names: Sequence[str]) -> str:
+    """Cuts what stands before the dataset's own folder: ``/home/u/faces/UADFV/real`` is ``UADFV/real``.
+
+    The last such folder counts: ``UADFV`` may be part of where somebody keeps it, too.
+    """
+    parts = _slashes(path).split("/")
+    at = max((place for place, part in enumerate(parts[:-1]) if part in names), default=0)
+    return "/".join(parts[at:])
+
+
+LMDB_RULES: Mapping[str, Callable[[str, Sequence[str]], str]] = {
+    "host": lambda path, _: _host_key(path),
+    "backslashes": lambda path, _: _without_prefix(path).replace("/", "\\"),
+    "slashes": lambda path, _: _without_prefix(path),
+    "first_backslash": lambda path, _: _mixed(path),
+    "own_part_backslashes": lambda path, names: _own_part(path, names).replace("/", "\\"),
+    "own_part_slashes": _own_part,
 }
-FILE_RULES: Mapping[str, Callable[[str], str]] = {
-    "under_rgb_dir": _without_prefix,
-    "as_listed": _slashes,
+FILE_RULES: Mapping[str, Callable[[str, Sequence[str]], str]] = {
+    "under_rgb_dir": lambda path, _: _without_prefix(path),
+    "as_listed": lambda path, _: _slashes(path),
+    "own_part": _own_part,
 }
 
 
@@ -89,15 +102,17 @@ class LmdbSource:
     Attributes:
         location: Folder of the LMDB, symbolic links resolved.
         rule: Name of the translation from listed path to key (:data:`LMDB_RULES`).
+        names: Of the dataset's own folder, for the rules that look for it.
     """
 
     location: str
     rule: str = "host"
+    names: tuple[str, ...] = ()
     kind: str = "lmdb"
 
     def key(self, path: str) -> bytes:
         """The key of a listed path."""
-        return LMDB_RULES[self.rule](path).encode()
+        return LMDB_RULES[self.rule](path, self.names).encode()
 
     def read(self, path: str) -> bytes | None:
         """The encoded image, None where the LMDB has no such key."""
@@ -115,15 +130,17 @@ class FileSource:
     Attributes:
         location: Folder that relative paths stand in (``rgb_dir``, or the host's root for ``as_listed``).
         rule: Name of the translation from listed path to file (:data:`FILE_RULES`).
+        names: Of the dataset's own folder, for the rule that looks for it.
     """
 
     location: str
     rule: str = "under_rgb_dir"
+    names: tuple[str, ...] = ()
     kind: str = "files"
 
     def file(self, path: str) -> str:
         """The file of a listed path; an absolute path stands for itself."""
-        return os.path.join(self.location, FILE_RULES[self.rule](path))
+        return os.path.join(self.location, FILE_RULES[self.rule](path, self.names))
 
     def read(self, path: str) -> bytes | None:
         """The encoded image, None where there is no such file."""
@@ -178,16 +195,21 @@ def open_source(host: Host, settings: Settings, name: str, paths: Sequence[str])
         UserError: No LMDB or no ``rgb_dir``, or none of the tried frames is in it under any rule.
     """
     probes = _spread(paths, PROBES)
+    names = _folder_names(name)
     candidates: list[FrameSource]
     if settings.lmdb:
         folder = os.path.realpath(lmdb_folder(host, settings, name))
-        candidates = [LmdbSource(folder, rule) for rule in LMDB_RULES]
+        candidates = [LmdbSource(folder, rule, names) for rule in LMDB_RULES]
     else:
         rgb = os.path.realpath(host.resolve(settings.rgb_dir))
-        candidates = [FileSource(rgb, "under_rgb_dir"), FileSource(str(host.root), "as_listed")]
+        candidates = [
+            FileSource(rgb, "under_rgb_dir"),
+            FileSource(str(host.root), "as_listed"),
+            FileSource(rgb, "own_part", names),
+        ]
     best, found = candidates[0], 0
     absolute = not settings.lmdb and bool(probes) and os.path.isabs(probes[0])  # stands for itself, if it can
-    for candidate in reversed(candidates) if absolute else candidates:
+    for candidate in [candidates[1], candidates[0], *candidates[2:]] if absolute else candidates:
         count = sum(candidate.present(probes))
         if count > found:
             best, found = candidate, count
@@ -196,6 +218,12 @@ def open_source(host: Host, settings: Settings, name: str, paths: Sequence[str])
     if not found:
         raise _nothing_found(name, candidates[0], probes)
     return best
+
+
+def _folder_names(name: str) -> tuple[str, ...]:
+    """What the folder of a dataset's crops is called; all of FaceForensics++'s family may share one."""
+    key = name.removesuffix(C40_SUFFIX)
+    return (key, FFPP_LMDB.removesuffix("_lmdb")) if key in FFPP_FAMILY else (key,)
 
 
 def _spread(paths: Sequence[str], count: int) -> list[str]:

@@ -127,10 +127,9 @@ def _loss_reasons(scores: Scores) -> dict[str, str]:
 
 
 def _counts(dataset: FrameDataset, scores: Scores, videos: VideoScores) -> dict[str, Any]:
-    listed = {row.video for row in dataset.rows}
     used = videos.frames
     return {
-        "videos_listed": len(listed),
+        "videos_listed": sum(part["videos_listed"] for part in dataset.protocol["datasets"].values()),
         "videos_scored": len(videos.video),
         "videos_real": int(np.sum(videos.label == 0)),
         "videos_fake": int(np.sum(videos.label == 1)),

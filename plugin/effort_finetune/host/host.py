@@ -138,13 +138,12 @@ class Host:
         return (self.root / Path(path).expanduser()).resolve()
 
     def provenance(self) -> dict[str, Any]:
-        """Returns the host block of a result: which host, at which commit, and what was stood in for."""
+        """Returns the host block of a result: which host and at which commit."""
         return {
             "name": self.name,
             "kind": "embedded" if self.embedded else "checkout",
             "commit": self.commit,
             "dirty": self.dirty,
-            "stand_ins": dict(self._modules.stand_ins),
         }
 
 

@@ -8,7 +8,6 @@ are, so that there is never a second class of one name.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.host import missing_packages as absent
+from effort_finetune.host.missing_packages import missing_package
 
 #: Top-level modules of a host once ``training/`` is on the path.
 TOP_LEVEL = frozenset(
@@ -38,16 +37,6 @@ class ModuleLoader:
     def __init__(self, root: Path) -> None:
         self._training = root / "training"
         self._loaded: dict[str, types.ModuleType] = {}
-
-    @property
-    def stand_ins(self) -> dict[str, str]:
-        """Each absent or broken package that a loaded module got a stand-in for, with the reason."""
-        return {
-            value.__name__: value.reason
-            for module in self._loaded.values()
-            for value in vars(module).values()
-            if isinstance(value, absent.AbsentModule)
-        }
 
     def load(self, name: str) -> types.ModuleType:
         """Returns a module by upstream's name, e.g. ``"metrics.utils"``.
@@ -70,49 +59,19 @@ class ModuleLoader:
         return self._training.joinpath(*name.split(".")).with_suffix(".py")
 
     def _import(self, name: str, file: Path) -> types.ModuleType:
-        replacements = absent.stand_ins(self._foreign_imports(file), f"{name} module")
-        with _scope(self._training, replacements):
+        with _scope(self._training):
             try:
                 return importlib.import_module(name)
             except UserError:
                 raise
             except ModuleNotFoundError as error:
-                raise absent.missing_package(
-                    error.name or str(error), f"{name} module", str(error)
-                ) from error
+                raise missing_package(error.name or str(error), f"{name} module", str(error)) from error
             except Exception as error:
                 raise UserError(
                     f"the host's {name} cannot be imported",
                     got=f"{type(error).__name__}: {error}",
                     next_step="effort-finetune doctor names the versions this host works with",
                 ) from error
-
-    def _foreign_imports(self, file: Path) -> list[str]:
-        """Absolute imports of ``file`` and of the host's files beside it that are not the host's own."""
-        names: dict[str, None] = {}
-        pending, seen = [file], set()
-        while pending:
-            current = pending.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            for name in absent.absolute_imports(current):
-                if name.partition(".")[0] not in TOP_LEVEL:
-                    names[name] = None
-                elif self._file(name).is_file():
-                    pending.append(self._file(name))
-            pending.extend(_relative_imports(current))
-        return list(names)
-
-
-def _relative_imports(file: Path) -> list[Path]:
-    tree = ast.parse(file.read_bytes(), filename=str(file))
-    names = [
-        node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
-    ]
-    return [path for name in names if (path := file.parent / f"{name}.py").is_file()]
 
 
 def _already_loaded(file: Path, name: str) -> types.ModuleType | None:
@@ -126,7 +85,7 @@ def _already_loaded(file: Path, name: str) -> types.ModuleType | None:
 
 
 @contextlib.contextmanager
-def _scope(training: Path, replacements: dict[str, types.ModuleType]) -> Iterator[None]:
+def _scope(training: Path) -> Iterator[None]:
     """Inside: host names mean this host, with bare parent packages; outside: nothing has changed.
 
     A module of this host that was imported inside stays in ``sys.modules`` where the name was free, so
@@ -140,7 +99,6 @@ def _scope(training: Path, replacements: dict[str, types.ModuleType]) -> Iterato
         for name, module in sys.modules.items()
         if name.partition(".")[0] in TOP_LEVEL and not _belongs(module, training)
     }
-    shadowed = {name: sys.modules[name] for name in replacements if name in sys.modules}
     bare = {
         name: _bare_package(name, training / name)
         for name in TOP_LEVEL
@@ -150,14 +108,12 @@ def _scope(training: Path, replacements: dict[str, types.ModuleType]) -> Iterato
         del sys.modules[name]
     known = set(sys.modules)
     sys.modules.update(bare)
-    sys.modules.update(replacements)
     try:
         yield
     finally:
-        for name, module in {**bare, **replacements}.items():
+        for name, module in bare.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
-        sys.modules.update(shadowed)
         # Another host's modules get their names back; what was imported here is kept by the loader.
         taken = {name.partition(".")[0] for name in hidden}
         for name in set(sys.modules) - known:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from effort_finetune.core.files import atomic_write
+from effort_finetune.core.files import atomic_write, cache_folder
 from effort_finetune.svd import decompose as svd
 
 logger = logging.getLogger(__name__)
@@ -30,8 +29,7 @@ _TOLERANCE = 1e-11
 
 def cache_dir() -> Path:
     """Returns the folder of cached triplets; it may not exist yet."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "effort-finetune" / "svd"
+    return cache_folder("svd")
 
 
 def content_key(weight: Tensor, rank: int) -> str:

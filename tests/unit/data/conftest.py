@@ -85,7 +85,8 @@ def hosts() -> list[Any]:
 
 
 @pytest.fixture(params=hosts())
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    toyhost.lend_transforms(monkeypatch)
     return Bench(open_host(request.param), tmp_path)
 
 

@@ -2,6 +2,7 @@ import json
 import pickle
 import random
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_c40_suffix_selects_c40_from_the_one_index(bench: Bench) -> None:
     assert not isinstance(dataset[0], Missing)
 
 
-def test_videos_without_frames_and_groups_without_the_split_are_passed_over(bench: Bench) -> None:
+def test_videos_without_frames_and_groups_without_the_split_are_counted_and_named(bench: Bench) -> None:
     bench.write([video("UADFV_Real", "0"), video("UADFV_Fake", "0"), video("UADFV_Fake", "1", frames=0)])
     path = bench.root / "json" / "UADFV.json"
     content = json.loads(path.read_text())
@@ -169,17 +170,41 @@ def test_videos_without_frames_and_groups_without_the_split_are_passed_over(benc
     path.write_text(json.dumps(content))
     dataset = open_frames(bench.host, bench.settings(), split="test", names=["UADFV"])
     assert set(rows_by_video(dataset)) == {"UADFV/UADFV_Real/0", "UADFV/UADFV_Fake/0"}
+    facts = dataset.protocol["datasets"]["UADFV"]
+    assert (facts["videos_listed"], facts["videos"], facts["videos_without_frames"]) == (3, 2, 1)
+    assert facts["groups_without_split"] == ["FF-DF"]
+    assert facts["warnings"] == [
+        "1 of 3 test videos list no frame of their own and are left out: UADFV/UADFV_Fake/1",
+        "1 label groups have no test split: FF-DF",
+    ]
+    # The host's class reads the first frame of each video and the split of each group.
+    assert facts["host_listing"].startswith("not comparable: ") or bench.host.kind == "embedded"
 
 
-def test_a_frame_listed_by_two_videos_belongs_to_both(bench: Bench) -> None:
-    first = video("UADFV_Real", "0", frames=2)
-    second = Video("UADFV", "UADFV_Real", "UADFV_Real", None, "1", "test", first.frames)
-    bench.write([first, second])
+def test_a_frame_that_is_listed_again_is_one_sample(bench: Bench) -> None:
+    first = video("UADFV_Real", "0", frames=3)
+    twice = replace(first, frames=(*first.frames, first.frames[1]))
+    second = replace(first, name="1", frames=(first.frames[2], "UADFV\\UADFV_Real\\frames\\other\\000.png"))
+    third = replace(first, name="2", frames=first.frames[:1])
+    bench.write([twice, second, third])
     dataset = open_frames(bench.host, bench.settings(), split="test", names=["UADFV"])
     assert rows_by_video(dataset) == {
         "UADFV/UADFV_Real/0": list(first.frames),
-        "UADFV/UADFV_Real/1": list(first.frames),
+        "UADFV/UADFV_Real/1": [second.frames[1]],
     }
+    facts = dataset.protocol["datasets"]["UADFV"]
+    assert (facts["frames_listed"], facts["frames_listed_again"], facts["videos_listed"]) == (4, 3, 3)
+    assert "UADFV/UADFV_Real/2" in facts["warnings"][0]
+    assert facts["warnings"][1].startswith("3 test entries repeat a frame")
+    # A host takes every entry for a sample; as frames the two lists are the same.
+    assert facts["host_listing"] == "equal"
+
+
+def test_a_frame_of_both_classes_is_refused(bench: Bench) -> None:
+    real = video("UADFV_Real", "0", frames=2)
+    bench.write([real, replace(video("UADFV_Fake", "0"), frames=real.frames)])
+    with pytest.raises(UserError, match="listed as real and as fake"):
+        open_frames(bench.host, bench.settings(), split="test", names=["UADFV"])
 
 
 def test_protocol_is_plain_json_and_names_shared_videos(bench: Bench) -> None:

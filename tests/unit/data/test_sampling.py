@@ -46,3 +46,10 @@ def test_frames_are_ordered_by_number_with_any_separator() -> None:
     paths = ["a/frames/v/10.png", "a\\frames\\v\\9.png", "a/frames/v/100.png", "a/frames/v/x.png"]
     assert sorted(paths, key=frame_order) == [paths[1], paths[0], paths[2], paths[3]]
     assert take_frames(paths, 2, "uniform") == [paths[1], paths[2]]
+
+
+def test_names_that_are_no_numbers_are_ordered_by_the_numbers_in_them() -> None:
+    names = [f"v/frame_{number}.png" for number in range(12)]
+    assert sorted(sorted(names), key=frame_order) == names
+    mixed = ["v/a1b2.png", "v/a1b10.png", "v/b.png", "v/7.png", "v/2x.png"]
+    assert sorted(mixed, key=frame_order) == ["v/7.png", "v/2x.png", "v/a1b2.png", "v/a1b10.png", "v/b.png"]

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -145,3 +146,23 @@ def test_a_few_gaps_do_not_change_the_rule(embedded: Bench) -> None:
     dataset = open_frames(embedded.host, settings, split="test", names=["UADFV"])
     assert dataset.protocol["datasets"]["UADFV"]["path_rule"] == "host"
     assert sum(isinstance(dataset[index], Missing) for index in range(8)) == 3
+
+
+@pytest.mark.parametrize("lmdb", [True, False])
+@pytest.mark.parametrize(
+    "prefix", ["/home/u/UADFV/faces/", "../input/", "E:\\faces\\", "E:/faces/", "C:\\datasets\\x\\"]
+)
+def test_paths_of_another_machine_are_cut_to_the_datasets_own_folder(
+    embedded: Bench, prefix: str, lmdb: bool
+) -> None:
+    item = video("UADFV_Real", "0", separator="\\" if "\\" in prefix else "/")
+    images = embedded.write([item])
+    index = embedded.root / "json" / "UADFV.json"
+    content = json.loads(index.read_text())
+    content["UADFV"]["UADFV_Real"]["test"]["0"]["frames"] = [prefix + path for path in item.frames]
+    index.write_text(json.dumps(content))
+    embedded.write_files(images)
+    dataset = open_frames(embedded.host, embedded.settings(lmdb=lmdb), split="test", names=["UADFV"])
+    assert dataset.rows[0].path == prefix + item.frames[0]
+    assert not any(isinstance(dataset[index], Missing) for index in range(len(dataset)))
+    assert dataset.protocol["datasets"]["UADFV"]["path_rule"].startswith("own_part")
