@@ -1,4 +1,7 @@
-"""``effort-finetune export FILE --to FORMAT --output PATH``: a checkpoint in another layout."""
+"""``effort-finetune export FILE --to FORMAT --output PATH``: a checkpoint in another layout.
+
+``effort-finetune export RUN_FOLDER`` writes the ``ckpt_best.pth`` of a run that did not come to its end.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,16 @@ FORMATS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("file", type=Path, help="checkpoint in any known layout, or an adapter")
+    parser.add_argument("file", type=Path, help="checkpoint in any known layout, an adapter, or a run folder")
     parser.add_argument(
-        "--to", required=True, choices=FORMATS, help="; ".join(f"{k}: {v}" for k, v in FORMATS.items())
+        "--to",
+        default="deepfakebench",
+        choices=FORMATS,
+        help="; ".join(f"{k}: {v}" for k, v in FORMATS.items()) + " (default: deepfakebench)",
     )
-    parser.add_argument("--output", required=True, type=Path, help="file or folder to write")
+    parser.add_argument(
+        "--output", type=Path, help="file or folder to write (default for a run folder: its ckpt_best.pth)"
+    )
     parser.add_argument(
         "--base", help="adapter and peft: the weights the model was fine-tuned from (file, folder or hub id)"
     )
@@ -61,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Reads, converts, writes and names what was written."""
+    if args.output is None:
+        return _finish_run(args)
     from effort_finetune.config import Settings
     from effort_finetune.weights.reader import read_checkpoint
 
@@ -83,6 +93,24 @@ def run(args: argparse.Namespace, context: Context) -> int:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     for note in (*checkpoint.notes, *checkpoint.tower_notes, *written.notes):
         print(f"note: {note}")
+    return 0
+
+
+def _finish_run(args: argparse.Namespace) -> int:
+    """Writes the selected weights of a run into its folder, as the run itself would have at its end."""
+    from effort_finetune.core.locks import hold
+    from effort_finetune.weights import run_state
+
+    if args.to != "deepfakebench" or run_state.file_in(args.file) is None:
+        raise UserError(
+            "--output",
+            got=f"none for {args.file}",
+            expected="a file or folder to write; only a run folder has a default, its ckpt_best.pth",
+        )
+    with hold(args.file):
+        path, epoch = run_state.finish(args.file)
+    which = "the last ones: no epoch was selected" if epoch is None else f"of epoch {epoch}"
+    print(f"{path} ({path.stat().st_size:,} bytes) holds the run's weights, {which}")
     return 0
 
 
@@ -120,7 +148,8 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
 def _settings(args: argparse.Namespace) -> Settings | None:
     from effort_finetune.config import load_yaml, settings_from_config
 
-    path = args.settings or args.file.parent / "settings.yaml"
+    folder = args.file if args.file.is_dir() else args.file.parent
+    path = args.settings or folder / "settings.yaml"
     if args.settings is None and not path.is_file():
         return None
     return settings_from_config(load_yaml(path))

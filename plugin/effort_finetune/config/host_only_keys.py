@@ -9,7 +9,6 @@ HOST_ONLY_KEYS = frozenset(
         "with_mask",
         "with_landmark",
         "logdir",
-        "save_ckpt",
         "save_feat",
         "loss_func",
         "losstype",

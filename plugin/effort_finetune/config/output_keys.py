@@ -22,3 +22,6 @@ class OutputKeys(Section):
         "where the selected checkpoint is published; null does not",
         path=True,
     )
+    save_ckpt: bool = setting(
+        True, "leave state and weights when the run is over; false: no .pth, also none at save_to"
+    )

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from effort_finetune.core import temporaries
 from effort_finetune.core.errors import RunFailure, UserError
@@ -143,16 +143,29 @@ def write_json(path: Path | str, obj: Any) -> Path:
     return write_text(path, json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def free_name(path: Path) -> Path:
+    """Returns where a file that is about to be replaced is archived: ``<stem>.earlier_<n><suffix>``."""
+    number = 1
+    while (free := path.with_name(f"{path.stem}.earlier_{number}{path.suffix}")).exists():
+        number += 1
+    return free
+
+
 def sha256_file(path: Path | str | int) -> str:
     """Returns the SHA-256 of a file's bytes, in hexadecimal, reading it as a stream.
 
     Args:
         path: The file, or the descriptor of an open one, which is closed.
     """
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        return sha256_stream(stream)
+
+
+def sha256_stream(stream: BinaryIO) -> str:
+    """Returns the SHA-256 of what an open file holds from here to its end, in hexadecimal."""
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 

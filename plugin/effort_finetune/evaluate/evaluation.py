@@ -26,7 +26,7 @@ from effort_finetune.evaluate.dataset_block import measure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.predictions import score
-from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, set_aside
+from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, SETTINGS_MARK, archive
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.loading import NEW_HEAD
 
@@ -157,8 +157,8 @@ def evaluate(
     model = _build(settings).to(device)
     # Last, so that an evaluation that cannot start leaves no folder behind.
     folder = ensure_writable_dir(output_dir)
-    if aside := set_aside(folder, MEASUREMENT_FILES):
-        print(f"results of an earlier run in {folder} are now in {aside}")
+    if archived := archive(folder, MEASUREMENT_FILES):
+        print(f"results of an earlier run in {folder} are now in {archived}")
     loading = time.perf_counter() - start
     loaded = model.load_report
     assert loaded is not None, "it was built from a file"
@@ -206,7 +206,7 @@ def _save(
     from effort_finetune.evaluate import html_report as report
 
     tree = yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)
-    write_text(folder / "settings.yaml", tree)
+    write_text(folder / "settings.yaml", f"{SETTINGS_MARK} an evaluation\n{tree}")
     path = results.write(folder / "results.json", document)
     report.write_html(folder / "report.html", [path], frames=frames)
     summary = table.results_table(document)

@@ -1,19 +1,34 @@
-"""A folder that is used again: what an earlier run left in it is moved aside, so that it holds one run."""
+"""A folder that is used again: what an earlier run left in it is archived, so that it holds one run.
+
+The folder may be a user's own and full. Only files that bear our mark are moved; one of somebody else under a
+name that a run writes stops the run before it begins.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
+from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate.score_file import COLUMNS
+from effort_finetune.weights.vision_config import of_state
+from effort_finetune.weights.wrappers import OWN_FORMAT
 
 #: What a measurement writes beside its score files.
 MEASUREMENT_FILES = ("results.json", "report.html", "settings.yaml", "evaluation.log")
 SCORES_FOLDER = "scores"
+SETTINGS_MARK = "# Resolved settings of"
+REPORT_MARK = '<meta name="generator" content="effort-finetune">'
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +command: ")
+_READ = 1 << 16  # bytes of a text file that are looked at
 
 
-def set_aside(folder: Path, names: Sequence[str]) -> Path | None:
+def archive(folder: Path, names: Sequence[str]) -> Path | None:
     """Moves an earlier run's files into ``earlier_<n>`` of the same folder; deletes nothing.
 
     Score files always go along; a CSV in ``scores/`` that is none of ours stays where it is.
@@ -24,8 +39,19 @@ def set_aside(folder: Path, names: Sequence[str]) -> Path | None:
 
     Returns:
         Where they are now; ``None`` if there were none.
+
+    Raises:
+        UserError: If a file of one of these names is not of ours; nothing has been moved then.
     """
     files = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
+    foreign = [path.name for path in files if not bears_our_mark(path)]
+    if foreign:
+        raise UserError(
+            f"output folder {folder}",
+            got=f"{', '.join(foreign)}, not written by effort-finetune",
+            expected="a folder in which these names are free",
+            next_step="choose another one with --output_dir, or move these files away",
+        )
     scores = list(score_files(folder))
     if not (files or scores):
         return None
@@ -48,9 +74,64 @@ def score_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def bears_our_mark(path: Path) -> bool:
+    """Tells whether one of our runs wrote a file that has one of our names."""
+    return _MARKS.get(path.suffix, _beside_a_log)(path)
+
+
+def _is_results(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, Mapping) and {"schema_version", "kind"} <= document.keys()
+
+
+def _is_text_of_ours(path: Path) -> bool:
+    head = _head(path)
+    # Version 1 wrote no mark into its reports and into the settings of an evaluation.
+    marked = head.startswith(SETTINGS_MARK) or REPORT_MARK in head
+    return marked or _is_results(path.with_name("results.json"))
+
+
+def _is_log(path: Path) -> bool:
+    return _LOG_LINE.match(_head(path)) is not None
+
+
+def _beside_a_log(path: Path) -> bool:
+    """Event files say nothing of who wrote them; ours lie beside our log."""
+    return any(_is_log(log) for log in path.parent.glob("*.log"))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch raises half a dozen types for a file it cannot read
+        return False
+    stated = isinstance(content, Mapping) and str(content.get("format", "")).startswith(OWN_FORMAT)
+    return stated or bool(of_state(content, str(path)))
+
+
+def _head(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_READ).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _next_folder(folder: Path) -> Path:
     number = 1
     while (target := folder / f"earlier_{number}").exists():
         number += 1
     target.mkdir()
     return target
+
+
+_MARKS: Mapping[str, Callable[[Path], bool]] = {
+    ".json": _is_results,
+    ".html": _is_text_of_ours,
+    ".yaml": _is_text_of_ours,
+    ".log": _is_log,
+    ".pth": _is_checkpoint,
+}

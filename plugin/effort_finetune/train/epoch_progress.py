@@ -20,7 +20,8 @@ class EpochProgress:
         missing: Frames that could not be read.
         seconds: Time spent in the epoch's training loop.
         data_seconds: The part of it spent waiting for the loader.
-        sums: Per loss term, the sum over frames; ``weights`` the number of frames behind it.
+        sums: Per loss term, the sum over frames; ``weights`` the number of frames behind it, or the sum of
+            their class weights.
     """
 
     epoch: int
@@ -34,18 +35,28 @@ class EpochProgress:
     seconds: float = 0.0
     data_seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
-    def add_batch(self, terms: Mapping[str, float], *, fake: int, size: int) -> None:
-        """Adds a batch: ``real`` and ``fake`` are means over one class, other terms over the batch."""
+    def add_batch(self, terms: Mapping[str, float], *, fake: int, size: int, weight: float) -> None:
+        """Adds a batch.
+
+        ``real`` and ``fake`` are means over one class. Every other term is what the loss divides by
+        ``weight``; summed with it, the mean of an epoch does not depend on how it was cut into batches.
+
+        Args:
+            terms: The loss terms of the batch.
+            fake: Its fake frames.
+            size: Its frames.
+            weight: Its frames, or the sum of their class weights.
+        """
         self.samples += size
         self.fake += fake
         self.real += size - fake
         for term, value in terms.items():
-            weight = {"real": size - fake, "fake": fake}.get(term, size)
-            if weight:
-                self.sums[term] = self.sums.get(term, 0.0) + value * weight
-                self.weights[term] = self.weights.get(term, 0) + weight
+            share = {"real": size - fake, "fake": fake}.get(term, weight)
+            if share:
+                self.sums[term] = self.sums.get(term, 0.0) + value * share
+                self.weights[term] = self.weights.get(term, 0) + share
 
     def means(self) -> dict[str, float]:
         """Returns the mean of every term over the frames it was computed on."""

@@ -6,7 +6,6 @@ missing frames and resuming are those of a run without them.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -112,17 +111,21 @@ class FeatureRun:
     train: FrameFeatures
     selection: Mapping[str, FrameFeatures]
 
-    def compute(
-        self, settings: Settings, precision: Precision, logger: logging.Logger, stop: Callable[[], bool]
-    ) -> None:
-        """Computes the features, before the first epoch of each process; nothing happens after that.
+    def line(self) -> str:
+        """Returns what the log says of it."""
+        frames = len(self.train) + sum(map(len, self.selection.values()))
+        return (
+            f"only the head is trained, on frames that do not change: features of {frames} frames take "
+            f"{frames * self.train.width * 4:,} bytes and are computed once"
+        )
+
+    def compute(self, settings: Settings, precision: Precision, stop: Callable[[], bool]) -> str:
+        """Computes the features, once a process, and returns what the log says of it.
 
         Raises:
             Interrupted: If ``stop`` said so.
             RunFailure: If the device runs out of memory.
         """
-        if self.train.features is not None:
-            return
         detector = self.model.detector
         device = detector.head.weight.device
         started = time.perf_counter()
@@ -151,16 +154,16 @@ class FeatureRun:
                 "next: lower test_batchSize"
             ) from error
         frames = len(self.train) + sum(map(len, self.selection.values()))
-        logger.info("features of %d frames computed in %.1f s", frames, time.perf_counter() - started)
+        return f"features of {frames} frames computed in {time.perf_counter() - started:.1f} s"
 
 
 def feature_run(
-    model: EffortFinetuneDetector, data: RunData, settings: Settings, logger: logging.Logger
+    model: EffortFinetuneDetector, data: RunData, settings: Settings, notes: list[str]
 ) -> FeatureRun | None:
     """Returns what trains a head on features computed once, ``None`` where the tower has to run each epoch.
 
     It has to where anything but the head is trained, frames are augmented, the tower has dropout, or the
-    features would take more than a quarter of the machine's memory.
+    features would take more than a quarter of the machine's memory; ``notes`` gets a line about the last.
     """
     if not all(name.startswith("head.") for name in model.trainable.names) or settings.use_data_augmentation:
         return None
@@ -169,11 +172,12 @@ def feature_run(
         return None
     frames, width = len(data.train) + sum(map(len, data.selection.values())), model.head.in_features
     size = frames * width * 4
-    text = f"features of {frames} frames take {size:,} bytes"
     if size > _SHARE * host_memory():
-        logger.warning("%s, more than a quarter of the memory: they are computed in every epoch", text)
+        notes.append(
+            f"features of {frames} frames take {size:,} bytes, more than a quarter of the memory: "
+            "they are computed in every epoch"
+        )
         return None
-    logger.info("only the head is trained, on frames that do not change: %s and are computed once", text)
     train = FrameFeatures(data.train, width)
     loader = shuffled_loader(train, settings.changed(workers=0))
     selection = {name: FrameFeatures(frames, width) for name, frames in data.selection.items()}

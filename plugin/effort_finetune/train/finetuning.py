@@ -5,32 +5,35 @@ effort-finetune finetune --train_dataset UADFV --test_dataset UADFV --pretrained
 
 from __future__ import annotations
 
-import logging
-import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.core.errors import RunFailure
+from effort_finetune.core.files import sha256_stream
 from effort_finetune.core.interrupt import InterruptGuard
-from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
+from effort_finetune.host.job import Job
 from effort_finetune.train.data import training_warnings
-from effort_finetune.train.run_files import RunPaths, publish, set_aside_earlier
+from effort_finetune.train.failures import failure_of
+from effort_finetune.train.reports import Reports
+from effort_finetune.train.run_files import publish, remove_state, taken
 from effort_finetune.train.run_log import FILES_ONLY, run_logger
 from effort_finetune.train.run_record import log_data, log_outcome, write_results, write_settings
-from effort_finetune.train.session import Session
-from effort_finetune.train.setup import Prepared, build_session, prepare
+from effort_finetune.train.setup import Prepared, attach_reports, prepare
 from effort_finetune.train.tensorboard import RunBoard
+from effort_finetune.train.validation import numbers_of
+from effort_finetune.weights.run_state import BEST_NAME
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
+    from effort_finetune.train.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,126 +59,124 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
         Where everything is.
 
     Raises:
-        UserError: If the run cannot start; it has written nothing then, or, where a resumed state
-            does not fit its model, no more than its log.
-        RunFailure: If it could not finish or was interrupted; ``ckpt_last.pth`` and a results file
-            with status ``failed`` hold what there is.
+        UserError: If the run cannot start; it has written nothing then.
+        RunFailure: If it could not finish for whatever reason, or was interrupted; ``ckpt_last.pth`` and a
+            results file with status ``failed`` hold what there is.
     """
     started = time.perf_counter()
-    prepared = prepare(settings, host)
-    paths, guard = prepared.paths, InterruptGuard()
-    aside = set_aside_earlier(settings, paths)
+    job, guard = Job(settings, host, tuple(command)), InterruptGuard()
+    prepared = prepare(job, guard, started=started)
+    paths, engine = prepared.paths, prepared.engine
     with (
+        taken(job, paths) as archived,
+        guard,
         run_logger(paths.logs) as logger,
         RunBoard(paths.folder, first_step=prepared.first_step) as board,
-        _last_words(logger),
     ):
-        logger.info("command: %s", _shell(command))
-        if aside is not None:
-            logger.warning("what an earlier run left in %s is now in %s", paths.folder, aside)
-        session = build_session(
-            settings, host, prepared, logger=logger, guard=guard, board=board, started=started
-        )
-        write_settings(paths.settings, settings)
-        log_data(logger, prepared.data, settings)
-        timings = {"setup_s": time.perf_counter() - started}
-        tested, failure = DatasetResults({}), None
+        tested: dict[str, DatasetResult] = {}
+        timings: dict[str, float] = {}
+        published, failure = None, None
         try:
-            with guard:
-                session.run()
-                tested = _test_selected(session, prepared, host, timings, guard)
-        except KeyboardInterrupt:
-            failure = RunFailure(_interrupted(command, session))
-        except EvaluationFailure as error:
-            tested, failure = error.results, error
-        except RunFailure as error:
-            failure = error
-        if failure is None:
-            failure = _publish(paths)
-        timings["process_s"] = time.perf_counter() - started
-        timings["total_s"] = session.processes.seconds()
-        document = write_results(
-            session,
-            prepared,
-            host,
-            tested=tested,
-            failure=None if failure is None else str(failure),
-            timings=timings,
-            command=command,
-        )
+            logger.info("command: %s", job.command_line())
+            if archived is not None:
+                logger.warning("what an earlier run left in %s is now in %s", paths.folder, archived)
+            attach_reports(prepared, Reports(logger, board, prepared.device))
+            write_settings(paths.settings, settings)
+            log_data(logger, prepared.data, settings)
+            engine.write_frozen()
+            timings["setup_s"] = time.perf_counter() - started
+            engine.run(prepared.data.loader, lambda: prepared.compute_features(guard))
+            _test_selected(prepared, guard, tested, timings)
+            published = _publish(prepared)
+        except BaseException as error:
+            failure = failure_of(error, engine)
+            if not isinstance(error, (RunFailure, KeyboardInterrupt)):
+                logger.error("the run broke off", exc_info=error, extra=FILES_ONLY)
+            failure.__cause__ = error
+        timings |= {"process_s": time.perf_counter() - started, "total_s": engine.processes.seconds()}
+        try:
+            document = write_results(
+                prepared,
+                tested=DatasetResults(tested),
+                failure=None if failure is None else str(failure),
+                published=published,
+                timings=timings,
+            )
+        except Exception as error:
+            unwritten = f"{paths.results} could not be written ({error})"
+            failure = RunFailure(f"{failure}; {unwritten}" if failure else unwritten)
         if failure is not None:
+            logger.error("%s", failure, extra=FILES_ONLY)
             try:
                 raise failure
             finally:
                 failure = None  # its traceback refers to this frame: a cycle that would keep the model
         log_outcome(logger, paths, document)
-    return Outcome(paths.folder, paths.results, paths.best, paths.last, paths.published)
-
-
-@contextmanager
-def _last_words(logger: logging.Logger) -> Iterator[None]:
-    """Writes what ends a run into its log files; the terminal gets it from the command."""
-    try:
-        yield
-    except (UserError, RunFailure) as error:
-        logger.error("%s", error, extra=FILES_ONLY)
-        raise
-    except BaseException:
-        logger.exception("the run broke off", extra=FILES_ONLY)
-        raise
+        if not settings.save_ckpt:
+            remove_state(paths.folder)
+    return Outcome(paths.folder, paths.results, paths.best, paths.last, published)
 
 
 def _test_selected(
-    session: Session, prepared: Prepared, host: Host, timings: dict[str, float], guard: InterruptGuard
-) -> DatasetResults:
-    """Measures the selected checkpoint, read back from its file, on the test datasets."""
-    if not prepared.data.test:
-        return DatasetResults({})
-    state = torch.load(session.paths.best, map_location=prepared.device, weights_only=True)
-    session.model.load_state_dict(state)
+    prepared: Prepared, guard: InterruptGuard, tested: dict[str, DatasetResult], timings: dict[str, float]
+) -> None:
+    """Measures the selected checkpoint, read back from its file, on the test datasets.
+
+    Args:
+        prepared: The run.
+        guard: Asked whether to stop.
+        tested: Filled with the results, as far as they go.
+        timings: Gets the seconds it took.
+
+    Raises:
+        RunFailure: If the file is not the one that this run wrote, or a dataset cannot be measured.
+    """
+    settings, data, engine = prepared.job.settings, prepared.data, prepared.engine
+    if not data.test:
+        return
+    prepared.model.load_state_dict(_read_back(engine))
     started = time.perf_counter()
-    tested = evaluate_model(
-        session.model,
-        host,
-        session.settings,
-        tuple(prepared.data.test),
-        "test",
-        datasets=prepared.data.test,
-        output_dir=session.paths.folder,
-        autocast=prepared.precision.dtype,
-        should_stop=guard,
-    )
-    for name, result in tested.datasets.items():
-        result.block["warnings"] += training_warnings(name, result.dataset, "test", session.data.train)
-        if session.settings.select_on == "test":
-            result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")
-    timings["test_s"] = time.perf_counter() - started
-    return tested
-
-
-def _publish(paths: RunPaths) -> RunFailure | None:
-    """Puts the selected checkpoint at ``save_to``; returns why it is not there."""
-    if paths.published is None:
-        return None
     try:
-        publish(paths.best, paths.published)
-    except OSError as error:
-        return RunFailure(f"{paths.published} could not be written ({error}); the weights are {paths.best}")
-    return None
+        results = evaluate_model(
+            prepared.model,
+            prepared.job.host,
+            settings,
+            tuple(data.test),
+            "test",
+            datasets=data.test,
+            output_dir=prepared.paths.folder,
+            autocast=prepared.precision.dtype,
+            should_stop=guard,
+        )
+    except EvaluationFailure as error:
+        tested.update(error.results.datasets)
+        raise
+    tested.update(results.datasets)
+    for name, result in tested.items():
+        result.block["warnings"] += training_warnings(name, result.dataset, "test", data.train)
+        if settings.select_on == "test":
+            result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")
+        engine.reports.curves("test", name, numbers_of(result), engine.steps_done(len(data.loader)))
+    timings["test_s"] = time.perf_counter() - started
 
 
-def _interrupted(command: Sequence[str], session: Session) -> str:
-    last = session.paths.last
-    state = str(last) if last in session.written else session.settings.resume
-    if state is None:
-        return "interrupted before there was anything to save"
-    words = list(command)
-    if "--resume" in words:
-        at = words.index("--resume")
-        del words[at : at + 2]
-    return f"interrupted; go on with: {_shell([*words, '--resume', state])}"
+def _read_back(engine: Engine) -> Any:
+    """Reads ``ckpt_best.pth``, and proves in the same pass that it is what this run wrote."""
+    path = engine.folder / BEST_NAME
+    with path.open("rb") as stream:
+        if sha256_stream(stream) != engine.best_sha256:
+            raise RunFailure(f"{path} is not what this run wrote: another process changed it")
+        stream.seek(0)
+        return torch.load(stream, map_location=engine.loop.device, weights_only=True)
 
 
-def _shell(command: Sequence[str]) -> str:
-    program, *arguments = command  # the program may be two words, "effort-finetune finetune"
-    return f"{program} {shlex.join(arguments)}".rstrip()
+def _publish(prepared: Prepared) -> Path | None:
+    """Puts the selected checkpoint at ``save_to``; what was there is archived."""
+    target, engine = prepared.paths.published, prepared.engine
+    if target is None or not prepared.job.settings.save_ckpt:
+        return None
+    assert engine.best_sha256 is not None, "a run publishes what it has written"
+    archived = publish(prepared.paths.best, target, sha256=engine.best_sha256)
+    if archived is not None:
+        engine.reports.warn(f"what was in {target} is now in {archived}")
+    return target

@@ -1,6 +1,6 @@
 """One epoch of training: the only place where gradients are made and applied.
 
-Shared by the ``finetune`` command and by the trainer a host's own ``train.py`` uses.
+Shared by every run of the engine, whoever made its loaders.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effort_finetune.core import seeding
 from effort_finetune.core.device import is_out_of_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
@@ -62,6 +63,10 @@ class TrainingLoop:
         on_step: Called after each step with the number of batches it took and the last loss.
         should_stop: Asked between steps; true ends the epoch with :class:`Interrupted`.
         describe: Names the frames of a batch for error messages.
+
+    Attributes:
+        rng: The generators' state after the last whole step: where a continuation takes up.
+        is_whole: Whether the model is what whole steps made of it; false within the optimiser's step.
     """
 
     model: nn.Module
@@ -76,6 +81,8 @@ class TrainingLoop:
     should_stop: Callable[[], bool] = lambda: False
     describe: Callable[[Batch], list[str]] = lambda batch: []
     scaler: torch.amp.GradScaler = field(init=False)
+    rng: seeding.RawState | None = field(init=False, default=None)
+    is_whole: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         self.scaler = self.precision.make_scaler()
@@ -105,11 +112,13 @@ class TrainingLoop:
         for _ in islice(batches, progress.batches):
             pass
         after_skip()
+        self.rng = seeding.capture()
         total = len(loader) if isinstance(loader, Sized) else 0
         window, grad_norm, mark = EpochProgress(progress.epoch), 0.0, time.perf_counter()
         for group in self._groups(batches):
             loaded = time.perf_counter()
             grad_norm = self._step(group, (progress, window))
+            self.rng = seeding.capture()
             now = time.perf_counter()
             for part in (progress, window):
                 part.seconds += now - mark
@@ -165,14 +174,17 @@ class TrainingLoop:
         numbers = iter(flat)
         values = [{name: next(numbers) for name in batch_terms} for batch_terms in terms]
         self._check_finite(usable, values, grad_norm, parts[0], len(group))
+        self.is_whole = False
         self.scaler.step(self.optimizer)
         self.scaler.update()
         _count(group, parts)  # only now: a failed step leaves the state before it, and its batches owed
         for part in parts:
             part.steps += math.isfinite(grad_norm)
             part.skipped_steps += not math.isfinite(grad_norm)
-            for batch, batch_values in zip(usable, values, strict=True):
-                part.add_batch(batch_values, fake=int((batch["label"] != 0).sum()), size=len(batch["label"]))
+            for batch, terms_of, weight in zip(usable, values, weights, strict=True):
+                labels = batch["label"]
+                part.add_batch(terms_of, fake=int((labels != 0).sum()), size=len(labels), weight=weight)
+        self.is_whole = True
         return grad_norm
 
     def _weight(self, labels: Tensor) -> float:

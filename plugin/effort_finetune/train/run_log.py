@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,17 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "files_only", False):
             tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written is said once, and never ends a run."""
+
+    _said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._said:
+            self._said = True
+            print(f"warning: {self.baseFilename} cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
 
 
 class _LineFormatter(logging.Formatter):
@@ -47,8 +59,11 @@ def run_logger(paths: Iterable[Path]) -> Iterator[logging.Logger]:
     logger.propagate = False
     handlers: list[logging.Handler] = [_TerminalHandler()]
     for path in dict.fromkeys(Path(p).resolve() for p in paths):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(path, encoding="utf-8"))
+        except OSError as error:
+            print(f"warning: no log is written to {path}: {error}", file=sys.stderr)
     for handler in handlers:
         handler.setFormatter(_LineFormatter(_FORMAT))
         logger.addHandler(handler)
@@ -59,4 +74,5 @@ def run_logger(paths: Iterable[Path]) -> Iterator[logging.Logger]:
         logger.propagate = propagate
         for handler in handlers:
             logger.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk may refuse what is still to be written
+                handler.close()

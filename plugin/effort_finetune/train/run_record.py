@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from effort_finetune.core.device import device_name, memory_report
-from effort_finetune.core.files import sha256_file, write_text
+from effort_finetune.core.files import write_text
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.evaluate.run_folder import SETTINGS_MARK
 from effort_finetune.evaluate.table import results_table
 from effort_finetune.train.data import selection_names, selection_warnings
 from effort_finetune.train.features import FrameFeatures
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
-    from effort_finetune.host import Host
     from effort_finetune.train.data import RunData
     from effort_finetune.train.run_files import RunPaths
-    from effort_finetune.train.session import Session
+    from effort_finetune.train.selection import Selector
     from effort_finetune.train.setup import Prepared
 
 
 def write_settings(path: Path, settings: Settings) -> Path:
     """Writes the resolved settings, complete, as a file ``--detector_config`` accepts."""
     text = yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)
-    return write_text(path, f"# Resolved settings of a fine-tuning run; digest {settings.digest()}\n{text}")
+    return write_text(path, f"{SETTINGS_MARK} a fine-tuning run; digest {settings.digest()}\n{text}")
 
 
 def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
@@ -60,76 +60,75 @@ def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
 
 
 def write_results(
-    session: Session,
     prepared: Prepared,
-    host: Host,
     *,
     tested: DatasetResults,
     failure: str | None,
+    published: Path | None,
     timings: Mapping[str, float],
-    command: Sequence[str],
 ) -> dict[str, Any]:
     """Writes ``results.json``, of a finished run or of what there is of a failed one.
 
     Args:
-        session: The run.
-        prepared: What it began with.
-        host: The host.
+        prepared: The run.
         tested: Test results; empty without test datasets.
         failure: Why the run did not finish; ``None`` if it did.
+        published: Where the selected checkpoint was put beside the run folder.
         timings: Seconds by phase; ``total_s`` over all processes of a resumed run.
-        command: The command line.
 
     Returns:
         The document.
     """
-    best = session.paths.best
-    measured = None
-    if best in session.written:
-        measured = {"path": str(best), "sha256": sha256_file(best), "layout": "deepfakebench"}
+    job, paths, sha256 = prepared.job, prepared.paths, prepared.engine.best_sha256
     document = results_file.build(
         kind="finetuning",
-        settings=session.settings,
-        host=host,
+        settings=job.settings,
+        host=job.host,
         results=tested,
-        checkpoint=measured,
+        checkpoint=None
+        if sha256 is None
+        else {"path": str(paths.best), "sha256": sha256, "layout": "deepfakebench"},
         device=prepared.device,
         autocast=prepared.precision.dtype,
         timings=timings,
-        command=command,
+        command=job.command,
         status="complete" if failure is None else "failed",
         reason=failure,
-        training=training_block(session, prepared, published=failure is None),
+        training=training_block(prepared, published=published),
     )
-    results_file.write(session.paths.results, document)
+    results_file.write(paths.results, document)
     return document
 
 
-def training_block(session: Session, prepared: Prepared, *, published: bool) -> dict[str, Any]:
+def training_block(prepared: Prepared, *, published: Path | None) -> dict[str, Any]:
     """Returns the ``training`` block of the results.
 
     Args:
-        session: The run.
-        prepared: What it began with.
-        published: Whether the selected checkpoint was put at ``save_to``, if there is one.
+        prepared: The run.
+        published: Where the selected checkpoint was put beside the run folder.
     """
-    settings, model, data = session.settings, session.model, session.data
+    settings, model, data = prepared.job.settings, prepared.model, prepared.data
+    engine = prepared.engine
     real, fake = data.counts
     return {
         "epochs": {
             "asked": settings.nEpochs,
-            "done": len(session.history),
-            "stopped_early": session.stopped_early,
+            "done": len(engine.history),
+            "stopped_early": engine.stopped_early,
         },
-        "history": session.history,
+        "start": engine.start,
+        "history": engine.history,
+        "gain": gain(engine.start, engine.history, engine.selector),
+        "samples_per_second": samples_per_second(engine.history),
         "selection": {
-            **session.selector.report(selection_names(settings)),
+            **engine.selector.report(selection_names(settings)),
             "protocol": {name: frames.protocol for name, frames in data.selection.items()},
             "warnings": selection_warnings(settings, data),
         },
         "trainable": {
             "trainable": model.trainable.trainable,
             "total": model.trainable.total,
+            "share": model.trainable.trainable / model.trainable.total,
             "by_group": model.trainable.by_group,
         },
         "decomposition": {
@@ -138,7 +137,7 @@ def training_block(session: Session, prepared: Prepared, *, published: bool) -> 
             "ranks": list(model.status.ranks),
             "residual_parameters": model.status.residual_parameters,
         },
-        "start_weights": session.start_weights,
+        "start_weights": engine.start_weights,
         "data": {
             "frames": len(data.train.rows),
             "frames_real": real,
@@ -154,9 +153,43 @@ def training_block(session: Session, prepared: Prepared, *, published: bool) -> 
         "device": device_name(prepared.device),
         "memory": memory_report(prepared.device),
         "resumed_from": settings.resume,
-        "processes": session.processes.to_list(),
-        "published": str(session.paths.published) if published and session.paths.published else None,
+        "processes": engine.processes.to_list(),
+        "published": None if published is None else str(published),
     }
+
+
+def gain(
+    start: Mapping[str, Any] | None, history: Sequence[Mapping[str, Any]], selector: Selector
+) -> dict[str, Any]:
+    """Returns how much of what a run gained it had gained after each epoch.
+
+    The whole gain is the selected epoch's value less that of the weights before the first step.
+
+    Args:
+        start: What those scored; ``None`` where nothing was measured.
+        history: The epochs.
+        selector: The metric and the selected epoch.
+
+    Returns:
+        ``metric, start, selected, share_by_epoch``; a share is ``null`` where a value is missing, and all are
+        where nothing was gained.
+    """
+    first: float | None = None if start is None else start["selection_value"]
+    best: float | None = None if selector.best is None else selector.best["value"]
+    values = [entry["selection_value"] for entry in history]
+    whole = None if first is None or best is None else best - first
+    gained = whole is not None and (whole > 0 if selector.higher_is_better else whole < 0)
+    shares = [
+        (value - first) / whole if gained and whole and first is not None and value is not None else None
+        for value in values
+    ]
+    return {"metric": selector.metric, "start": first, "selected": best, "share_by_epoch": shares}
+
+
+def samples_per_second(history: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns the frames trained on per second of training, over all epochs."""
+    seconds = sum(entry["train"]["seconds"] for entry in history)
+    return sum(entry["train"]["samples"] for entry in history) / seconds if seconds else None
 
 
 def log_outcome(logger: logging.Logger, paths: RunPaths, document: Mapping[str, Any]) -> None:

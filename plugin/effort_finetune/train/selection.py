@@ -7,11 +7,40 @@ label ``oracle`` (a number no one can reach without the test labels).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from effort_finetune.evaluate.dataset_results import higher_is_better
 
 Numbers = Mapping[str, "float | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a validation found; empty where nothing was measured.
+
+    Attributes:
+        values: The metric that chooses the checkpoint, by dataset; ``None`` where it cannot be computed.
+        numbers: What history and curves keep, by dataset and name, ``loss`` among them.
+        missing: Frames that could not be read, by dataset.
+    """
+
+    values: Numbers = field(default_factory=dict)
+    numbers: Mapping[str, Numbers] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float | None:
+        """The metric's mean over the datasets that have it."""
+        return mean_of_known(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what history keeps."""
+        return {
+            "selection": {name: dict(numbers) for name, numbers in self.numbers.items()},
+            "selection_missing": dict(self.missing),
+            "selection_value": self.mean,
+        }
 
 
 class Selector:

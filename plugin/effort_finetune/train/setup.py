@@ -2,72 +2,96 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from effort_finetune.core import seeding
 from effort_finetune.core.device import choose_device, device_name
-from effort_finetune.core.errors import UserError
+from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.precision import Precision, resolve_precision
-from effort_finetune.evaluate.dataset_results import DatasetResults
-from effort_finetune.evaluate.evaluation import evaluate_model
+from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train import resuming
 from effort_finetune.train.data import RunData, open_data
-from effort_finetune.train.features import feature_run
+from effort_finetune.train.engine import Engine
+from effort_finetune.train.features import FeatureRun, feature_run
 from effort_finetune.train.loop import Batch, TrainingLoop
 from effort_finetune.train.optim import build_optimizer
-from effort_finetune.train.run_files import RunPaths, prepare_paths
+from effort_finetune.train.reports import Reports
+from effort_finetune.train.run_files import RunPaths, choose_paths
 from effort_finetune.train.run_history import Processes
 from effort_finetune.train.schedule import build_scheduler, schedule_warning
-from effort_finetune.train.selection import Selector
-from effort_finetune.train.session import Session
-from effort_finetune.train.tensorboard import RunBoard
-from effort_finetune.weights import run_state as checkpoint
+from effort_finetune.train.selection import Measured, Selector
+from effort_finetune.train.validation import measured_of
+from effort_finetune.weights import run_state
 
 if TYPE_CHECKING:
-    from effort_finetune.config import Settings
-    from effort_finetune.host import Host
+    from torch import nn
+
+    from effort_finetune.host import Job
 
 _FRAMES_NAMED = 8  # in an error message about a batch
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that can go wrong by what the user asked for, done before a file is written."""
+    """A run that can start: everything that can go wrong by what the user asked for has been done.
 
+    Attributes:
+        job: What was asked for.
+        device: Where the model is.
+        precision: Of the forward pass.
+        data: What is read; where features stand in for frames, ``data.loader`` is theirs.
+        model: The detector.
+        engine: The run.
+        paths: Where it will write; nothing is written yet.
+        features: What stands in for the frames where the tower never changes what it makes of them.
+        notes: What the log should warn of.
+    """
+
+    job: Job
     device: torch.device
     precision: Precision
-    saved: dict[str, Any] | None
     data: RunData
     model: EffortFinetuneDetector
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
+    engine: Engine
     paths: RunPaths
+    features: FeatureRun | None
+    notes: tuple[str, ...] = ()
 
     @property
     def first_step(self) -> int | None:
-        """The batch of the run, counted from 0, at which a resumed one goes on."""
-        if self.saved is None:
+        """The batch of the run, counted from 0, at which a resumed one goes on; ``None`` for a new one."""
+        if self.job.settings.resume is None:
             return None
-        epochs = self.saved["epoch"] - self.saved["settings"]["start_epoch"]
-        return epochs * len(self.data.loader) + self.saved["progress"]["batches"]
+        progress = self.engine.progress
+        return (progress.epoch - self.job.settings.start_epoch) * len(self.data.loader) + progress.batches
+
+    def compute_features(self, guard: InterruptGuard) -> None:
+        """Computes what stands in for the frames, if anything does; before the first epoch."""
+        if self.features is not None:
+            self.engine.reports.say(self.features.compute(self.job.settings, self.precision, guard))
 
 
-def prepare(settings: Settings, host: Host) -> Prepared:
+def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     """Checks device, precision, checkpoint to resume, data, weights, optimiser and output folders.
 
-    The folders come last: a run that cannot start leaves none behind.
+    The folders come last, and none is made: a run that cannot start leaves nothing behind.
+
+    Args:
+        job: What is asked for.
+        guard: Asked by the run whether to stop.
+        started: ``time.perf_counter()`` at the start of the process.
 
     Raises:
         UserError: If any of them is not as asked for.
     """
+    settings = job.settings
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             "finetune under torchrun",
@@ -78,73 +102,42 @@ def prepare(settings: Settings, host: Host) -> Prepared:
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
     device = choose_device(settings.device)
     precision = resolve_precision(settings.precision, device)
-    saved = None
-    if settings.resume is not None:
-        saved = checkpoint.load_last(settings.resume)
-        if "progress" not in saved:
-            raise UserError(
-                "--resume",
-                got=f"{settings.resume}, written by a host's train.py",
-                expected=f"the {checkpoint.LAST_NAME} of finetune",
-                next_step="resume it with train.py, or start a new run with --pretrained_weights",
-            )
-        checkpoint.check_settings(saved["settings"], settings.to_dict())
-        checkpoint.check_epochs(saved, settings.start_epoch, settings.nEpochs)
-    data = open_data(settings, host, pin_memory=device.type == "cuda")
-    if saved is not None:
-        checkpoint.check_frames(saved["frames"], data.digests())
+    saved = None if settings.resume is None else run_state.load_last(settings.resume)
+    if saved is not None:  # before data and weights are read
+        resuming.check_settings(saved["settings"], settings.to_dict())
+        resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
+    data = open_data(settings, job.host, pin_memory=device.type == "cuda")
     seeding.seed_everything(settings.manualSeed)
-    model = build_model(settings, data).to(device)
-    optimizer = build_optimizer(model, settings)
-    scheduler = build_scheduler(optimizer, settings)
-    paths = prepare_paths(settings, host)
-    return Prepared(device, precision, saved, data, model, optimizer, scheduler, paths)
+    model = build_model(job, data).to(device)
+    paths = choose_paths(job)
+    notes: list[str] = []
+    features = feature_run(model, data, settings, notes)
+    if features is not None:
+        data = replace(data, loader=features.loader)
+    engine = _engine(job, model, data, features, precision, device, paths, guard, started)
+    if saved is not None:
+        engine.restore(saved)
+    return Prepared(job, device, precision, data, model, engine, paths, features, tuple(notes))
 
 
-def build_session(
-    settings: Settings,
-    host: Host,
-    prepared: Prepared,
-    *,
-    logger: logging.Logger,
+def _engine(
+    job: Job,
+    model: EffortFinetuneDetector,
+    data: RunData,
+    features: FeatureRun | None,
+    precision: Precision,
+    device: torch.device,
+    paths: RunPaths,
     guard: InterruptGuard,
-    board: RunBoard,
     started: float,
-) -> Session:
-    """Puts the parts of a run together, says what they are, and takes up the state of a resumed one.
-
-    Args:
-        settings: Resolved settings.
-        host: The host.
-        prepared: The parts.
-        logger: The run's log.
-        guard: Asked whether to stop.
-        board: TensorBoard.
-        started: ``time.perf_counter()`` at the start of the process.
-
-    Raises:
-        UserError: If the saved state is that of another model.
-    """
-    device, precision, data, model = prepared.device, prepared.precision, prepared.data, prepared.model
-    logger.info("seed %d for Python, numpy and torch", settings.manualSeed)
-    logger.info("device: %s; precision: %s (%s)", device_name(device), precision.name, precision.reason)
-    if model.load_report is not None:
-        for line in model.load_report.lines():
-            logger.info("%s", line)
-    logger.info(model.status.line())
-    logger.info(model.trainable.line())
-    if warning := schedule_warning(settings):
-        logger.warning(warning)
-    head = feature_run(model, data, settings, logger)
-    trained: torch.nn.Module = model
-    selection = data.selection
-    validation = settings
-    if head is not None:
-        trained, selection, data = head.model, head.selection, replace(data, loader=head.loader)
-        validation = settings.changed(workers=0)  # there is nothing to decode
+) -> Engine:
+    """Puts the parts of a run together."""
+    settings = job.settings
+    optimizer = build_optimizer(model, settings)
+    trained: nn.Module = model if features is None else features.model
     loop = TrainingLoop(
         trained,
-        prepared.optimizer,
+        optimizer,
         precision,
         device,
         accumulation_steps=settings.accumulation_steps,
@@ -153,48 +146,83 @@ def build_session(
         should_stop=guard,
         describe=lambda batch: _frames_of(batch, data),
     )
-
-    def validate() -> DatasetResults:
-        return evaluate_model(
-            trained,
-            host,
-            validation,
-            tuple(selection),
-            "test" if settings.select_on == "test" else "val",
-            datasets=selection,
-            autocast=precision.dtype,
-            bootstrap_samples=0,
-            should_stop=guard,
-        )
-
-    session = Session(
-        settings=settings,
-        paths=prepared.paths,
+    return Engine(
+        job,
+        paths.folder,
         model=model,
-        optimizer=prepared.optimizer,
-        scheduler=prepared.scheduler,
+        optimizer=optimizer,
+        scheduler=build_scheduler(optimizer, settings),
         loop=loop,
-        data=data,
-        validate=validate,
-        logger=logger,
-        board=board,
+        validate=_validation(job, trained, data, features, precision, guard) if data.selection else None,
         processes=Processes(device, precision, started),
-        before_epoch=lambda: None if head is None else head.compute(settings, precision, logger, guard),
+        frames=data.digests(),
     )
-    if prepared.saved is not None and settings.resume is not None:
-        session.restore(prepared.saved, checkpoint.folder_of(settings.resume))
-        logger.info("resumed at epoch %d, batch %d", session.progress.epoch, session.progress.batches)
-    return session
 
 
-def build_model(settings: Settings, data: RunData) -> EffortFinetuneDetector:
+def _validation(
+    job: Job,
+    trained: nn.Module,
+    data: RunData,
+    features: FeatureRun | None,
+    precision: Precision,
+    guard: InterruptGuard,
+) -> Callable[[], Measured]:
+    """Returns what measures the model on the data that chooses the checkpoint."""
+    # There is nothing to decode of features.
+    settings = job.settings if features is None else job.settings.changed(workers=0)
+    selection = data.selection if features is None else features.selection
+
+    def validate() -> Measured:
+        try:
+            results = evaluate_model(
+                trained,
+                job.host,
+                settings,
+                tuple(selection),
+                "test" if settings.select_on == "test" else "val",
+                datasets=selection,
+                autocast=precision.dtype,
+                bootstrap_samples=0,
+                should_stop=guard,
+            )
+        except EvaluationFailure as error:
+            # What it had measured chooses a checkpoint; it is no test result.
+            raise RunFailure(f"validation: {error}") from error
+        return measured_of(results, settings.metric_scoring)
+
+    return validate
+
+
+def attach_reports(prepared: Prepared, reports: Reports) -> None:
+    """Lets a run speak, and says what it is made of."""
+    settings, model = prepared.job.settings, prepared.model
+    prepared.engine.reports = reports
+    reports.say(f"seed {settings.manualSeed} for Python, numpy and torch")
+    precision = prepared.precision
+    reports.say(f"device: {device_name(prepared.device)}; precision: {precision.name} ({precision.reason})")
+    for line in () if model.load_report is None else model.load_report.lines():
+        reports.say(line)
+    reports.say(model.status.line())
+    reports.say(model.trainable.line())
+    for warning in (schedule_warning(settings), *prepared.notes):
+        if warning is not None:
+            reports.warn(warning)
+    if prepared.features is not None:
+        reports.say(prepared.features.line())
+    if settings.resume is not None:
+        progress = prepared.engine.progress
+        reports.say(f"resumed at epoch {progress.epoch}, batch {progress.batches}")
+
+
+def build_model(job: Job, data: RunData) -> EffortFinetuneDetector:
     """Builds the detector and tells it the class counts that balanced weights need.
 
-    A resumed run is built from its own state, which holds every weight: what it began with may be gone.
+    A resumed run is built from its own folder, which holds every weight: what it began with may be gone.
 
     Raises:
         UserError: If the weights cannot be used, or a class to be balanced is absent.
     """
+    settings = job.settings
     real, fake = data.counts
     if settings.loss.class_weights == "balanced" and not (real and fake):
         raise UserError(
@@ -203,7 +231,7 @@ def build_model(settings: Settings, data: RunData) -> EffortFinetuneDetector:
             expected="frames of both classes",
         )
     if settings.resume is not None:
-        settings = settings.changed(pretrained_weights=str(checkpoint.state_file(settings.resume)))
+        settings = settings.changed(pretrained_weights=str(run_state.state_file(settings.resume)))
     model = EffortFinetuneDetector(settings)
     model.set_class_counts(real, fake)
     return model

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.weights import adapter, adapter_header, layouts, safe_io, vision_config, wrappers
+from effort_finetune.weights import (
+    adapter,
+    adapter_header,
+    layouts,
+    run_state,
+    safe_io,
+    vision_config,
+    wrappers,
+)
 from effort_finetune.weights import effort_fork as fork
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.hashing import BackgroundHash
@@ -31,7 +39,8 @@ def read_checkpoint(
     """Reads a checkpoint and brings it under canonical keys; loads nothing yet.
 
     Args:
-        path: A weights file, or a model folder (``config.json`` beside ``model.safetensors``).
+        path: A weights file, a model folder (``config.json`` beside ``model.safetensors``), or the folder of
+            a fine-tuning run, finished or not: the weights it has selected so far.
         allow_pickle: Let the file run code on loading (``--allow_pickle``).
         head_width: Width of an attention head, over what the file or its folder states.
         hidden_act: Name of the MLP's activation, likewise.
@@ -48,9 +57,12 @@ def read_checkpoint(
         UserError: If the file is missing, damaged, unsafe, no checkpoint, or of no known layout; if it is an
             adapter whose base is not found or is another one.
     """
-    file = safe_io.locate(path)
+    file = run_state.file_in(Path(path)) or safe_io.locate(path)
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
+    if run_state.is_state(content):
+        selected = Path(path).is_dir()
+        content = {"model": run_state.whole(content, file.parent, selected=selected)}
     if adapter_header.METADATA_KEY in metadata:
         tensors, converted = _to_float32(content, what)
         own = Checkpoint(

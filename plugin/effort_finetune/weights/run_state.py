@@ -1,110 +1,141 @@
-"""Checkpoints of a run: ``ckpt_last.pth`` to go on from, ``ckpt_best.pth`` to use.
+"""What a run folder holds of its model: the frozen part once, the state of the run, the selected weights.
 
-Both are written atomically, so a process killed at any moment leaves the last good file.
-``ckpt_last.pth`` holds tensors and plain containers only: it loads with ``weights_only=True``,
-and every reader of weights can open it as ``{'model': state dict, ...}``.
+``frozen_<hash>.pth`` is written once and holds what training cannot change; ``ckpt_last.pth`` holds the rest
+(weights, best copy, optimiser, schedule, generators, record), and is all that an epoch writes;
+``ckpt_best.pth``, in DeepfakeBench's own layout, is put together from the two at the end of a run, or by
+``effort-finetune export RUN_FOLDER``. All are written atomically, so that a process killed at any moment
+leaves the last good file, and hold tensors and plain containers only: they load with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
-import random
-import shutil
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from effort_finetune.core.errors import RunFailure, UserError
-from effort_finetune.core.files import atomic_write
+from effort_finetune.core.files import WriteError, atomic_write, free_name, sha256_file
 from effort_finetune.weights.layouts import LOSS_LEAF
 from effort_finetune.weights.vision_config import of_state, stating
 
 LAST_NAME = "ckpt_last.pth"
 BEST_NAME = "ckpt_best.pth"
-FORMAT = "effort_finetune.train/2"
+FROZEN_FILES = "frozen_*.pth"
+FORMAT = "effort_finetune.train/3"
+VERSION_1_FORMAT = "effort_finetune.train/2"
 
-# Settings that may differ between a run and its continuation: they change where, how fast, how
-# long or on what is reported, not the steps that are taken.
-FREE_SETTINGS = frozenset(
-    {
-        *("resume", "output_dir", "log_dir", "save_to", "save_epoch", "rec_iter"),
-        *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "max_missing_rate"),
-        *("device", "workers", "early_stopping", "allow_pickle", "allow_base_mismatch"),
-        *("trainer",),
-        *("pretrained_weights", "clip_path", "lmdb_dir", "rgb_dir", "dataset_json_folder"),
-    }
-)
+_PACKED_ELEMENTS = 1 << 18  # larger tensors get a record of their own: packing would copy them
 
 
-def save_best(path: Path, model: nn.Module) -> Path:
-    """Writes the plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout.
+@dataclass(frozen=True, slots=True)
+class FrozenPart:
+    """The file that holds what training cannot change.
+
+    Attributes:
+        name: ``frozen_<hash>.pth``, in the run folder.
+        sha256: Of its tensors' names, types, shapes and bytes.
+    """
+
+    name: str
+    sha256: str
+
+
+def changing_names(model: nn.Module) -> tuple[str, ...]:
+    """Returns the keys of the state dict that training may change.
+
+    Our detector says what it trains, and nothing else of it moves. Of another one anything may: it may keep
+    statistics in buffers, or average weights that ask for no gradient.
+    """
+    keys = tuple(model.state_dict())
+    trained = getattr(getattr(model, "trainable", None), "names", keys)
+    return tuple(key for key in keys if key in trained)
+
+
+def copy_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Returns some tensors of a model as copies on the CPU."""
+    state = model.state_dict()
+    return {name: state[name].detach().to("cpu", copy=True) for name in names}
+
+
+def write_frozen(folder: Path, model: nn.Module, changing: Iterable[str]) -> FrozenPart:
+    """Writes what training cannot change, unless the folder has it already.
 
     Raises:
         RunFailure: If it cannot be written.
     """
     state = model.state_dict()
+    moving = set(changing)
+    tensors = {name: value.detach().cpu() for name, value in state.items() if name not in moving}
+    sha256 = tensors_sha256(tensors)
+    part = FrozenPart(f"frozen_{sha256[:16]}.pth", sha256)
+    if not (folder / part.name).is_file():
+        said = stating(tensors, of_state(state, "model"))
+        save(folder / part.name, {"format": FORMAT, "keys": list(state), "frozen": said})
+    return part
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """Writes a plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout.
+
+    Args:
+        path: The file.
+        state: All tensors of the model.
+        config: What no tensor tells, see :mod:`~effort_finetune.weights.vision_config`.
+
+    Returns:
+        SHA-256 of the file as it was written.
+
+    Raises:
+        RunFailure: If it cannot be written.
+    """
     tensors = {
         name: tensor.detach().cpu()
         for name, tensor in state.items()
         if not name.endswith(f".{LOSS_LEAF}")  # a reference of a loss, which DeepfakeBench would refuse
     }
-    return _save(path, stating(tensors, of_state(state, "model")))
+    return save(path, stating(tensors, config))
 
 
-def _save(path: Path, obj: Any) -> Path:
-    try:
-        return atomic_write(path, lambda temporary: torch.save(obj, temporary))
-    except (OSError, RuntimeError) as error:  # torch's writer raises the second when the disk is full
-        reason = " ".join(str(error).split())[:200]
-        raise RunFailure(
-            f"{path} could not be written ({reason}); the file before it, if any, is whole; "
-            "next: make room and go on with --resume"
-        ) from error
+def save_best(path: Path, model: nn.Module, best: Mapping[str, Tensor] | None = None) -> str:
+    """Writes a model's weights, with the copy of another epoch in place of those that training changed."""
+    state = model.state_dict()
+    return save_weights(path, {**state, **(best or {})}, of_state(state, "model"))
 
 
-def carry_best(folder: Path, target: Path) -> None:
-    """Brings the selected weights of a resumed run into its new folder; nothing to do in the old one.
-
-    Raises:
-        UserError: If they are gone: no later epoch could be compared with them.
-    """
-    source = folder / BEST_NAME
-    if not source.is_file():
-        raise UserError(
-            "--resume",
-            got=f"{folder} without its {BEST_NAME}",
-            expected="the run's folder as it was left",
-            next_step="start a new run from its last weights with --pretrained_weights",
-        )
-    if source.resolve() != target.resolve():
-        atomic_write(target, lambda temporary: shutil.copyfile(source, temporary))
-
-
-def save_last(path: Path, *, model: nn.Module, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
-    """Writes everything a run needs to go on exactly as if it had not stopped.
-
-    Args:
-        path: The file.
-        model: The model, saved under ``model``.
-        settings: ``Settings.to_dict()`` of the run, saved under ``settings``.
-        state: What else is to be saved: tensors and plain containers.
+def save_last(path: Path, document: Mapping[str, Any]) -> str:
+    """Writes all that a run needs to go on as if it had not stopped; tensors and plain containers.
 
     Raises:
         RunFailure: If it cannot be written.
     """
-    document = {
-        "format": FORMAT,
-        "model": model.state_dict(),
-        "settings": dict(settings),
-        "rng": rng_state(),
-        **state,
-    }
-    return _save(path, document)
+    return save(path, packed({"format": FORMAT, **document}))
+
+
+def save(path: Path, obj: Any) -> str:
+    """Writes ``obj`` with ``torch.save`` and returns the file's SHA-256; equal objects give equal files.
+
+    Raises:
+        RunFailure: If it cannot be written.
+    """
+    digest = ""
+
+    def write(temporary: Path) -> None:
+        nonlocal digest
+        with temporary.open("wb") as stream:  # given a path, torch would name the archive's root after it
+            torch.save(obj, stream)
+        digest = sha256_file(temporary)
+
+    try:
+        atomic_write(path, write)
+    except WriteError as error:
+        raise RunFailure(str(error).partition("; next:")[0]) from error  # what is next, the run knows
+    return digest
 
 
 def folder_of(resume: Path | str) -> Path:
@@ -133,132 +164,166 @@ def load_last(path: Path | str) -> dict[str, Any]:
         UserError: If there is no such file or it is not one of ours.
     """
     path = state_file(path)
-    try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a file it cannot read
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    document = _load(path, "--resume")
+    if isinstance(document, dict) and document.get("format") == VERSION_1_FORMAT:
         raise UserError(
-            "--resume", got=f"{path}, which cannot be read ({reason})", expected=f"a run's {LAST_NAME}"
-        ) from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+            "--resume",
+            got=f"{path}, written by version 1, whose runs cannot go on",
+            expected=f"a run of this version; its weights are good: effort-finetune export {path.parent}",
+            next_step="start a new run from what it names with --pretrained_weights",
+        )
+    if not is_state(document):
         raise UserError(
             "--resume",
             got=f"{path}, which holds no training state of this version",
             expected=f"a run's {LAST_NAME}",
             next_step="to start a new run from these weights use --pretrained_weights",
         )
-    return document
+    return clones(document)
 
 
-def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses to go on under settings that would make a different run.
+def file_in(folder: Path) -> Path | None:
+    """Returns the file that has a run folder's selected weights; ``None`` where the path is no run folder.
 
-    Raises:
-        UserError: Naming every setting that differs and may not.
+    A run of version 1 kept them in ``ckpt_best.pth`` from the first epoch on, one of this version keeps them
+    in its state.
     """
-    free = FREE_SETTINGS - ({"test_dataset"} if saved.get("select_on") == "test" else set())
-    current = dict(_leaves(now))
-    differing = [
-        f"{'.'.join(path)} {current[path]!r} instead of {value!r}"
-        for path, value in _leaves(saved)
-        if path in current and path[0] not in free and value != current[path]
-    ]
-    if differing:
-        raise UserError(
-            "--resume",
-            got=", ".join(differing),
-            expected="the settings of the run that is resumed",
-            next_step="drop these changes, or start a new run with --pretrained_weights",
-        )
+    last, best = folder / LAST_NAME, folder / BEST_NAME
+    if not last.is_file():
+        return best if best.is_file() else None
+    return last if any(folder.glob(FROZEN_FILES)) or not best.is_file() else best
 
 
-def check_frames(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuses to go on with other frames: order and choice of the checkpoint would be those of no run.
+def is_state(content: Any) -> bool:
+    """Tells whether a file's content is that of a ``ckpt_last.pth`` of this version."""
+    return isinstance(content, Mapping) and content.get("format") == FORMAT and "changing" in content
+
+
+def whole(saved: Mapping[str, Any], folder: Path, *, selected: bool) -> OrderedDict[str, Tensor]:
+    """Puts a state dict together from a run's state and the frozen part beside it.
 
     Args:
-        saved: What :meth:`effort_finetune.train.data.RunData.digests` was.
-        now: What it is.
+        saved: Content of ``ckpt_last.pth``.
+        folder: The run folder.
+        selected: Take the selected weights, where an epoch was selected, in place of the last ones.
 
     Raises:
-        UserError: Naming what differs.
+        UserError: If the frozen part is missing or not the one that the run began with.
     """
-    differing = [name for name, digest in saved.items() if now.get(name) != digest]
-    if differing:
+    name, sha256 = saved["frozen"]["name"], saved["frozen"]["sha256"]
+    path = folder / Path(name).name
+    if not path.is_file():
         raise UserError(
-            "--resume",
-            got=f"other {' and other '.join(differing)} than the run that is resumed",
-            expected="the same index of the datasets",
-            next_step="put it back, or start a new run from these weights with --pretrained_weights",
+            f"run folder {folder}", got=f"no {name}", expected="the frozen weights that the run's state lacks"
         )
-
-
-def check_epochs(saved: Mapping[str, Any], start: int, asked: int) -> None:
-    """Refuses to go on to fewer epochs than are done: the record would be of more than was asked for.
-
-    Raises:
-        UserError: If more than ``asked`` epochs, counted from ``start``, are done.
-    """
-    done = saved["epoch"] - start
-    if done > asked:
-        raise UserError("nEpochs", got=asked, expected=f"at least {done}, which are done")
-
-
-def _leaves(tree: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields every setting by its path, without the copies of ``optimizer`` that hosts read."""
-    for name, value in tree.items():
-        if not isinstance(value, Mapping):
-            yield (*at, name), value
-        elif at != ("optimizer",):
-            yield from _leaves(value, (*at, name))
-
-
-def restore(
-    saved: Mapping[str, Any],
-    model: nn.Module,
-    optimizer: Optimizer,
-    scheduler: LRScheduler | None,
-    scaler: torch.amp.GradScaler,
-) -> None:
-    """Puts the saved tensors back: weights, optimiser, schedule and gradient scaler.
-
-    Raises:
-        UserError: If they are those of another model.
-    """
-    try:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-    except (RuntimeError, ValueError) as error:
+    content = _load(path, f"run folder {folder}")
+    frozen = content.get("frozen") if isinstance(content, dict) else None
+    if not isinstance(frozen, Mapping) or tensors_sha256(frozen) != sha256:
         raise UserError(
-            "--resume",
-            got="a checkpoint of another model",
-            expected=f"this run's ({' '.join(str(error).split())[:300]})",
+            f"run folder {folder}",
+            got=f"another {name} than the run wrote: its tensors have another hash",
+            expected=f"SHA-256 {sha256}",
+            next_step="copy the run's own file back",
+        )
+    best = saved["best"] if selected else None
+    tensors = {**frozen, **clones(saved["changing"]), **clones(best or {})}
+    ordered = {key: tensors[key] for key in content["keys"]}
+    return stating(ordered, of_state(frozen, str(path)))
+
+
+def finish(folder: Path) -> tuple[Path, int | None]:
+    """Writes the ``ckpt_best.pth`` of a run from its state, as the run would have at its end.
+
+    A file that has these weights already stays as it is, one with other weights is archived beside it. Of a
+    run of version 1 the file is there from its first selected epoch on; before that its last weights stand
+    in.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The file, and the epoch it is of; ``None`` where no epoch was selected.
+
+    Raises:
+        UserError: If the frozen part is missing or damaged.
+        RunFailure: If it cannot be written.
+    """
+    path = folder / BEST_NAME
+    saved = _load(state_file(folder), f"run folder {folder}")
+    if is_state(saved):
+        state: Mapping[str, Tensor] = whole(saved, folder, selected=True)
+    elif path.is_file():
+        return path, saved["selection"]["best"]["epoch"]
+    else:
+        state = saved["model"]
+    kept = {name: value for name, value in state.items() if not name.endswith(f".{LOSS_LEAF}")}
+    there = _load(path, str(path)) if path.is_file() else None
+    if there is None or tensors_sha256(there) != tensors_sha256(kept):
+        if there is not None:
+            path.replace(free_name(path))
+        save_weights(path, state, of_state(state, str(path)))
+    best = saved["selection"]["best"]
+    return path, None if best is None else best["epoch"]
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Returns a hash of names, types, shapes and bytes, in the order of the names: of no file format."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def packed(tree: Any) -> Any:
+    """Returns a tree whose small tensors are views of one flat tensor per type.
+
+    A file has a record of some hundred bytes for each storage: a thousand tensors of a rank-1 residual and of
+    their moments would cost as much as what they hold.
+    """
+    small: dict[torch.dtype, list[Tensor]] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().cpu()
+        if tensor.numel() < _PACKED_ELEMENTS:
+            small.setdefault(tensor.dtype, []).append(tensor)
+        return tensor
+
+    noted = _mapped(tree, note)
+    flat = {kind: torch.cat([t.reshape(-1) for t in tensors]) for kind, tensors in small.items()}
+    at = dict.fromkeys(flat, 0)
+
+    def view(tensor: Tensor) -> Tensor:
+        if tensor.numel() >= _PACKED_ELEMENTS:
+            return tensor
+        start = at[tensor.dtype]
+        at[tensor.dtype] = start + tensor.numel()
+        return flat[tensor.dtype][start : start + tensor.numel()].view(tensor.shape)
+
+    return _mapped(noted, view)
+
+
+def clones(tree: Any) -> Any:
+    """Returns a tree whose tensors share no memory: what :func:`packed` made is taken apart."""
+    return _mapped(tree, lambda tensor: tensor.clone())
+
+
+def _mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {key: _mapped(value, function) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([_mapped(value, function) for value in tree])
+    return tree
+
+
+def _load(path: Path, what: str) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a file it cannot read
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            what, got=f"{path}, which cannot be read ({reason[:160]})", expected="a file of a run of ours"
         ) from error
-    if scheduler is not None:
-        scheduler.load_state_dict(saved["scheduler"])
-    scaler.load_state_dict(saved["scaler"])
-
-
-def rng_state() -> dict[str, Any]:
-    """Returns the state of Python's, numpy's and torch's generators as plain data."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    version, internal, gauss = random.getstate()
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-    }
-
-
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Puts back what :func:`rng_state` returned; devices that are not here are passed over."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if torch.backends.mps.is_available() and isinstance(state["mps"], Tensor):
-        torch.mps.set_rng_state(state["mps"])

@@ -7,7 +7,7 @@ import pytest
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.evaluation import evaluate
-from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, set_aside
+from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, archive
 
 
 def names(folder):
@@ -55,13 +55,32 @@ def test_a_folder_without_our_files_is_left_alone(tmp_path):
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "mine.csv").write_text("")
     (tmp_path / "results.json").mkdir()  # a folder of that name is none of ours
-    assert set_aside(tmp_path, MEASUREMENT_FILES) is None
+    assert archive(tmp_path, MEASUREMENT_FILES) is None
     assert names(tmp_path) == {"scores/mine.csv"}
 
 
 def test_an_empty_scores_folder_does_not_stay_behind(tmp_path):
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "A.csv").write_text("dataset,video,frame,label,prob,logit\n")
-    assert set_aside(tmp_path, ()) == tmp_path / "earlier_1"
+    assert archive(tmp_path, ()) == tmp_path / "earlier_1"
     assert names(tmp_path) == {"earlier_1/scores/A.csv"}
     assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", '{"accuracy": 0.9}'),
+        ("report.html", "<html>a report of the user's own</html>"),
+        ("settings.yaml", "lr: 1"),
+        ("evaluation.log", "2026-01-01 epoch 1\n"),
+        ("ckpt_best.pth", "no checkpoint of ours"),
+        ("events.out.tfevents.1", "curves of another program"),
+    ],
+)
+def test_a_users_own_files_are_never_moved(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"got {name}, not written by effort-finetune; .*--output_dir"):
+        archive(tmp_path, [name])
+    assert names(tmp_path) == {name}
+    assert (tmp_path / name).read_text() == content

@@ -65,8 +65,9 @@ def test_a_bug_leaves_its_traceback_in_the_log(bench, monkeypatch, capsys):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(TrainingLoop, "_step", broken)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(RunFailure, match=r"^ZeroDivisionError: a bug; go on with: .*--resume") as caught:
         run(bench)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "ZeroDivisionError: a bug" in (bench.root / "out" / "finetuning.log").read_text()
     assert "a bug" not in capsys.readouterr().err
 
@@ -84,10 +85,10 @@ def test_non_finite_loss_ends_the_run_with_what_there_is(bench):
 
 
 def test_a_checkpoint_that_cannot_be_published_is_kept_and_said(bench, monkeypatch):
-    def refuse(selected: Path, target: Path) -> Path:
+    def refuse(source: Path, target: Path) -> None:
         raise OSError("read-only file system")
 
-    monkeypatch.setattr("effort_finetune.train.finetuning.publish", refuse)
+    monkeypatch.setattr("effort_finetune.train.run_files._link_or_copy", refuse)
     with pytest.raises(RunFailure, match=r"read-only.*ckpt_best\.pth"):
         run(bench, nEpochs=1)
     results = json.loads((bench.root / "out" / "results.json").read_text())
@@ -100,7 +101,7 @@ def test_a_full_disk_ends_the_run_with_its_history(bench, monkeypatch):
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(RunFailure, match="could not be written"):
+    with pytest.raises(RunFailure, match="cannot be written .*nothing was saved yet"):
         run(bench)
     results = json.loads((bench.root / "out" / "results.json").read_text())
     assert results["status"] == "failed"

@@ -14,6 +14,7 @@ from effort_finetune.evaluate import results as results_file
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import features, setup
 from effort_finetune.train.finetuning import finetune
+from effort_finetune.weights.reader import read_checkpoint
 from effort_finetune.weights.run_state import load_last
 
 from .conftest import COMMAND, Bench, write_dataset
@@ -46,7 +47,7 @@ def seen(monkeypatch) -> list[int]:
 def run(bench: Bench, folder: str, **flags: Any) -> dict[str, Any]:
     settings = bench.settings(**{**HEAD, "output_dir": str(bench.root / folder), **flags})
     outcome = finetune(settings, bench.host, command=COMMAND)
-    state = torch.load(outcome.last_path, weights_only=True)["model"]
+    state = read_checkpoint(outcome.last_path).tensors
     log = (outcome.run_dir / "finetuning.log").read_text()
     return {"results": results_file.read(outcome.results_path), "state": state, "log": log}
 
@@ -68,7 +69,7 @@ def test_the_same_run_with_the_tower_asked_once(bench, seen, monkeypatch, worker
     assert "features of 36 frames take 4,608 bytes and are computed once" in once["log"]
     monkeypatch.setattr(setup, "feature_run", lambda *args: None)
     every = run(bench, "every", workers=workers)
-    assert sum(seen) == 36 + 3 * 36
+    assert sum(seen) == 36 + 12 + 3 * 36, "the weights before the first step are measured, too"
     said = [r["results"]["training"]["data"]["features"] for r in (once, every)]
     assert said == ["computed once", "every epoch"]
     for name, tensor in every["state"].items():
@@ -145,7 +146,7 @@ def test_a_worker_that_dies_with_an_interrupted_run_is_an_interruption(bench, mo
 )
 def test_a_tower_or_frames_that_change_are_computed_every_epoch(bench, seen, flags):
     log = run(bench, "out", **flags, nEpochs=2)["log"]
-    assert sum(seen) == 2 * 36
+    assert sum(seen) == 12 + 2 * 36
     assert "computed once" not in log
 
 
@@ -159,13 +160,13 @@ def test_a_tower_with_dropout_is_computed_every_epoch(bench, seen, monkeypatch):
 
     monkeypatch.setattr(setup, "build_model", with_dropout)
     run(bench, "out", nEpochs=2)
-    assert sum(seen) == 2 * 36
+    assert sum(seen) == 12 + 2 * 36
 
 
 def test_features_larger_than_memory_allows_are_not_kept_and_it_is_said(bench, seen, monkeypatch):
     monkeypatch.setattr(features, "host_memory", lambda: 4 * 4607)
     log = run(bench, "out", nEpochs=2)["log"]
-    assert sum(seen) == 2 * 36
+    assert sum(seen) == 12 + 2 * 36
     assert "more than a quarter of the memory: they are computed in every epoch" in log
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import make_layouts as golden
 import pytest
@@ -68,7 +69,8 @@ def trained(clip):
 
 @pytest.fixture
 def best(trained, tmp_path):
-    return run_files.save_best(tmp_path / "ckpt_best.pth", trained)
+    run_files.save_best(tmp_path / "ckpt_best.pth", trained)
+    return tmp_path / "ckpt_best.pth"
 
 
 def logits_of(detector, images):
@@ -77,7 +79,11 @@ def logits_of(detector, images):
 
 
 def _last(detector, path, clip):
-    run_files.save_last(path, model=detector, settings={}, state={"epoch": 1})
+    changing = run_files.changing_names(detector)
+    frozen = asdict(run_files.write_frozen(path.parent, detector, changing))
+    run_files.save_last(
+        path, {"frozen": frozen, "changing": run_files.copy_of(detector, changing), "best": None}
+    )
 
 
 def _adapter(detector, path, clip):

@@ -1,0 +1,341 @@
+"""The engine: model, optimiser, schedule, selection, checkpoints and resume of every run, epoch by epoch.
+
+Whoever made the model and the loaders, a run goes through here: ``finetune`` drives it from the first epoch
+to the last, a host's own loop one epoch at a time. All of its state is in ``ckpt_last.pth``, in one format.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from effort_finetune.core import seeding
+from effort_finetune.core.errors import RunFailure
+from effort_finetune.train import resuming
+from effort_finetune.train.early_stopping import EarlyStopping
+from effort_finetune.train.epoch_progress import EpochProgress
+from effort_finetune.train.loop import TrainingLoop
+from effort_finetune.train.optim import learning_rate
+from effort_finetune.train.reports import Reports
+from effort_finetune.train.run_history import Processes
+from effort_finetune.train.schedule import advance
+from effort_finetune.train.selection import Measured, Selector
+from effort_finetune.weights import run_state
+
+if TYPE_CHECKING:
+    from effort_finetune.host import Job
+
+
+@dataclass
+class Engine:
+    """One run: what it is made of, how far it is, and how it moves on.
+
+    Args:
+        job: Settings, host and command.
+        folder: The run folder.
+        model: Any detector under DeepfakeBench's contract, on its device.
+        optimizer: Over its trainable parameters.
+        scheduler: Stepped once an epoch; ``None`` for a constant rate.
+        loop: Makes the steps.
+        validate: Measures the model on the data that chooses the checkpoint; ``None`` where none does.
+        processes: The record of the processes the run was made by.
+        reports: Log, curves and progress bar.
+        frames: Which frames train and choose, as hashes by name; a continuation has to have the same.
+        metric: What chooses the checkpoint; ``None`` takes ``metric_scoring``.
+
+    Attributes:
+        progress: How far the present epoch is.
+        history: One entry for each epoch done.
+        start: What the weights scored before the first step.
+        best: A copy of the selected epoch's trained weights; ``None`` before an epoch is selected.
+        best_sha256: Of ``ckpt_best.pth`` as this run wrote it; ``None`` before :meth:`finish`.
+        start_weights: Where the run began, whatever a continuation was built from.
+    """
+
+    job: Job
+    folder: Path
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    loop: TrainingLoop
+    validate: Callable[[], Measured] | None
+    processes: Processes
+    reports: Reports = field(default_factory=Reports)
+    frames: Mapping[str, str] = field(default_factory=dict)
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        s = self.job.settings
+        self.selector = Selector(s.select_on, self.metric or s.metric_scoring)
+        self.stopping = EarlyStopping(
+            s.early_stopping.patience,
+            s.early_stopping.min_delta,
+            higher_is_better=self.selector.higher_is_better,
+        )
+        self.progress = EpochProgress(s.start_epoch)
+        self.history: list[dict[str, Any]] = []
+        self.start: dict[str, Any] | None = None
+        self.best: dict[str, Tensor] | None = None
+        self.best_sha256: str | None = None
+        self.has_state = False
+        report = getattr(self.model, "load_report", None)
+        self.start_weights: dict[str, Any] | None = None if report is None else report.to_dict()
+        self.changing = run_state.changing_names(self.model)
+        self._frozen: run_state.FrozenPart | None = None
+        self._owed: Mapping[str, Any] | None = None  # the generators' states that a resumed run takes up
+        self._epoch_rng: Mapping[str, Any] | None = None
+        self._settling = False
+        self.processes.begin(s.start_epoch, 0)
+
+    @property
+    def end_epoch(self) -> int:
+        """The epoch after the last one: exactly ``nEpochs`` are run."""
+        return self.job.settings.start_epoch + self.job.settings.nEpochs
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is owed any more."""
+        return self.progress.epoch >= self.end_epoch or self.stopping.should_stop
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether early stopping left epochs out; patience may also run out with the last one."""
+        return self.stopping.should_stop and self.progress.epoch < self.end_epoch
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether weights, optimiser and record belong together, so that they can be saved."""
+        return self.loop.is_whole and not self._settling
+
+    def run(self, loader: DataLoader[Any], before_epoch: Callable[[], None] = lambda: None) -> None:
+        """Trains until ``nEpochs`` are done or early stopping ends the run, and writes the selected weights.
+
+        Args:
+            loader: The training batches.
+            before_epoch: Called before anything is measured or trained.
+
+        Raises:
+            RunFailure: If training cannot go on.
+            Interrupted: If the run was asked to stop.
+        """
+        batches = len(loader)
+        total = self.job.settings.nEpochs * batches
+        with self.reports.bar(total=total, done=self.steps_done(batches)):
+            if not self.is_over:
+                before_epoch()
+                self.measure_start()
+            while not self.is_over:
+                self.epoch(loader)
+        self.finish()
+
+    def measure_start(self) -> None:
+        """Measures the weights before the first step, once a run; training is the same with and without."""
+        if self.validate is None or self.start is not None or self.history or self.progress.batches:
+            return
+        before = seeding.plain_state(seeding.capture())
+        try:
+            measured, seconds = self._measure()
+        finally:
+            seeding.restore_state(before)
+        self.start = {"epoch": "start", **measured.to_dict(), "selection_seconds": seconds}
+        self.reports.measured("start", self.selector, measured, step=0)
+
+    def epoch(self, loader: DataLoader[Any]) -> None:
+        """Trains on what the present epoch still owes, measures, selects and saves.
+
+        Raises:
+            RunFailure: If training cannot go on.
+            Interrupted: If the run was asked to stop.
+        """
+        epoch, batches = self.progress.epoch, len(loader)
+        number = epoch - self.job.settings.start_epoch + 1
+        sampler: Any = getattr(loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
+            sampler.set_epoch(epoch)
+        rate = learning_rate(self.optimizer)
+        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rate)
+        self._begin_epoch()
+        with self._reported(batches):
+            if self.progress.batches < batches:  # else a resumed run owes only the validation
+                self.loop.run_epoch(loader, self.progress, after_skip=self._take_up)
+        self._take_up()
+        self._check_missing()
+        measured, seconds = self._measure() if self.validate else (Measured(), 0.0)
+        self._settling = True
+        self._settle(epoch, rate, measured, seconds)
+        self._settling = False
+        self.reports.measured(
+            epoch, self.selector, measured, step=self._step(epoch, batches, batches), entry=self.history[-1]
+        )
+        if self.is_over or number % self.job.settings.save_epoch == 0:
+            self.save()
+
+    def _settle(self, epoch: int, rate: float, measured: Measured, seconds: float) -> None:
+        """Ends an epoch: what it was, whether it is the best, and the step to the next one."""
+        losses = {name: numbers.get("loss") for name, numbers in measured.numbers.items()}
+        selected = self.selector.consider(epoch, measured.values, losses)
+        if selected:
+            self.best = run_state.copy_of(self.model, self.changing)
+        if measured.numbers:
+            self.stopping.update(self.selector.comparable_value(measured.values))
+        self.history.append(
+            {
+                "epoch": epoch,
+                "lr": rate,
+                "train": self.progress.summary(),
+                **measured.to_dict(),
+                "selected": selected,
+                "selection_seconds": seconds,
+            }
+        )
+        advance(self.scheduler)
+        self._epoch_rng = None
+        self.progress = EpochProgress(epoch + 1)
+
+    def _measure(self) -> tuple[Measured, float]:
+        assert self.validate is not None
+        started = time.perf_counter()
+        return self.validate(), time.perf_counter() - started
+
+    def _check_missing(self) -> None:
+        """Fails when more training frames were missing than allowed; below that they are counted."""
+        p, allowed = self.progress, self.job.settings.max_missing_rate
+        rate = p.missing / max(p.samples + p.missing, 1)
+        if rate > allowed:
+            raise RunFailure(
+                f"{p.missing} of {p.samples + p.missing} training frames could not be read ({rate:.2%}, "
+                f"allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
+            )
+        if p.missing:
+            self.reports.warn(f"{p.missing} training frames could not be read; they were left out")
+
+    @contextmanager
+    def _reported(self, batches: int) -> Iterator[None]:
+        """Connects the loop's reports while it runs, and no longer.
+
+        A loop that kept them would refer back to the engine: model and loader would then outlive the run
+        until the garbage collector finds them, and it can only wait for the loader's processes in vain.
+        """
+        before = self.loop.on_record, self.loop.on_step
+        self.loop.on_record = lambda record: self.reports.record(
+            record,
+            step=self._step(record.epoch, record.batch, batches),
+            owed=(self.end_epoch - record.epoch) * batches - record.batch,
+        )
+        self.loop.on_step = lambda count, loss: self.reports.step(self.progress.epoch, count, loss)
+        try:
+            yield
+        finally:
+            self.loop.on_record, self.loop.on_step = before
+
+    def steps_done(self, batches: int) -> int:
+        """Returns the batches of the run so far, of ``batches`` an epoch: the curves' axis."""
+        return self._step(self.progress.epoch, self.progress.batches, batches)
+
+    def _step(self, epoch: int, batch: int, batches: int) -> int:
+        return (epoch - self.job.settings.start_epoch) * batches + batch
+
+    def finish(self) -> None:
+        """Writes ``ckpt_best.pth``: the selected weights, or where no epoch had a metric the last ones."""
+        if self.stopped_early:
+            waited = f"{self.stopping.waited} epochs without a better {self.selector.metric}"
+            self.reports.say(f"stopped early: {waited} (early_stopping.patience)")
+        self.best_sha256 = run_state.save_best(self.folder / run_state.BEST_NAME, self.model, self.best)
+
+    def write_frozen(self) -> None:
+        """Writes what training cannot change into the run folder, once.
+
+        Raises:
+            RunFailure: If it cannot be written.
+        """
+        self._frozen = run_state.write_frozen(self.folder, self.model, self.changing)
+
+    def save(self) -> None:
+        """Writes ``ckpt_last.pth``: all that :meth:`restore` needs, in the middle of an epoch too.
+
+        Raises:
+            RunFailure: If it cannot be written.
+        """
+        if self._frozen is None:
+            self.write_frozen()
+        assert self._frozen is not None
+        settings = self.job.settings
+        run_state.save_last(
+            self.folder / run_state.LAST_NAME,
+            {
+                "settings": settings.to_dict(),
+                "settings_digest": settings.digest(),
+                "frozen": asdict(self._frozen),
+                "changing": run_state.copy_of(self.model, self.changing),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+                "scaler": self.loop.scaler.state_dict(),
+                **self._generators(),
+                "epoch": self.progress.epoch,
+                "progress": self.progress.state_dict(),
+                "selection": self.selector.state_dict(),
+                "early_stopping": self.stopping.state_dict(),
+                "history": self.history,
+                "start": self.start,
+                "start_weights": self.start_weights,
+                "processes": self.processes.to_list(),
+                "frames": dict(self.frames),
+            },
+        )
+        self.has_state = True
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Takes up a run where :meth:`save` left it.
+
+        Args:
+            saved: From :func:`effort_finetune.weights.run_state.load_last`.
+
+        Raises:
+            UserError: If its settings or frames are those of another run, or its tensors do not fit.
+        """
+        settings = self.job.settings
+        resuming.check_settings(saved["settings"], settings.to_dict())
+        resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
+        resuming.check_frames(saved["frames"], self.frames)
+        resuming.restore(saved, self.model, self.optimizer, self.scheduler, self.loop.scaler)
+        self.selector.load_state_dict(saved["selection"])
+        self.stopping.load_state_dict(saved["early_stopping"])
+        self.progress = EpochProgress.from_state(saved["progress"])
+        self.history, self.start, self.best = list(saved["history"]), saved["start"], saved["best"]
+        self.start_weights = saved["start_weights"]
+        self.processes.begin(self.progress.epoch, self.progress.batches, saved["processes"])
+        self._owed = {"rng": saved["rng"], "epoch_rng": saved["epoch_rng"]}
+
+    def _begin_epoch(self) -> None:
+        """Puts the generators where the epoch began: a host's loader draws its order from them."""
+        self.loop.rng = None
+        if self._owed is not None and self._owed["epoch_rng"] is not None:
+            seeding.restore_state(self._owed["epoch_rng"])
+        elif self._owed is not None:
+            seeding.restore_state(self._owed["rng"])
+        self._epoch_rng = seeding.plain_state(seeding.capture())
+
+    def _take_up(self) -> None:
+        """Puts the generators where the interrupted epoch was left, its batches passed over."""
+        if self._owed is None:
+            return
+        if self._owed["epoch_rng"] is not None:  # else it is taken up at its beginning
+            seeding.restore_state(self._owed["rng"])
+        self._owed, self.loop.rng = None, seeding.capture()
+
+    def _generators(self) -> Mapping[str, Any]:
+        if self._owed is not None:
+            return self._owed
+        inside = self._epoch_rng is not None and self.loop.rng is not None
+        now = self.loop.rng if inside and self.loop.rng is not None else seeding.capture()
+        return {"rng": seeding.plain_state(now), "epoch_rng": self._epoch_rng if inside else None}
