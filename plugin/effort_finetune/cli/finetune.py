@@ -33,7 +33,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from effort_finetune.train.finetuning import finetune  # torch and transformers, not needed for --help
 
     outcome = finetune(settings, host, command=_as_typed(context))
-    print(outcome.published_path or outcome.best_path)
+    left = outcome.best_path if settings.save_ckpt else outcome.results_path
+    print(outcome.published_path or left)
     return 0
 
 
