@@ -1,47 +1,175 @@
-"""Binary detection metrics; fake is the positive class, a number that cannot be computed is ``None``."""
+"""Binary detection metrics; fake is the positive class, a number that cannot be computed is ``None``.
+
+:data:`TABLE` is the one list of metrics. An entry is all there is to a metric: it appears in results, schema,
+documentation, intervals, comparisons and reports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
+from numpy.typing import ArrayLike
+
+from effort_finetune.core import metric_functions as f
+from effort_finetune.core.metric_functions import ECE_BINS as ECE_BINS
+from effort_finetune.core.weighted import FloatArray, IntArray, SortedScores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-Compute = Callable[[IntArray, FloatArray, float], float]
 
+INTERVAL_KINDS = ("delong", "logit", "exact", "bca")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: Its key in results files, settings and flags.
+        title: Its heading in tables.
+        meaning: What it is, in a sentence for readers of a results file.
+        function: Computes it for many rows of weights at once.
+        interval: How its interval is made: ``delong`` (placement values, on the logit scale), ``logit``
+            (jackknife, on the logit scale), ``exact`` (of a share, at its effective sample size), ``bca``
+            (bootstrap), or the reason why it has none.
+        lower_is_better: Whether a smaller value is the better one.
+        needs: Classes that have to be there.
+        undefined: Why it is undefined where both classes are there.
+        fpr: The false positive rate it is read at; it needs 1/FPR reals.
+        at_threshold: Whether the decision threshold enters it.
+        upper: Largest value, ``None`` if there is none.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    function: f.Function
+    interval: str = "bca"
+    lower_is_better: bool = False
+    needs: tuple[Literal["real", "fake"], ...] = ()
+    undefined: str = "it has no value on these samples"
+    fpr: float | None = None
+    at_threshold: bool = False
+    upper: float | None = 1.0
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is a method for its interval."""
+        return self.interval in INTERVAL_KINDS
+
+    def reason(self, scores: SortedScores) -> str | None:
+        """Returns why samples cannot give the metric a value, ``None`` where they can."""
+        present = {"real": int(np.sum(scores.label == 0)), "fake": int(np.sum(scores.label == 1))}
+        for name in ("fake", "real"):
+            if name in self.needs and not present[name]:
+                return f"no {name} samples"
+        if self.fpr is not None:
+            needed = math.ceil(1.0 / self.fpr - 1e-9)
+            if present["real"] < needed:
+                have = f"{present['real']} real samples cannot resolve FPR {self.fpr:g}"
+                return f"{have} (at least {needed} needed)"
+        return None
+
+
+_BOTH: tuple[Literal["real", "fake"], ...] = ("real", "fake")
+_BIASED = "the bootstrap of a calibration error is biased upwards"
+
+
+def _table(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+TABLE: dict[str, Metric] = _table(
+    Metric("auc", "AUC", "area under the ROC", f.auc, "delong", needs=_BOTH),
+    Metric("ap", "AP", "average precision", f.average_precision, "logit", needs=_BOTH),
+    Metric(
+        "eer", "EER", "rate at which FPR = 1 - TPR on the piecewise linear ROC", f.equal_error_rate,
+        "exact", lower_is_better=True, needs=_BOTH,
+    ),
+    Metric(
+        "acc", "ACC", "share of right verdicts",
+        f.decision(lambda tn, fp, fn, tp: (tn + tp) / (tn + fp + fn + tp)),
+        "exact", at_threshold=True,
+    ),
+    Metric(
+        "acc_real", "ACC real", "share of reals called real",
+        f.decision(lambda tn, fp, fn, tp: tn / (tn + fp)),
+        "exact", needs=("real",), at_threshold=True,
+    ),
+    Metric(
+        "acc_fake", "ACC fake", "share of fakes called fake",
+        f.decision(lambda tn, fp, fn, tp: tp / (tp + fn)),
+        "exact", needs=("fake",), at_threshold=True,
+    ),
+    Metric(
+        "balanced_acc", "Balanced ACC", "mean of ACC real and ACC fake",
+        f.decision(lambda tn, fp, fn, tp: (tn / (tn + fp) + tp / (tp + fn)) / 2),
+        "exact", needs=_BOTH, at_threshold=True,
+    ),
+    Metric(
+        "precision", "Precision", "share of fakes among those called fake",
+        f.decision(lambda tn, fp, fn, tp: tp / (tp + fp)),
+        "exact", undefined="no sample was called fake", at_threshold=True,
+    ),
+    Metric(
+        "recall", "Recall", "share of fakes called fake",
+        f.decision(lambda tn, fp, fn, tp: tp / (tp + fn)),
+        "exact", needs=("fake",), at_threshold=True,
+    ),
+    Metric(
+        "f1", "F1", "harmonic mean of precision and recall",
+        f.decision(lambda tn, fp, fn, tp: 2 * tp / (2 * tp + fp + fn)),
+        "exact", undefined="no sample is fake or was called fake", at_threshold=True,
+    ),
+    Metric(
+        "tpr_at_fpr_1pct", "TPR at FPR 1 %", "TPR at FPR 1 %, linear between ROC points", f.tpr_at(0.01),
+        needs=_BOTH, fpr=0.01,
+    ),
+    Metric(
+        "tpr_at_fpr_5pct", "TPR at FPR 5 %", "TPR at FPR 5 %, linear between ROC points", f.tpr_at(0.05),
+        needs=_BOTH, fpr=0.05,
+    ),
+    Metric(
+        "ece", "ECE", f"expected calibration error, {ECE_BINS} equal-width bins of P(fake)",
+        f.expected_calibration_error, _BIASED, lower_is_better=True,
+    ),
+    Metric("brier", "Brier", "mean squared error of P(fake)", f.brier, lower_is_better=True),
+    Metric(
+        "partial_auc", "pAUC", "area under the ROC up to FPR 10 %, standardised (McClish): chance .5, best 1",
+        f.partial_auc(0.1), needs=_BOTH, fpr=0.1,
+    ),
+    Metric(
+        "tpr_at_fpr_01pct", "TPR at FPR 0.1 %", "TPR at FPR 0.1 %, linear between ROC points",
+        f.tpr_at(0.001),
+        needs=_BOTH, fpr=0.001,
+    ),
+    Metric(
+        "nll", "NLL", "mean negative log-likelihood of the true class in nats", f.negative_log_likelihood,
+        lower_is_better=True, upper=None,
+    ),
+    Metric(
+        "ece_real", "ECE real", "calibration error of the samples called real",
+        f.calibration_of_called(False),
+        _BIASED, lower_is_better=True, undefined="no sample was called real", at_threshold=True,
+    ),
+    Metric(
+        "ece_fake", "ECE fake", "calibration error of the samples called fake",
+        f.calibration_of_called(True),
+        _BIASED, lower_is_better=True, undefined="no sample was called fake", at_threshold=True,
+    ),
+    Metric(
+        "aurc", "AURC", "area under the risk-coverage curve: mean error rate among the more confident",
+        f.area_under_risk_coverage, lower_is_better=True,
+    ),
+)  # fmt: skip
 #: Every scalar of a metrics block, in the order in which it is written and printed.
-METRICS = (
-    "auc",
-    "ap",
-    "eer",
-    "acc",
-    "acc_real",
-    "acc_fake",
-    "balanced_acc",
-    "precision",
-    "recall",
-    "f1",
-    "tpr_at_fpr_1pct",
-    "tpr_at_fpr_5pct",
-    "ece",
-    "brier",
-)
+METRICS = tuple(TABLE)
 #: Metrics for which a smaller value is the better one.
-LOWER_IS_BETTER = frozenset({"eer", "ece", "brier", "loss"})
-#: The false positive rate each ``tpr_at_fpr_*`` metric is read at.
-FPR_TARGETS = {"tpr_at_fpr_1pct": 0.01, "tpr_at_fpr_5pct": 0.05}
-ECE_BINS = 15
-
-
-class Undefined(Exception):
-    """A metric has no value on these samples; the message is the reason that goes with ``null``."""
+LOWER_IS_BETTER = frozenset({"loss", *(name for name, metric in TABLE.items() if metric.lower_is_better)})
 
 
 def binary_metrics(label: ArrayLike, prob: ArrayLike, *, threshold: float = 0.5) -> dict[str, Any]:
@@ -60,106 +188,55 @@ def binary_metrics(label: ArrayLike, prob: ArrayLike, *, threshold: float = 0.5)
     Raises:
         ValueError: If the arrays differ in length or a label is neither 0 nor 1.
     """
-    y, p = _as_arrays(label, prob)
-    values: dict[str, Any] = {}
-    reasons: dict[str, str] = {}
-    unusable = _unusable(p)
+    y, p = as_arrays(label, prob)
+    if reason := unusable(p):
+        nothing = dict.fromkeys((*METRICS, "confusion"))
+        return {**nothing, "null_reasons": dict.fromkeys(nothing, reason)}
+    scores = sorted_scores(y, p, threshold=threshold)
+    reasons = {name: reason for name, metric in TABLE.items() if (reason := metric.reason(scores))}
+    found = scores.apply({name: TABLE[name].function for name in METRICS if name not in reasons})
+    values: dict[str, Any] = dict.fromkeys(METRICS)
     for name in METRICS:
-        values[name] = None
-        try:
-            if unusable:
-                raise Undefined(unusable)
-            # Sums of areas can end an ulp above 1.
-            values[name] = min(float(_COMPUTE[name](y, p, threshold)), 1.0)
-        except Undefined as reason:
-            reasons[name] = str(reason)
-    values["confusion"] = None
-    if unusable:
-        reasons["confusion"] = unusable
-    else:
-        values["confusion"] = dict(zip(("tn", "fp", "fn", "tp"), _confusion(y, p, threshold), strict=True))
-    values["null_reasons"] = reasons
+        if name in found and math.isnan(found[name][0]):
+            reasons[name] = TABLE[name].undefined
+        elif name in found:
+            # Sums of areas can end an ulp outside.
+            upper = TABLE[name].upper
+            value = max(float(found[name][0]), 0.0)
+            values[name] = value if upper is None else min(value, upper)
+    (weighted,) = scores.weighted()
+    values["confusion"] = {
+        name: int(count[0]) for name, count in zip(("tn", "fp", "fn", "tp"), weighted.confusion, strict=True)
+    }
+    values["null_reasons"] = {name: reasons[name] for name in METRICS if name in reasons}
     return values
 
 
-def equal_error_rate(label: IntArray, prob: FloatArray) -> float:
-    """Returns the rate at which false positives and false negatives are equal, in [0, 1].
-
-    The ROC is taken as piecewise linear (the convex mixing of neighbouring thresholds), and
-    FPR = 1 - TPR is solved on it exactly. DeepfakeBench instead takes the FPR of the nearest
-    ROC point; that value is kept under ``host_metrics``.
-    """
-    fpr, tpr, _ = roc_curve(label, prob)
-    # fpr + tpr - 1 grows strictly along the ROC from -1 to 1, so its zero is unique.
-    return float(np.interp(0.0, fpr + tpr - 1.0, fpr))
-
-
-def tpr_at_fpr(label: IntArray, prob: FloatArray, target: float) -> float:
-    """Returns the true positive rate at a false positive rate, linear between ROC points.
-
-    Raises:
-        Undefined: If there are too few real samples for one false positive to be ``target``.
-    """
-    real = int(np.sum(label == 0))
-    needed = int(np.ceil(1.0 / target - 1e-9))
-    if real < needed:
-        raise Undefined(f"{real} real samples cannot resolve FPR {target:g} (at least {needed} needed)")
-    fpr, tpr, _ = roc_curve(label, prob)
-    left = int(np.searchsorted(fpr, target, side="right")) - 1  # the highest point with FPR <= target
-    if fpr[left] == target:
-        return float(tpr[left])
-    share = (target - fpr[left]) / (fpr[left + 1] - fpr[left])
-    return float(tpr[left] + share * (tpr[left + 1] - tpr[left]))
-
-
-def expected_calibration_error(label: IntArray, prob: FloatArray, bins: int = ECE_BINS) -> float:
-    """Returns the ECE of P(fake): sum over equal-width bins of n_b/N * |mean label - mean probability|.
-
-    Bins are [0, 1/15], (1/15, 2/15], ... of the probability of fake itself, not of the
-    larger class probability, so that an error on either side of 0.5 keeps its sign in its own bin.
-    """
-    edges = np.linspace(0.0, 1.0, bins + 1)[1:-1]
-    index = np.searchsorted(edges, prob, side="left")
-    gap = np.bincount(index, weights=label - prob, minlength=bins)
-    return float(np.abs(gap).sum() / len(prob))
+def sorted_scores(
+    label: IntArray, prob: FloatArray, cluster: IntArray | None = None, *, threshold: float = 0.5
+) -> SortedScores:
+    """Returns samples ready for weighting; without clusters each sample is its own."""
+    own = np.arange(len(label)) if cluster is None else cluster
+    return SortedScores(label, prob, own, int(own.max(initial=-1)) + 1, threshold)
 
 
 def roc_points(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArray] | None:
     """Returns ``(fpr, tpr)`` of the ROC for plotting, or ``None`` where there is none."""
-    y, p = _as_arrays(label, prob)
-    if _unusable(p) or len(np.unique(y)) < 2:
+    from sklearn.metrics import roc_curve
+
+    y, p = as_arrays(label, prob)
+    if unusable(p) or len(np.unique(y)) < 2:
         return None
     fpr, tpr, _ = roc_curve(y, p)
     return fpr, tpr
 
 
-def _decision_metric(name: str, y: IntArray, p: FloatArray, threshold: float) -> float:
-    tn, fp, fn, tp = _confusion(y, p, threshold)
-    if name == "balanced_acc":
-        return (_ratio(tn, tn + fp, "no real samples") + _ratio(tp, tp + fn, "no fake samples")) / 2
-    part, whole, reason = {
-        "acc": (tn + tp, len(y), "no samples"),
-        "acc_real": (tn, tn + fp, "no real samples"),
-        "acc_fake": (tp, tp + fn, "no fake samples"),
-        "precision": (tp, tp + fp, "no sample was called fake"),
-        "recall": (tp, tp + fn, "no fake samples"),
-        "f1": (2 * tp, 2 * tp + fp + fn, "no sample is fake or was called fake"),
-    }[name]
-    return _ratio(part, whole, reason)
+def as_arrays(label: ArrayLike, prob: ArrayLike) -> tuple[IntArray, FloatArray]:
+    """Returns labels and probabilities as vectors.
 
-
-def _ratio(part: int, whole: int, reason: str) -> float:
-    if whole == 0:
-        raise Undefined(reason)
-    return part / whole
-
-
-def _confusion(y: IntArray, p: FloatArray, threshold: float) -> tuple[int, int, int, int]:
-    tn, fp, fn, tp = confusion_matrix(y, (p > threshold).astype(int), labels=[0, 1]).ravel()
-    return int(tn), int(fp), int(fn), int(tp)
-
-
-def _as_arrays(label: ArrayLike, prob: ArrayLike) -> tuple[IntArray, FloatArray]:
+    Raises:
+        ValueError: If they differ in length or a label is neither 0 nor 1.
+    """
     y, p = np.asarray(label, dtype=np.int64), np.asarray(prob, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape:
         raise ValueError(f"label and prob must be vectors of one length, got {y.shape} and {p.shape}")
@@ -168,41 +245,12 @@ def _as_arrays(label: ArrayLike, prob: ArrayLike) -> tuple[IntArray, FloatArray]
     return y, p
 
 
-def _unusable(p: FloatArray) -> str | None:
+def unusable(p: FloatArray) -> str | None:
+    """Returns why no metric can be computed of these probabilities, ``None`` where some can."""
     if len(p) == 0:
         return "no sample was scored"
     broken = int(np.sum(~np.isfinite(p)))
     return f"{broken} of {len(p)} probabilities are not finite" if broken else None
-
-
-def _both_classes(y: IntArray, p: FloatArray) -> tuple[IntArray, FloatArray]:
-    if not y.any():
-        raise Undefined("no fake samples")
-    if y.all():
-        raise Undefined("no real samples")
-    return y, p
-
-
-def _ranking(function: Callable[..., float], *more: float) -> Compute:
-    return lambda y, p, threshold: function(*_both_classes(y, p), *more)
-
-
-def _decision(name: str) -> Compute:
-    return lambda y, p, threshold: _decision_metric(name, y, p, threshold)
-
-
-_COMPUTE: dict[str, Compute] = {
-    "auc": _ranking(roc_auc_score),
-    "ap": _ranking(average_precision_score),
-    "eer": _ranking(equal_error_rate),
-    **{name: _ranking(tpr_at_fpr, target) for name, target in FPR_TARGETS.items()},
-    **{
-        name: _decision(name)
-        for name in ("acc", "acc_real", "acc_fake", "balanced_acc", "precision", "recall", "f1")
-    },
-    "ece": lambda y, p, threshold: expected_calibration_error(y, p),
-    "brier": lambda y, p, threshold: float(np.mean((p - y) ** 2)),
-}
 
 
 def batch_metrics(labels: Tensor, probabilities: Tensor) -> dict[str, float | None]:
@@ -216,6 +264,8 @@ def batch_metrics(labels: Tensor, probabilities: Tensor) -> dict[str, float | No
         ``acc``, ``auc``, ``eer``, ``ap`` in 0 to 1; the last three are ``None`` for a batch of
         one class, for which they do not exist, and all of them for non-finite probabilities.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
     y = labels.cpu().numpy()
     p = probabilities.detach().cpu().numpy()
     if not np.isfinite(p).all():

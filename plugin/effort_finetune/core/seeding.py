@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *stream: object) -> int:
@@ -27,6 +29,8 @@ def derive(seed: int, *stream: object) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seeds Python's, numpy's and torch's global generators (all devices)."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -34,6 +38,8 @@ def seed_everything(seed: int) -> None:
 
 def generator(seed: int, *stream: object) -> torch.Generator:
     """Returns a CPU generator for a named stream of the run."""
+    import torch
+
     return torch.Generator().manual_seed(derive(seed, *stream))
 
 
@@ -43,6 +49,8 @@ def worker_init(worker_id: int) -> None:
     torch already seeds itself per worker and epoch (base seed + worker id); Python and numpy
     would otherwise start as copies of the parent in every worker.
     """
+    import torch
+
     seed = torch.initial_seed()
     random.seed(derive(seed, "python", worker_id))
     np.random.seed(derive(seed, "numpy", worker_id) % 2**32)

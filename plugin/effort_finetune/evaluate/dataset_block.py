@@ -12,9 +12,10 @@ from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.data.dataset_name import file_stem
 from effort_finetune.evaluate.dataset_results import DatasetResult
 from effort_finetune.evaluate.host_metrics import host_metrics
-from effort_finetune.evaluate.intervals import confidence_intervals, resample_videos
+from effort_finetune.evaluate.intervals import confidence_intervals
 from effort_finetune.evaluate.predictions import Scores
 from effort_finetune.evaluate.protocol import class_warnings, leakage_warnings
+from effort_finetune.evaluate.resampling import resample_videos
 from effort_finetune.evaluate.score_file import frames_digest, write_scores
 from effort_finetune.evaluate.video import VideoScores, video_scores
 

@@ -49,10 +49,11 @@ def protocol(
         "ece": f"{ECE_BINS} equal-width bins of P(fake), weighted by their size",
         "confidence_intervals": {
             "level": LEVEL,
-            "method": "percentile bootstrap",
+            "method": "AUC: placement values (DeLong) on the logit scale; AP: jackknife on the logit scale; "
+            "shares of verdicts and EER: exact at the effective sample size; others: BCa bootstrap",
             "unit": "video",
             "stratified_by": "label",
-            "no_width": "null, e.g. of a perfect AUC: resamples that do not differ bound nothing",
+            "no_width": "null, e.g. of a perfect AUC: what no resample changes bounds nothing",
             "samples": bootstrap_samples,
             "seed": settings.manualSeed,
         },

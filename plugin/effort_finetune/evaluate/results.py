@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
-import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import write_json
+from effort_finetune.core.metrics import TABLE
 from effort_finetune.data.dataset_name import labels_of
-from effort_finetune.evaluate.dataset_results import DatasetResults
-from effort_finetune.evaluate.protocol import protocol
-from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
 
 if TYPE_CHECKING:
+    import torch
+
     from effort_finetune.config import Settings
+    from effort_finetune.evaluate.dataset_results import DatasetResults
     from effort_finetune.host import Host
 
-SCHEMA_VERSION = "1.1"  # docs/results.md says what each one added
+SCHEMA_VERSION = "1.2"  # docs/results.md says what each one added
 
 
 def build(
@@ -62,6 +62,10 @@ def build(
     Returns:
         The document; see ``schema.json``.
     """
+    # Reading a results file, which comparisons do, needs no torch.
+    from effort_finetune.evaluate.protocol import protocol
+    from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
+
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
@@ -137,8 +141,25 @@ def read(path: Path | str) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """Returns the JSON Schema (draft 2020-12) of results files."""
-    return json.loads(files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
+    """Returns the JSON Schema (draft 2020-12) of results files, with each metric's own bounds and meaning."""
+    document = json.loads(files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
+    numbers = {
+        name: {
+            "$ref": "#/$defs/rate" if metric.upper == 1 else "#/$defs/number",
+            "description": metric.meaning,
+        }
+        for name, metric in TABLE.items()
+    }
+    metrics = document["$defs"]["metrics"]
+    bounded = {name: {"$ref": "#/$defs/interval"} for name, metric in TABLE.items() if metric.has_interval}
+    for block, known in (
+        (metrics, numbers),
+        (document["$defs"]["average"], numbers),
+        (metrics["properties"]["ci95"]["properties"]["intervals"], bounded),
+    ):
+        block["properties"] = {**known, **block["properties"]}
+        block["additionalProperties"] = False
+    return document
 
 
 def validate(document: Mapping[str, Any]) -> Iterator[str]:

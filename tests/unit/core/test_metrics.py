@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
-from effort_finetune.core.metrics import METRICS, binary_metrics, roc_points
+from effort_finetune.core.metrics import METRICS, TABLE, binary_metrics, roc_points
 
 
 @st.composite
@@ -31,7 +31,7 @@ def test_a_metric_is_a_finite_number_or_null_with_a_reason(data):
         if block[name] is None:
             assert block["null_reasons"][name]
         else:
-            assert 0.0 <= block[name] <= 1.0
+            assert 0.0 <= block[name] <= (TABLE[name].upper or np.inf)
             assert name not in block["null_reasons"]
 
 
@@ -49,6 +49,7 @@ def test_scikit_learn_agrees(data, threshold):
     assert block["acc_real"] == pytest.approx(sk.recall_score(label, called, pos_label=0))
     assert block["f1"] == pytest.approx(sk.f1_score(label, called))
     assert block["brier"] == pytest.approx(sk.brier_score_loss(label, prob))
+    assert block["nll"] == pytest.approx(sk.log_loss(label, prob, labels=[0, 1]))
     if called.any():
         assert block["precision"] == pytest.approx(sk.precision_score(label, called))
     else:
@@ -127,16 +128,16 @@ def test_ece_against_its_definition(data):
         (
             [0, 0],
             [0.1, 0.2],
-            {"auc", "ap", "eer", "acc_fake", "balanced_acc", "precision", "recall", "f1"},
+            {"auc", "ap", "eer", "acc_fake", "balanced_acc", "precision", "recall", "f1", "ece_fake"},
             "no fake samples",
         ),
-        ([1, 1], [0.6, 0.7], {"auc", "ap", "eer", "acc_real", "balanced_acc"}, "no real samples"),
+        ([1, 1], [0.6, 0.7], {"auc", "ap", "eer", "acc_real", "balanced_acc", "ece_real"}, "no real samples"),
     ],
 )
 def test_what_cannot_be_computed_is_null(label, prob, null, reason):
     block = binary_metrics(label, prob)
     json.dumps(block, allow_nan=False)
-    resolvable = {m for m in METRICS if not m.startswith("tpr")}
+    resolvable = {m for m in METRICS if TABLE[m].fpr is None}
     assert {m for m in resolvable if block[m] is None} == null & resolvable
     assert reason in block["null_reasons"].values()
 
@@ -157,3 +158,30 @@ def test_roc_points_need_both_classes():
     fpr, tpr = roc_points([0, 1], [0.2, 0.3])
     assert fpr[0] == tpr[0] == 0.0
     assert fpr[-1] == tpr[-1] == 1.0
+
+
+@given(samples(min_size=30, max_size=80))
+def test_partial_auc_is_scikit_learns(data):
+    label, prob = data
+    assume((label == 0).sum() >= 10 and label.any())
+    assert binary_metrics(label, prob)["partial_auc"] == pytest.approx(
+        sk.roc_auc_score(label, prob, max_fpr=0.1), abs=1e-12
+    )
+
+
+@given(samples())
+def test_area_under_risk_coverage_against_its_definition(data):
+    label, prob = data
+    confidence = np.maximum(prob, 1 - prob)
+    wrong = (prob > 0.5) != (label == 1)
+    risks = [wrong[confidence >= one].mean() for one in confidence]
+    assert binary_metrics(label, prob)["aurc"] == pytest.approx(np.mean(risks))
+
+
+@given(samples())
+def test_calibration_of_the_two_verdicts_makes_up_the_whole_at_a_bins_edge(data):
+    label, prob = data
+    block = binary_metrics(label, prob, threshold=7 / 15)
+    called = np.mean(prob > 7 / 15)
+    parts = [(block["ece_fake"] or 0) * called, (block["ece_real"] or 0) * (1 - called)]
+    assert sum(parts) == pytest.approx(block["ece"], abs=1e-12)

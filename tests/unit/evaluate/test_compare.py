@@ -55,7 +55,7 @@ def test_other_pixels_of_the_same_frames(measured):
 
 def test_numbers_of_other_definitions(measured):
     one = measured("a")
-    assert differences(one, {**one, "schema_version": "1.0"}) == ["schema_version differs: a 1.1, b 1.0"]
+    assert differences(one, {**one, "schema_version": "1.0"}) == ["schema_version differs: a 1.2, b 1.0"]
 
 
 def test_warnings_come_along(measured):

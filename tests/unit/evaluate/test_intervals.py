@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.core.metrics import TABLE, binary_metrics, sorted_scores
 from effort_finetune.evaluate.intervals import (
-    BOOTSTRAPPED,
+    BOUNDED,
+    bca,
+    clopper_pearson,
     confidence_intervals,
-    resample_videos,
     resampled_metrics,
 )
+from effort_finetune.evaluate.resampling import influence_sums, leave_out, resample_videos
 
 
 @st.composite
@@ -32,14 +35,14 @@ def clustered(draw):
 def test_resampled_metrics_equal_the_metrics_of_the_repeated_samples(data, seed, threshold):
     label, prob, video, video_label = data
     counts = resample_videos(video_label, samples=3, seed=seed)
-    fast = resampled_metrics(label, prob, video, counts, threshold=threshold)
+    fast = resampled_metrics(sorted_scores(label, prob, video, threshold=threshold), BOUNDED, counts)
     for row, weights in enumerate(counts):
         repeat = weights[video]
         slow = binary_metrics(np.repeat(label, repeat), np.repeat(prob, repeat), threshold=threshold)
-        for name in BOOTSTRAPPED:
+        for name in BOUNDED:
             if slow[name] is not None:
                 assert fast[name][row] == pytest.approx(slow[name], abs=1e-12), name
-            elif not name.startswith("tpr"):  # resolution is judged once, on the point value
+            elif TABLE[name].fpr is None:  # resolution is judged once, on the point value
                 assert np.isnan(fast[name][row]), name
 
 
@@ -49,7 +52,7 @@ def test_resampled_tpr_at_fpr(reals):
     label = np.r_[np.zeros(reals, int), np.ones(60, int)]
     prob = np.round(rng.random(len(label)) * 0.7 + 0.3 * label, 2)
     counts = resample_videos(label, samples=40, seed=2)
-    fast = resampled_metrics(label, prob, np.arange(len(label)), counts, threshold=0.5)
+    fast = resampled_metrics(sorted_scores(label, prob), BOUNDED, counts)
     for row, weights in enumerate(counts):
         slow = binary_metrics(np.repeat(label, weights), np.repeat(prob, weights))
         for name in ("tpr_at_fpr_1pct", "tpr_at_fpr_5pct"):
@@ -95,9 +98,11 @@ def test_an_interval_holds_the_point_value_and_narrows_with_more_videos():
 def test_perfect_scores_of_a_few_videos_are_no_certainty():
     block, result = intervals_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])
     assert block["auc"] == 1.0
-    for name in ("auc", "eer", "acc_fake"):
-        assert result["intervals"][name] is None
-        assert result["null_reasons"][name] == "200 resamples do not differ, which bounds nothing"
+    assert result["intervals"]["auc"] is None
+    assert result["null_reasons"]["auc"] == "the value is 1: resamples do not differ, which bounds nothing"
+    # Two of two right is compatible with a rate of 16 % (Clopper and Pearson).
+    assert result["intervals"]["acc_fake"] == pytest.approx([0.025**0.5, 1.0])
+    assert result["methods"]["acc_fake"] == "exact"
     assert result["intervals"]["brier"] is not None
 
 
@@ -116,13 +121,6 @@ def test_no_interval_without_a_reason(label, samples, reason):
     assert result["null_reasons"]["auc"] == reason
 
 
-def test_an_interval_over_resamples_without_a_value_is_null():
-    # Only one of four fakes and no real is called fake: some resamples draw none of it.
-    _, result = intervals_of([0, 0, 1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.45, 0.9])
-    assert result["intervals"]["precision"] is None
-    assert "of 200 resamples" in result["null_reasons"]["precision"]
-
-
 def test_frames_of_one_video_are_drawn_together():
     # Ten identical frames a video carry the information of one: the interval must not shrink.
     rng = np.random.default_rng(3)
@@ -135,4 +133,50 @@ def test_frames_of_one_video_are_drawn_together():
         label, prob = video_label[video], video_prob[video]
         block = binary_metrics(label, prob)
         results.append(confidence_intervals(block, label, prob, video, counts, threshold=0.5))
-    assert results[0]["intervals"]["auc"] == pytest.approx(results[1]["intervals"]["auc"])
+    single, tenfold = (np.diff(result["intervals"]["auc"])[0] for result in results)
+    assert single <= tenfold < 1.15 * single  # Student's t instead of the normal quantile
+    assert results[0]["intervals"]["brier"] == pytest.approx(results[1]["intervals"]["brier"])
+
+
+def test_few_errors_are_bounded_as_the_binomial_says():
+    # 40 fakes, 3 of them missed: SciPy's own exact interval.
+    label = np.r_[np.zeros(40, int), np.ones(40, int)]
+    prob = np.r_[np.linspace(0, 0.3, 40), np.linspace(0.4, 0.49, 3), np.linspace(0.6, 1, 37)]
+    _, result = intervals_of(label, prob, samples=2000)
+    exact = stats.binomtest(37, 40).proportion_ci(method="exact")
+    assert clopper_pearson(37 / 40, 40) == pytest.approx((exact.low, exact.high))
+    assert result["methods"]["acc_fake"] == "exact"
+    assert result["intervals"]["acc_fake"] == pytest.approx([exact.low, exact.high], abs=0.01)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10)
+def test_bca_of_a_mean_equals_scipys(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.exponential(size=25)
+    drawn = rng.choice(values, size=(1500, 25)).mean(axis=1)
+    rows, about = leave_out(np.ones(25, int))
+    parts = influence_sums(rows @ values / 24, about)
+    (expected,) = [
+        stats.bootstrap((values,), np.mean, n_resamples=0, bootstrap_result=_Drawn(drawn), method="BCa")
+    ]
+    interval = expected.confidence_interval
+    assert bca(drawn, values.mean(), parts) == pytest.approx((interval.low, interval.high), rel=2e-3)
+
+
+class _Drawn:
+    """Resamples made elsewhere, in the form that scipy.stats.bootstrap goes on from."""
+
+    def __init__(self, drawn):
+        self.bootstrap_distribution = drawn
+
+
+@pytest.mark.parametrize("videos", [150, 450])
+def test_leaving_out_groups_keeps_the_acceleration(videos):
+    rng = np.random.default_rng(4)
+    values = rng.exponential(size=videos)
+    rows, about = leave_out(np.ones(videos, int))
+    assert len(rows) == min(videos, 200)
+    parts = influence_sums(rows @ values / rows.sum(axis=1), about)
+    single = (values - values.mean()) / videos
+    assert np.sum(parts**2) == pytest.approx(np.sum(single**2), rel=0.35 if videos > 200 else 0.02)
