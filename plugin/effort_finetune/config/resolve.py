@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from effort_finetune.config.host_only_keys import HOST_ONLY_KEYS
@@ -16,6 +15,7 @@ from effort_finetune.config.key_table import key_groups, known_keys
 from effort_finetune.config.schema import Settings
 from effort_finetune.config.section import leaves
 from effort_finetune.core.errors import UserError, UserErrors
+from effort_finetune.core.strict_yaml import read_yaml
 
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 # Written at the top level in the guide's table; the YAML has them under `optimizer`.
@@ -29,19 +29,9 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     """Reads a YAML file whose top level is a mapping.
 
     Raises:
-        UserError: If it is missing, not YAML, or not a mapping.
+        UserError: If it is missing, not YAML, not a mapping, or gives a key two values.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError("settings file not found", got=path, next_step="check --detector_config") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read", got=error, expected="a YAML text file") from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not a YAML file", got=error, expected="YAML") from error
+    tree = read_yaml(path, next_step="check --detector_config", last_wins=HOST_ONLY_KEYS)
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(
             f"{path} is not a settings file", got=type(tree).__name__, expected="keys with values"

@@ -6,13 +6,13 @@ relatives have one level more, the compression, between split and video.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.core.errors import UserError, suggest
+from effort_finetune.core.strict_json import read_json
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -205,7 +205,7 @@ def load_index(host: Host, settings: Settings, name: str) -> DatasetIndex:
     key = name.removesuffix(C40_SUFFIX)
     compression = settings.compression if key == name else C40_SUFFIX[1:]
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (ValueError, OSError) as error:
         raise UserError(
             f"dataset index {path} cannot be read",

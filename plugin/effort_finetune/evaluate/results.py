@@ -14,6 +14,7 @@ import jsonschema
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import write_json
 from effort_finetune.core.metrics import TABLE
+from effort_finetune.core.strict_json import read_json
 from effort_finetune.data.dataset_name import labels_of
 
 if TYPE_CHECKING:
@@ -117,10 +118,10 @@ def read(path: Path | str) -> dict[str, Any]:
     if path.is_dir():
         path = path / "results.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except FileNotFoundError as error:
         raise UserError("results file", got=f"{path}, which does not exist") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError("results file", got=f"{path} ({error})", expected="a results.json") from error
     found = document.get("schema_version") if isinstance(document, dict) else None
     if found is None:

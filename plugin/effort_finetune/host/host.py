@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
+from effort_finetune.config.host_only_keys import HOST_ONLY_KEYS
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.strict_yaml import read_yaml
 from effort_finetune.host import git
 from effort_finetune.host.marked_blocks import strip
 from effort_finetune.host.recognise import recognise
@@ -117,15 +117,12 @@ class Host:
         A host without the second, or without ``label_dict`` in it, measures with the first one's.
 
         Raises:
-            UserError: If the file is not valid YAML or not a mapping.
+            UserError: If the file is not YAML, not a mapping, or gives a key two values.
         """
         path = self.root / "training" / "config" / f"{mode}_config.yaml"
         if mode == "test" and not path.is_file():
             return self.default_settings("train")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not valid YAML", got=str(error)) from error
+        content = read_yaml(path, last_wins=HOST_ONLY_KEYS)
         if not isinstance(content, dict):
             raise UserError(str(path), got=type(content).__name__, expected="a mapping of settings")
         if mode == "test" and "label_dict" not in content:

@@ -88,7 +88,7 @@ def test_settings_files_that_are_not_settings_are_refused(host_root):
     with pytest.raises(UserError, match="expected a mapping"):
         open_host(host_root).default_settings("test")
     file.write_text("a: [1\n")
-    with pytest.raises(UserError, match="not valid YAML"):
+    with pytest.raises(UserError, match="not a YAML file"):
         open_host(host_root).default_settings("test")
 
 

@@ -1,0 +1,97 @@
+"""YAML and JSON that would lose a value, or the machine's memory, in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.strict_json import parse_json
+from effort_finetune.core.strict_yaml import MOST_BYTES, parse_yaml, read_yaml
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(TREES)
+def test_what_has_no_doubles_is_read_as_ever(tree):
+    assert parse_yaml(yaml.safe_dump(tree), "it") == tree
+    assert parse_json(json.dumps(tree), "it") == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("optimizer: {lr: 1}\nnEpochs: 2\noptimizer: {lr: 3}\n", "optimizer", "1 and 3"),
+        ("label_dict:\n  A_Real: 0\n  A_Fake: 1\n  A_Real: 1\n", "A_Real", "2 and 4"),
+        ("deep: [{a: 1,\n a: 2}]\n", "a", "1 and 2"),
+    ],
+)
+def test_a_key_with_two_values_is_named_with_both_lines(text, key, lines):
+    with pytest.raises(UserError) as caught:
+        parse_yaml(text, "my.yaml")
+    assert str(caught.value).startswith(f"my.yaml holds {key!r} twice, with two values; got lines {lines}")
+
+
+def test_all_doubles_are_told_at_once():
+    with pytest.raises(UserError) as caught:
+        parse_yaml("a: 1\na: 2\nb: 1\nb: 2\n", "it")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_same_value_twice_loses_nothing():
+    assert parse_yaml("a: {x: 1}\nb: 2\na: {x: 1}\n", "it") == {"a": {"x": 1}, "b": 2}
+    assert parse_json('{"a": 1, "a": 1}', "it") == {"a": 1}
+
+
+def test_what_only_a_host_reads_keeps_its_last_value_as_there():
+    assert parse_yaml("save_ckpt: true\nsave_ckpt: false\n", "it", ("save_ckpt",)) == {"save_ckpt": False}
+
+
+def test_a_json_key_with_two_values_is_named_with_both_lines():
+    with pytest.raises(UserError, match=r"'UADFV_Real' twice.*lines 2 and 4"):
+        parse_json(
+            '{"UADFV": {\n"UADFV_Real": {},\n"UADFV_Fake": {},\n"UADFV_Real": {"a": 1}}}', "UADFV.json"
+        )
+
+
+def test_a_large_json_names_the_key():
+    with pytest.raises(UserError, match="'a' twice"):
+        parse_json('{"a": "%s", "a": 2}' % ("x" * MOST_BYTES), "big.json")
+
+
+def test_aliases_that_expand_without_end_are_refused():
+    text = "a0: &a0 [x]\n" + "".join(
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+    )
+    assert len(text) < 600
+    with pytest.raises(UserError, match="expands to too much"):
+        parse_yaml(text, "it")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [*a]\n", "a: " + "[" * 200 + "]" * 200, "a: [", "a: !!python/none x"]
+)
+def test_loops_depth_and_tags_are_one_line(text):
+    with pytest.raises(UserError) as caught:
+        parse_yaml(text, "it")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_large_file_is_refused_without_reading_it_whole(tmp_path):
+    path = tmp_path / "weights.yaml"
+    path.write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(UserError, match="too large"):
+        read_yaml(path)
+
+
+def test_json_that_is_nested_too_deeply_is_no_json():
+    with pytest.raises(ValueError, match="nested"):
+        parse_json("[" * 100_000 + "]" * 100_000, "it")
