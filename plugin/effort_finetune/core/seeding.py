@@ -56,11 +56,13 @@ def worker_init(worker_id: int) -> None:
     np.random.seed(derive(seed, "numpy", worker_id) % 2**32)
 
 
-RawState = tuple[Any, Any, torch.Tensor, list[torch.Tensor], "torch.Tensor | None"]
+RawState = tuple[Any, Any, "torch.Tensor", "list[torch.Tensor]", "torch.Tensor | None"]
 
 
 def capture() -> RawState:
     """Returns the state of Python's, numpy's and torch's generators, as they hand it out: microseconds."""
+    import torch
+
     return (
         random.getstate(),
         np.random.get_state(),
@@ -72,6 +74,8 @@ def capture() -> RawState:
 
 def plain_state(raw: RawState) -> dict[str, Any]:
     """Returns what :func:`capture` took as tensors and plain containers, which a file can hold."""
+    import torch
+
     (version, internal, gauss), (kind, keys, position, has_gauss, cached), on_cpu, on_cuda, on_mps = raw
     return {
         "python": [version, torch.tensor(internal, dtype=torch.int64), gauss],
@@ -84,6 +88,8 @@ def plain_state(raw: RawState) -> dict[str, Any]:
 
 def restore_state(state: Mapping[str, Any]) -> None:
     """Puts back what :func:`plain_state` returned; devices that are not here are passed over."""
+    import torch
+
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal.tolist()), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
