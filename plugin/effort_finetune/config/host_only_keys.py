@@ -27,5 +27,6 @@ HOST_ONLY_KEYS = frozenset(
         "optimizer.sam",
         "dataset_type",
         "mixup_prob",
+        "fine_tune",
     ]
 )

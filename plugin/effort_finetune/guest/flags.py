@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from effort_finetune.config.aliases import key_of_flag
 from effort_finetune.config.flag_words import from_flag
 from effort_finetune.config.key_table import Key, known_keys
 from effort_finetune.config.wording import alternatives, takes_list
 from effort_finetune.core.errors import UserError, UserErrors, did_you_mean
 from effort_finetune.guest.asked import Asked
 from effort_finetune.guest.host_script import Option, options
-
-_ALIASES = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}
 
 #: The host's flags that mean something in a run of our detector. The value: how many words follow, as in
 #: :attr:`~effort_finetune.guest.host_script.Option.takes`.
@@ -65,7 +64,7 @@ def take_apart(argv: Sequence[str], known_to_host: Sequence[Option] | None = Non
     keys, given, errors = known_keys(), Given(), []
     theirs = {name for option in known_to_host or () for name in option.names}
     for flag, words in _groups(argv):
-        key = _ALIASES.get(flag.removeprefix("--"), flag.removeprefix("--"))
+        key = key_of_flag(flag.removeprefix("--"))
         typed = [flag, *words]
         if flag in theirs:
             given.rest += typed
