@@ -173,6 +173,8 @@ class Engine:
         self._settling = True
         self._settle(epoch, rate, measured, seconds)
         self._settling = False
+        if self.history[-1]["selected"] and measured.interval is not None:
+            self.history[-1]["selection_interval"] = dict(measured.interval())
         self.reports.measured(
             epoch, self.selector, measured, step=self._step(epoch, batches, batches), entry=self.history[-1]
         )

@@ -18,6 +18,7 @@ from effort_finetune.evaluate.run_folder import SETTINGS_MARK
 from effort_finetune.evaluate.table import results_table
 from effort_finetune.train.data import selection_names, selection_warnings
 from effort_finetune.train.features import FrameFeatures
+from effort_finetune.train.validation import choice_warnings, class_videos
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -123,7 +124,10 @@ def training_block(prepared: Prepared, *, published: Path | None) -> dict[str, A
         "selection": {
             **engine.selector.report(selection_names(settings)),
             "protocol": {name: frames.protocol for name, frames in data.selection.items()},
-            "warnings": selection_warnings(settings, data),
+            "warnings": [
+                *selection_warnings(settings, data),
+                *choice_warnings(engine.selector, engine.start, engine.history, class_videos(data.selection)),
+            ],
         },
         "trainable": {
             "trainable": model.trainable.trainable,
@@ -197,8 +201,9 @@ def log_outcome(logger: logging.Logger, paths: RunPaths, document: Mapping[str, 
     selection = document["training"]["selection"]
     value = "" if selection["value"] is None else f", {selection['metric']} {selection['value']:.4f}"
     logger.info("selected: epoch %d on %s%s", selection["epoch"], selection["select_on"], value)
-    if selection["note"]:
-        logger.warning("%s", selection["note"])
+    for warning in (selection["note"], *selection["warnings"]):
+        if warning:
+            logger.warning("%s", warning)
     if document["datasets"]:
         oracle = " (oracle: these labels chose the checkpoint)" if selection["oracle"] else ""
         logger.info("test%s\n%s", oracle, results_table(document))

@@ -6,7 +6,7 @@ label ``oracle`` (a number no one can reach without the test labels).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,13 @@ class Measured:
         values: The metric that chooses the checkpoint, by dataset; ``None`` where it cannot be computed.
         numbers: What history and curves keep, by dataset and name, ``loss`` among them.
         missing: Frames that could not be read, by dataset.
+        interval: Computes the 95 % interval of the metric, by dataset; ``None`` where there is no way to.
     """
 
     values: Numbers = field(default_factory=dict)
     numbers: Mapping[str, Numbers] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
+    interval: Callable[[], Mapping[str, list[float] | None]] | None = None
 
     @property
     def mean(self) -> float | None:

@@ -188,7 +188,7 @@ def _validation(
         except EvaluationFailure as error:
             # What it had measured chooses a checkpoint; it is no test result.
             raise RunFailure(f"validation: {error}") from error
-        return measured_of(results, settings.metric_scoring)
+        return measured_of(results, settings)
 
     return validate
 
