@@ -62,4 +62,6 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:_SHOWN]
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"no space is left on the disk ({text})"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return f"a loader worker was killed, as the system does where memory runs out ({text})"
     return f"{type(error).__name__}: {text}"
