@@ -40,6 +40,17 @@ class TrainedFolder:
     options: Mapping[str, Any] = field(default_factory=dict)
     selected_on: bool = True
 
+    def record(self, fit: str) -> dict[str, Any]:
+        """What the weights state; :meth:`of_record` reads it."""
+        named = {"name": self.name, "listing_sha256": self.listing_sha256, "selected_on": self.selected_on}
+        return {**named, "fit": fit, **self.options}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> TrainedFolder:
+        """Reads one dataset of a weights file's record."""
+        listing, chose = str(record.get("listing_sha256", "")), bool(record.get("selected_on", True))
+        return cls(str(record["name"]), listing, dict(record), chose)
+
 
 @dataclass(frozen=True)
 class FolderPart:

@@ -207,7 +207,8 @@ def _open_part(
         source = open_source(host, settings, name, [row.path for row in part.rows])
         listing = listing_verdict(host, settings, index, split=split, asked=asked)
         shared = split_overlap(index, split)
-        return _Part(label, part, source, None, shared, None, listing, tuple(part.remarks(split)))
+        own: Fit | None = "native" if settings.fit == "native" else None  # crops are squares already
+        return _Part(label, part, source, own, shared, None, listing, tuple(part.remarks(split)))
     chosen = folder_part(folder, settings, split=split, trained=trained)
     rows = chosen.rows(label, split, asked=asked, sampling=settings.frame_sampling)
     part = Collected(

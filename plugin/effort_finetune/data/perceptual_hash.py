@@ -24,7 +24,6 @@ NEAR = 16  # bits in which two pictures of one look may differ
 _SIDE, _LOW, _KEPT = 64, 2, 16
 _BANDS = NEAR + 1  # of two hashes that differ in at most NEAR bits, one band is equal
 _FLAT = 2.0  # standard deviation of grey values below which there is nothing to see
-_CHUNK = 2048
 
 
 def look(data: bytes) -> bytes | None:
@@ -69,27 +68,23 @@ def near_pairs(hashes: Sequence[bytes | None], *, near: int = NEAR) -> Iterator[
     firsts = [places[0] for places in equal.values()]
     table = np.frombuffer(b"".join(equal), np.uint8).reshape(-1, BITS // 8)
     bits = np.unpackbits(table, axis=1)
+    words = np.ascontiguousarray(table).view(np.uint64)
     seen: set[tuple[int, int]] = set()
     for band in np.array_split(np.arange(BITS), _BANDS):
         keys = bits[:, band] @ (1 << np.arange(len(band), dtype=np.int64))
         order = np.argsort(keys, kind="stable")
-        edges = np.flatnonzero(np.diff(keys[order])) + 1
-        for bucket in np.split(order, edges):
-            if len(bucket) > 1:
-                seen.update(_near_in(table, bucket, near))
+        keys = keys[order]
+        # Neighbours in order, then the next but one, and so on, as long as any two have the band in common.
+        for step in range(1, len(order)):
+            same = np.flatnonzero(keys[step:] == keys[:-step])
+            if not len(same):
+                break
+            first, second = order[same], order[same + step]
+            close = _ones(np.bitwise_xor(words[first], words[second])) <= near
+            lower, upper = np.minimum(first, second)[close], np.maximum(first, second)[close]
+            seen.update(zip(lower.tolist(), upper.tolist(), strict=True))
     for i, j in sorted(seen):
         yield firsts[i], firsts[j]
-
-
-def _near_in(table: np.ndarray, bucket: NDArray[np.int64], near: int) -> Iterator[tuple[int, int]]:
-    words = np.ascontiguousarray(table[bucket]).view(np.uint64)
-    for start in range(0, len(bucket), _CHUNK):
-        different = np.bitwise_xor(words[start : start + _CHUNK, None], words[None])
-        counts = _ones(different)
-        for i, j in zip(*np.nonzero(counts <= near), strict=True):
-            if start + i < j:
-                pair = (int(bucket[start + i]), int(bucket[j]))
-                yield min(pair), max(pair)
 
 
 def _ones(words: NDArray[np.uint64]) -> NDArray[np.int64]:

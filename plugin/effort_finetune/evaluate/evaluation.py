@@ -29,6 +29,7 @@ from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, SETTINGS_MARK, archive
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.loading import NEW_HEAD
+from effort_finetune.weights.trained_on import told_by
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -227,8 +228,11 @@ def _prepare(
         errors.append(UserError("--weights", got="no file", expected="a fine-tuned or released checkpoint"))
     elif not Path(chosen).expanduser().exists():
         errors.append(UserError("--weights", got=f"{chosen}, which does not exist", expected="a checkpoint"))
+    told = told_by(chosen)
+    settings = settings.changed(fit=settings.fit or told.fit)
+    trained = [TrainedFolder.of_record(entry) for entry in told.trained_on]
     try:
-        datasets = open_datasets(host, settings, settings.test_dataset, "test")
+        datasets = open_datasets(host, settings, settings.test_dataset, "test", trained=trained)
     except UserError as error:
         errors.extend(_flat(error))
     if errors:

@@ -26,6 +26,7 @@ from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.deepfakebench_layout import Exported
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
 from effort_finetune.weights.safe_io import HEAD_FILE, write_safetensors
+from effort_finetune.weights.vision_config import of_tower
 
 # How much of W - main may lie outside k triplets, relative to max |W|: upstream rebuilds main in float32 from
 # 1023 triplets, whose error is some 1e-6.
@@ -118,7 +119,7 @@ def vision_model_prefix(config: Mapping[str, Any]) -> str:
 def _check_config(checkpoint: Checkpoint, base: Checkpoint) -> None:
     """Refuses a base that computes in another way: its own configuration is what PEFT's user will load."""
     own = checkpoint.known_config
-    for key, value in base.stated.items():
+    for key, value in of_tower(base.stated).items():
         if own.get(key, value) != value:
             raise UserError(
                 "export to peft",

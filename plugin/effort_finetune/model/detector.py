@@ -20,7 +20,7 @@ from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.model.trainable import TrainableStatus, configure_trainable
 from effort_finetune.weights.reader import LoadReport
-from effort_finetune.weights.vision_config import add_to_metadata, of_entry
+from effort_finetune.weights.vision_config import TRAINED_ON, add_to_metadata, of_entry, of_tower
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class EffortFinetuneDetector(nn.Module):
         resolution: Input side in pixels.
         load_report: What was loaded from which file; ``None`` for a given tower.
         trainable: What is trained.
+        trained_on: The datasets it is trained on, which its files state.
 
     Raises:
         UserError: If the weights cannot be used as the settings ask.
@@ -56,6 +57,7 @@ class EffortFinetuneDetector(nn.Module):
         self.resolution: int = shape_of(self.backbone)["image_size"]
         self.load_report: LoadReport | None = built.load_report
         self.class_counts: tuple[int, int] | None = None
+        self.trained_on: list[dict[str, Any]] = []
         self.trainable: TrainableStatus = configure_trainable(self, self.settings)
         regularised = self.settings.loss.orth_weight > 0 or self.settings.loss.ksv_weight > 0
         self.regulariser = Regulariser(self.backbone, self.settings.loss) if regularised else None
@@ -83,7 +85,8 @@ class EffortFinetuneDetector(nn.Module):
         See :mod:`~effort_finetune.weights.vision_config`.
         """
         state = super().state_dict(*args, **kwargs)
-        add_to_metadata(state, kwargs.get("prefix", ""), shape_of(self.backbone))
+        record = {TRAINED_ON: self.trained_on} if self.trained_on else {}
+        add_to_metadata(state, kwargs.get("prefix", ""), {**shape_of(self.backbone), **record})
         return state
 
     def _load_from_state_dict(
@@ -99,7 +102,7 @@ class EffortFinetuneDetector(nn.Module):
         own = shape_of(self.backbone)
         error_msgs += [
             f"the file is of a tower with {key} {value!r}, this one has {own[key]!r}"
-            for key, value in of_entry(local_metadata).items()
+            for key, value in of_tower(of_entry(local_metadata)).items()
             if own[key] != value
         ]
         super()._load_from_state_dict(

@@ -18,6 +18,7 @@ from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate.evaluation import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
 from effort_finetune.evaluate.score_file import frames_digest
+from effort_finetune.weights.trained_on import told_by
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -33,12 +34,14 @@ class RunData:
         loader: Their batches; no frame is left out, the last batch may be smaller.
         selection: Datasets whose metrics choose the checkpoint, by name; empty for ``last``.
         test: Test datasets, by name; may be empty.
+        trained_on: What the weights will state of the data, that of the weights it starts from first.
     """
 
     train: FrameDataset
     loader: DataLoader[dict[str, Any]]
     selection: Mapping[str, FrameDataset]
     test: Mapping[str, FrameDataset]
+    trained_on: tuple[dict[str, Any], ...] = ()
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -74,10 +77,14 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         train = open_frames(host, settings, split="train", names=settings.train_dataset)
     except UserError as error:
         errors.append(error)
+    told = told_by(settings.pretrained_weights)
+    settings = settings.changed(fit=settings.fit or told.fit)
+    trained: list[TrainedFolder] = []
     try:
         trained = trained_folders(host, settings)
+        earlier = [TrainedFolder.of_record(entry) for entry in told.trained_on]
         names = settings.test_dataset
-        test = open_datasets(host, settings, names, "test", trained=trained) if names else {}
+        test = open_datasets(host, settings, names, "test", trained=[*trained, *earlier]) if names else {}
     except UserError as error:
         errors.append(error)
     if train is not None or settings.val_dataset is not None:
@@ -90,7 +97,11 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         # What training and test data lack together is one error.
         raise UserErrors({str(error): error for error in flat}.values())
     loader = shuffled_loader(train, settings, pin_memory=pin_memory)
-    return RunData(train, loader, selection, test)
+    own = [folder.record(settings.fit or "crop") for folder in trained]
+    earlier_record = [
+        dict(entry) for entry in told.trained_on if entry["name"] not in {o["name"] for o in own}
+    ]
+    return RunData(train, loader, selection, test, (*earlier_record, *own))
 
 
 def trained_folders(host: Host, settings: Settings) -> list[TrainedFolder]:

@@ -109,6 +109,7 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     data = open_data(settings, job.host, pin_memory=device.type == "cuda")
     seeding.seed_everything(settings.manualSeed)
     model = build_model(job, data).to(device)
+    model.trained_on = list(data.trained_on)
     paths = choose_paths(job)
     notes: list[str] = []
     features = feature_run(model, data, settings, notes)

@@ -17,7 +17,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.layouts import LOSS_LEAF
 from effort_finetune.weights.required_keys import forward_keys, is_finite, misshapen, residual_ranks
-from effort_finetune.weights.vision_config import DEFAULTS
+from effort_finetune.weights.vision_config import DEFAULTS, of_tower
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")
 # Of every OpenAI tower, and open_clip's default.
@@ -193,7 +193,7 @@ class Checkpoint:
             "num_attention_heads": self.heads,
             "hidden_act": self.hidden_act,
             "layer_norm_eps": DEFAULTS["layer_norm_eps"],
-            **self.known_config,
+            **of_tower(self.known_config),
         }
 
     @cached_property

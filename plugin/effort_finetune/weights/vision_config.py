@@ -35,6 +35,9 @@ DEFAULTS: Mapping[str, int | float | str] = {
     "layer_norm_eps": 1e-5,
 }
 _ENTRY = "vision_config"
+#: Beside the tower's keys: the datasets that the weights were trained on, a list of mappings.
+TRAINED_ON = "trained_on"
+_LARGEST_RECORD = 4096  # datasets
 
 
 def stating(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
@@ -124,7 +127,32 @@ def checked(config: Any, what: str) -> dict[str, Any]:
         if not fits or (kind is not str and not value > 0):
             expected = {str: "the name of an activation", int: "a whole number > 0", float: "a number > 0"}
             raise UserError(what, got=f"{key}: {value!r}", expected=expected[kind])
+    if TRAINED_ON in config:
+        known[TRAINED_ON] = _checked_record(config[TRAINED_ON], what)
     return known
+
+
+def of_tower(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a configuration that are the tower's own."""
+    return {key: value for key, value in config.items() if key != TRAINED_ON}
+
+
+def _checked_record(record: Any, what: str) -> list[dict[str, Any]]:
+    fits = isinstance(record, list) and len(record) <= _LARGEST_RECORD
+    if not fits or not all(
+        isinstance(entry, Mapping)
+        and isinstance(entry.get("name"), str)
+        and all(map(_is_plain, entry.values()))
+        for entry in record
+    ):
+        raise UserError(what, got=f"{TRAINED_ON} of another form", expected="a list of named datasets")
+    return [dict(entry) for entry in record]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(item, (str, int, float)) for item in value)
+    return value is None or isinstance(value, (str, int, float))
 
 
 def read_config(path: Path) -> dict[str, Any]:
