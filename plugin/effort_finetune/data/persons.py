@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from effort_finetune.core.errors import UserError
 
-#: A rule that ties more than this share of the clips to one person was not about persons.
+#: A word in more than this share of the names is no person.
 LARGEST_SHARE = 0.5
 _CUT = re.compile(r"[_\-. ]+")
 
@@ -132,8 +132,8 @@ WHOLE_NAME = "the whole name, also inside another's, as 003 in 000_003"
 def name_rule(names: Sequence[str]) -> tuple[str, Callable[[str], tuple[str, ...]]]:
     """How the clips of one dataset name their persons: the first rule that fits the names.
 
-    A rule fits that reads at least half of the names and puts no one into more than half of them; a name that
-    it does not read stands for itself.
+    A rule fits that reads at least half of the names; words may be anything, so they are persons only where
+    none is in more than half of the names. A name that the rule does not read stands for itself.
 
     Args:
         names: Own names of all clips of both classes.
@@ -144,7 +144,7 @@ def name_rule(names: Sequence[str]) -> tuple[str, Callable[[str], tuple[str, ...
         if 2 * len(found) < max(2, len(different)):
             continue
         shared = Counter(person for persons in found.values() for person in set(persons))
-        if len(different) > 2 and max(shared.values()) > LARGEST_SHARE * len(different):
+        if read is _words and max(shared.values()) > LARGEST_SHARE * len(different):
             continue
         return title, lambda name, found=found: found.get(name, (name,))
     by_tokens = {tuple(_CUT.split(name)): name for name in different}
