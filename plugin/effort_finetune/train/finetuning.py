@@ -27,7 +27,7 @@ from effort_finetune.train.run_log import FILES_ONLY, run_logger
 from effort_finetune.train.run_record import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
 from effort_finetune.train.tensorboard import RunBoard
-from effort_finetune.train.validation import numbers_of
+from effort_finetune.train.validation import low_auc, numbers_of
 from effort_finetune.weights.run_state import BEST_NAME
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def _test_selected(
     tested.update(results.datasets)
     for name, result in tested.items():
         result.block["warnings"] += training_warnings(name, result.dataset, "test", data.train)
+        result.block["warnings"] += low_auc(name, numbers_of(result))
         if settings.select_on == "test":
             result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")
         engine.reports.curves("test", name, numbers_of(result), engine.steps_done(len(data.loader)))

@@ -74,13 +74,7 @@ def choice_warnings(
     if best is None or best["value"] is None:
         return []
     entry = next(e for e in history if e["epoch"] == best["epoch"])
-    warnings = [
-        f"{name}: {metric} {value:.4f} at the selected epoch is below 0.5: the labels may be swapped, or "
-        "nothing was learned that holds for these frames"
-        for name, numbers in entry["selection"].items()
-        for metric, value in numbers.items()
-        if metric in ("auc", "video_auc") and value is not None and value < 0.5
-    ]
+    warnings = [w for name, numbers in entry["selection"].items() for w in low_auc(name, numbers)]
     before = None if start is None else start["selection_value"]
     sign = 1 if selector.higher_is_better else -1
     if before is not None and sign * (best["value"] - before) <= 0:
@@ -88,12 +82,14 @@ def choice_warnings(
             f"no epoch was better than the weights before the first step: {selector.metric} {before:.4f} "
             f"then, {best['value']:.4f} at the selected epoch"
         )
-    warnings += [
+    few = [
         f"val is too small to choose an epoch: {name} has {real} real and {fake} fake videos, and fewer than "
         f"{FEW} of a class rank epochs by luck"
         for name, (real, fake) in videos.items()
         if len(history) > 1 and min(real, fake) < FEW
     ]
+    if few:
+        return warnings + few
     others = [e["selection_value"] for e in history if e is not entry and e["selection_value"] is not None]
     half = _half_width(list((entry.get("selection_interval") or {}).values()))
     if others and half is not None and 2 * half > WIDE:
@@ -104,6 +100,16 @@ def choice_warnings(
                 f"interval {2 * half:.2f} wide, within which every other epoch lies"
             )
     return warnings
+
+
+def low_auc(name: str, numbers: Mapping[str, float | None]) -> list[str]:
+    """Returns a sentence for each AUC of a dataset that is below one half."""
+    return [
+        f"{name}: {metric} {value:.4f} is below 0.5: the labels may be swapped, or nothing was learned that "
+        "holds for these frames"
+        for metric, value in numbers.items()
+        if metric in ("auc", "video_auc") and value is not None and value < 0.5
+    ]
 
 
 def _half_width(intervals: Sequence[Sequence[float] | None]) -> float | None:

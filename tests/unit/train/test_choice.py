@@ -56,7 +56,7 @@ def test_few_videos_are_said_whatever_the_interval():
 
 def test_an_auc_below_one_half_and_a_run_that_gained_nothing_are_said():
     below, nothing = told([0.0, 0.0], start=0.3)
-    assert "Toy: video_auc 0.0000 at the selected epoch is below 0.5" in below
+    assert "Toy: video_auc 0.0000 is below 0.5" in below
     assert (
         "no epoch was better than the weights before the first step: video_auc 0.3000 then, 0.0000" in nothing
     )
