@@ -75,7 +75,7 @@ def _settings(root: Path, lmdb: str, host: Host, augmented: bool) -> Settings:
     flags: dict[str, Any] = {
         # Upstream's colour step holds a PCA that costs more than decoding; the embedded host's does not, so
         # the two are compared without that step.
-        "data_aug.brightness_prob": 0.0 if host.kind == "embedded" else 0.5,
+        "data_aug.brightness_prob": 0.0 if host.embedded else 0.5,
         "label_dict": {group: label for label, group in enumerate(GROUPS)},
         "lmdb": True,
         "lmdb_dir": str(root / lmdb),
@@ -89,12 +89,12 @@ def _settings(root: Path, lmdb: str, host: Host, augmented: bool) -> Settings:
 def _host_loader(host: Host, settings: Settings, batch: int, workers: int) -> DataLoader[Any] | str:
     """The loader of the host's ``train.py`` over its own class, or the reason why there is none."""
     modern = int(albumentations.__version__.split(".")[0]) >= 2
-    if host.kind != "embedded" and modern and settings.use_data_augmentation:
+    if not host.embedded and modern and settings.use_data_augmentation:
         return (
             f"albumentations {albumentations.__version__} turns this host's JPEG step off: not the same work"
         )
     dataset_class: Any = host.dataset_class
-    if host.kind != "embedded" and not settings.use_data_augmentation:
+    if not host.embedded and not settings.use_data_augmentation:
 
         class WithoutPipeline(dataset_class):  # built even where it is not used, with arguments of 1.x
             def init_data_aug_method(self) -> None:
@@ -105,7 +105,7 @@ def _host_loader(host: Host, settings: Settings, batch: int, workers: int) -> Da
     try:
         dataset = dataset_class(config, "train")
     except Exception as error:  # a real host raises what it likes; ours has no excuse
-        if host.kind == "embedded":
+        if host.embedded:
             raise
         return f"the host's dataset cannot be constructed: {type(error).__name__}: {error}"
     return DataLoader(

@@ -1,8 +1,4 @@
-"""Test a detector: ``python training/test.py --detector_path training/config/detector/meso4.yaml
---weights_path FILE``.
-
-Every setting of the YAML files can be given as a flag, dotted where it is nested.
-"""
+"""Test a detector: ``python training/test.py --detector_path YAML --weights_path FILE --test_dataset A``."""
 
 from __future__ import annotations
 
@@ -13,89 +9,57 @@ if importlib.util.find_spec('effort_finetune'):
     take_over(__file__, __name__)
 # <<< effort-finetune
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
+from config.loader import HostError, load_config
+from dataset.abstract_dataset import DeepfakeAbstractBaseDataset
+from detectors import DETECTOR
+from metrics.registry import RegistryError
+from torch.utils.data import DataLoader
+from trainer.trainer import device, scalars, test_one_dataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from config.errors import SettingError, run_command
-from config.loader import find_path, load_config, parse_overrides
-from trainer.checkpoint import ensure_writable, write_atomically
-from trainer.device import choose_device
-from trainer.inference import predict, scalars, score
-from trainer.setup import build_model, split_loader
-from trainer.trainer import mean_of
-
-COLUMNS = ("auc", "eer", "ap", "acc", "video_auc", "video_eer", "video_acc")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags that are no settings of a YAML file, and of the common ones that are."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--detector_path", required=True, help="the detector's YAML")
-    parser.add_argument("--test_dataset", nargs="+", help="test datasets, over the YAML's")
-    parser.add_argument("--weights_path", required=True, help="checkpoint to test")
-    parser.add_argument("--output_json", type=Path, help="write the metrics to this file")
-    return parser
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--detector_path", required=True, help="the detector's YAML")
+parser.add_argument("--test_dataset", nargs="+", help="test datasets, over the YAML's")
+parser.add_argument("--weights_path", required=True, help="checkpoint to test: a state dict")
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Format metrics by dataset as a table; what cannot be computed is a dash."""
-    width = max(len(name) for name in ("dataset", *results))
-    lines = ["  ".join([f"{'dataset':<{width}}", *(f"{column:>9}" for column in COLUMNS)])]
-    for name, metrics in results.items():
-        cells = ["-" if metrics.get(column) is None else f"{metrics[column]:.4f}" for column in COLUMNS]
-        lines.append("  ".join([f"{name:<{width}}", *(f"{cell:>9}" for cell in cells)]))
-    return "\n".join(lines)
+def prepare_testing_data(config: dict) -> dict[str, DataLoader]:
+    """Return a loader of each test set, in its own order."""
+    loaders = {}
+    for name in config["test_dataset"]:
+        dataset = DeepfakeAbstractBaseDataset({**config, "test_dataset": name}, "test")
+        loaders[name] = DataLoader(
+            dataset,
+            batch_size=config["test_batchSize"],
+            num_workers=config["workers"],
+            collate_fn=dataset.collate_fn,
+        )
+    return loaders
 
 
-def test(arguments: Sequence[str]) -> int:
-    """Run a whole test; returns the exit code."""
-    known, rest = build_parser().parse_known_args(arguments)
-    weights = find_path(known.weights_path).absolute()
-    if not weights.exists():  # a folder too: what it may hold is the detector's to say
-        raise SettingError(f"weights file {weights} not found")
-    overrides = {**parse_overrides(rest), "pretrained_weights": str(weights)}
-    if known.test_dataset:
-        overrides["test_dataset"] = known.test_dataset
-    config = load_config(known.detector_path, "test", overrides)
-    if not config.get("test_dataset"):
-        raise SettingError("no test dataset; give --test_dataset NAME ...")
-    torch.backends.cudnn.benchmark = bool(config.get("cudnn"))
-
-    loaders = {name: split_loader(config, name, "test") for name in config["test_dataset"]}
-    if known.output_json:
-        ensure_writable(known.output_json.absolute().parent)
-    device = choose_device(config.get("device") or "auto")
-    model = build_model(config).to(device)
-    model.device = device
-
-    results: dict[str, dict[str, Any]] = {}
+def main() -> None:
+    """Run a whole test and print its metrics."""
+    args = parser.parse_args()
+    config = load_config(args.detector_path, "test")
+    config["test_dataset"] = args.test_dataset or config["test_dataset"]
+    loaders = prepare_testing_data(config)
+    model = DETECTOR[config["model_name"]](config).to(device)
+    try:
+        state = torch.load(args.weights_path, map_location=device, weights_only=True)
+        model.load_state_dict(state, strict=True)
+    except Exception as error:  # torch reports a damaged or foreign file by whatever its reader met
+        raise HostError(f"{args.weights_path} is no checkpoint of {config['model_name']}: {error}") from error
     for name, loader in loaders.items():
-        predictions = predict(model, loader, device, desc=name)
-        results[name] = scalars(score(predictions, loader.dataset))
-    rows = {**results, "avg": mean_of(results)} if len(results) > 1 else results
-    print(table(rows))
-    if known.output_json:
-        counts = {
-            name: {"frames": len(loader.dataset), "videos": len(set(loader.dataset.video_name_list))}
-            for name, loader in loaders.items()
-        }
-        content = {
-            "model_name": config["model_name"],
-            "weights_path": str(weights),
-            "datasets": {name: {**metrics, **counts[name]} for name, metrics in results.items()},
-            "avg": mean_of(results),
-        }
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        write_atomically(known.output_json, lambda path: path.write_text(text, encoding="utf-8") and None)
-    return 0
+        print(f"dataset: {name}")
+        for metric, value in scalars(test_one_dataset(model, loader)).items():
+            print(f"{metric}: {value}")
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_command(test, sys.argv[1:]))
+    try:
+        main()
+    except (HostError, RegistryError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,1 +1,1 @@
-"""Settings: the YAML files, and how they and the flags become one dictionary."""
+"""Settings: the YAML files, and how they become one dictionary."""

@@ -3,198 +3,145 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import lmdb
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from config.loader import ROOT, HostError
+from torch.utils.data import Dataset
 
-from .augmentation import build_augmentation
-from .errors import DatasetError, MissingFrameError
-from .index import collect_videos, sample_frames, split_name
-from .storage import FileStore, FrameStore, LmdbStore, lmdb_path
-
-ROOT = Path(__file__).resolve().parents[2]
-MODES = ("train", "val", "test")
+FFPP = ("FaceForensics++", "FF-DF", "FF-F2F", "FF-FS", "FF-NT")
 LANDMARKS = 81
 
-
-def _names(value: str | Sequence[str]) -> list[str]:
-    names = [value] if isinstance(value, str) else list(value)
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise DatasetError(f"dataset '{repeated[0]}' is named twice")
-    return names
+#: One environment a process and path: lmdb 2 refuses a second, and none survives a fork.
+_environments: dict[tuple[int, str], lmdb.Environment] = {}
 
 
 class DeepfakeAbstractBaseDataset(Dataset):
     """Frames of one split of one or more datasets.
 
-    Which datasets: ``config['train_dataset']`` in mode train, ``config['test_dataset']`` in mode test,
-    ``config['val_dataset']`` (the training sets when it is not given) in mode val; a name or a list of names.
-    Relative folders in ``config`` are relative to the DeepfakeBench root. The object holds paths only, so it
-    can be pickled; LMDB files are opened on first use in each process.
-
     Args:
-        config: Reads ``dataset_json_folder, lmdb, lmdb_dir, rgb_dir, label_dict, compression, frame_num,
-            frame_sampling, resolution, mean, std, use_data_augmentation, data_aug, with_landmark,
-            with_mask``.
-        mode: ``train``, ``val`` or ``test``; augmentation happens in train only.
+        config: Reads ``<mode>_dataset`` (a name or a list of names), ``dataset_json_folder, lmdb, lmdb_dir,
+            rgb_dir, label_dict, compression, frame_num, resolution, mean, std, use_data_augmentation,
+            data_aug, with_landmark, with_mask``. Relative folders are relative to the DeepfakeBench folder.
+        mode: ``train`` (augmented where the settings say so), ``val`` or ``test``.
 
     Attributes:
         data_dict: ``{'image': paths, 'label': labels}``, one entry per frame, paths as the index writes them,
             labels as in ``label_dict`` (0 real, above 0 fake).
-        video_name_list: Unique video name of each frame.
 
     Raises:
-        DatasetError: Unknown dataset, missing JSON or LMDB, label not in ``label_dict``, or an empty split.
+        HostError: Unknown dataset, a label not in ``label_dict``, no LMDB, or an empty split.
     """
 
     def __init__(self, config: Mapping[str, Any], mode: str = "train") -> None:
-        if mode not in MODES:
-            raise DatasetError(f"mode is '{mode}', expected one of {', '.join(MODES)}")
-        self.config = config
-        self.mode = mode
+        self.config, self.mode = config, mode
         self.compression = config.get("compression", "c23")
-        frame_num = config.get("frame_num") or {}
-        self.frame_num = frame_num.get(mode, frame_num.get("train") if mode == "val" else None)
-        wanted = config.get(f"{mode}_dataset") or (config["train_dataset"] if mode == "val" else None)
-        if not wanted:
-            raise DatasetError(f"{mode}_dataset names no dataset")
-        self.dataset_list = _names(wanted)
+        self.frame_num = config["frame_num"].get(mode, config["frame_num"]["train"])
+        names = config[f"{mode}_dataset"]
+        self.dataset_list = [names] if isinstance(names, str) else list(names)
+        listed = [self.collect_img_and_label_for_one_dataset(name) for name in self.dataset_list]
+        self.data_dict = {
+            "image": [path for paths, _, _ in listed for path in paths],
+            "label": [label for _, labels, _ in listed for label in labels],
+        }
+        self.stores = self._stores() if config.get("lmdb") else []
+        self._augmentation = None
+        if mode == "train" and config.get("use_data_augmentation"):
+            # The plugin's, which draws the same under every version of albumentations.
+            from effort_finetune.config import settings_from_config
+            from effort_finetune.data.augment import Augmentation
 
-        paths: list[str] = []
-        labels: list[int] = []
-        self.video_name_list: list[str] = []
-        for name in self.dataset_list:
-            frames, targets, videos = self.collect_img_and_label_for_one_dataset(name)
-            paths += frames
-            labels += targets
-            self.video_name_list += videos
-        self.data_dict = {"image": paths, "label": labels}
-        self.store = self._open_store()
-        self._augmentation: tuple[int, Any] | None = None
-        if self._augments:
-            # Wrong limits show now and not in a worker, and workers inherit the imported library.
-            self._seeded_augmentation()
+            self._augmentation = Augmentation(settings_from_config({"data_aug": config["data_aug"]}).data_aug)
 
-    @property
-    def _augments(self) -> bool:
-        return self.mode == "train" and bool(self.config.get("use_data_augmentation"))
-
-    def _folder(self, key: str) -> Path:
-        return ROOT / Path(self.config[key]).expanduser()
-
-    def _open_store(self) -> FrameStore:
-        if not self.config.get("lmdb", False):
-            return FileStore(self._folder("rgb_dir"), ROOT)
-        folder = self._folder("lmdb_dir")
-        names = [split_name(name, self.compression)[0] for name in self.dataset_list]
-        return LmdbStore([lmdb_path(folder, name) for name in names])
-
-    def collect_img_and_label_for_one_dataset(
-        self, dataset_name: str
-    ) -> tuple[list[str], list[int], list[str]]:
-        """List the frames of one dataset in this object's split, at most ``frame_num`` per video.
-
-        Returns:
-            Three lists of one length: frame paths, labels, unique video names.
-
-        Raises:
-            DatasetError: The index cannot be used, or the split is empty.
-        """
-        videos = collect_videos(
-            self._folder("dataset_json_folder"),
-            dataset_name,
-            split=self.mode,
-            compression=self.compression,
-            label_dict=self.config["label_dict"],
-        )
-        paths: list[str] = []
-        labels: list[int] = []
-        names: list[str] = []
-        sampling = self.config.get("frame_sampling", "uniform")
-        for video in videos:
-            frames = sample_frames(video.frames, self.frame_num, sampling=sampling)
-            paths += frames
-            labels += [video.label] * len(frames)
-            names += [video.name] * len(frames)
-        return paths, labels, names
-
-    def _decode(self, path: str, flags: int) -> np.ndarray:
-        image = cv2.imdecode(np.frombuffer(self.store.read(path), dtype=np.uint8), flags)
-        if image is None:
-            raise MissingFrameError(f"frame '{path}' is there but is not a readable image")
-        return image
-
-    def load_rgb(self, file_path: str) -> np.ndarray:
-        """Read a crop and resize it to ``resolution``.
-
-        Returns:
-            uint8 [resolution, resolution, 3], RGB.
-
-        Raises:
-            MissingFrameError: The frame is absent or no image; the message names it.
-        """
-        size = self.config["resolution"]
-        image = cv2.cvtColor(self._decode(file_path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        return cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
-
-    def load_mask(self, file_path: str) -> np.ndarray:
-        """Read the forgery mask that belongs to a frame: float32 [resolution, resolution, 1] in 0..1.
-
-        Raises:
-            MissingFrameError: There is none.
-        """
-        size = self.config["resolution"]
-        mask = self._decode(file_path.replace("frames", "masks"), cv2.IMREAD_GRAYSCALE)
-        return (cv2.resize(mask, (size, size)) / np.float32(255.0)).astype(np.float32)[..., None]
-
-    def load_landmark(self, file_path: str, crop_size: int = 256) -> np.ndarray:
-        """Read the 81 landmarks of a frame in pixels of the resized image: float32 [81, 2].
+    def collect_img_and_label_for_one_dataset(self, dataset_name: str) -> tuple[list, list, list]:
+        """List the frames of one dataset in this object's split: ``frame_num`` a video, evenly spread.
 
         Args:
-            file_path: Path of the frame.
-            crop_size: Side of the stored crop in pixels, in which the stored landmarks are given.
+            dataset_name: A name with an index; ``<name>_c40`` takes that compression.
 
-        Raises:
-            MissingFrameError: There are none.
+        Returns:
+            Paths, labels and names of the videos, one entry per frame each.
         """
-        path = file_path.replace("frames", "landmarks").replace(".png", ".npy")
-        raw = self.store.read(path)
+        name = dataset_name.removesuffix("_c40")
+        compression = "c40" if name != dataset_name else self.compression
+        file = ROOT / self.config["dataset_json_folder"] / f"{name}.json"
+        try:
+            groups = json.loads(file.read_text(encoding="utf-8"))[name]
+        except (OSError, ValueError, KeyError) as error:
+            raise HostError(f"dataset '{name}' has no index in {file}: {error}") from error
+        paths: list[str] = []
+        labels: list[int] = []
+        videos: list[str] = []
+        for group, splits in groups.items():
+            listed = splits.get(self.mode, {})
+            if listed and not any("frames" in entry for entry in listed.values()):
+                listed = listed[compression]
+            for video, entry in listed.items():
+                if entry["label"] not in self.config["label_dict"]:
+                    raise HostError(f"label '{entry['label']}' of dataset '{name}' is not in label_dict")
+                frames = sorted(entry["frames"], key=_frame_number)
+                count = len(frames) if self.frame_num is None else min(self.frame_num, len(frames))
+                chosen = [frames[index * len(frames) // count] for index in range(count)]
+                paths += chosen
+                labels += [self.config["label_dict"][entry["label"]]] * count
+                videos += [f"{name}/{group}/{video}"] * count
+        if not paths:
+            raise HostError(f"dataset '{dataset_name}' has no frames in its '{self.mode}' split ({file})")
+        return paths, labels, videos
+
+    def _stores(self) -> list[str]:
+        """The LMDB folders of the datasets; FaceForensics++ and its subsets share one."""
+        folders = []
+        for name in self.dataset_list:
+            plain = name.removesuffix("_c40")
+            folder = ROOT / self.config["lmdb_dir"] / f"{FFPP[0] if plain in FFPP else plain}_lmdb"
+            if not (folder / "data.mdb").is_file():
+                raise HostError(f"dataset '{name}' has no LMDB: {folder} not found; build it, or lmdb: false")
+            folders.append(str(folder.resolve()))
+        return list(dict.fromkeys(folders))
+
+    def _read(self, path: str) -> bytes:
+        """The bytes of a file of the index: from an LMDB, or below ``rgb_dir``."""
+        key = path.removeprefix("./datasets\\").encode()
+        for store in self.stores:
+            place = (os.getpid(), store)
+            if place not in _environments:
+                _environments[place] = lmdb.open(store, readonly=True, lock=False, readahead=False)
+            with _environments[place].begin() as transaction:
+                if (value := transaction.get(key)) is not None:
+                    return value
+        file = ROOT / self.config["rgb_dir"] / path.replace("\\", "/")
+        if self.stores or not file.is_file():
+            raise HostError(f"frame '{path}' is not in {', '.join(self.stores) or file.parent}")
+        return file.read_bytes()
+
+    def load_rgb(self, file_path: str) -> np.ndarray:
+        """Read a crop: uint8 [resolution, resolution, 3], RGB."""
+        image = cv2.imdecode(np.frombuffer(self._read(file_path), np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise HostError(f"frame '{file_path}' is there but is no readable picture")
+        size = (self.config["resolution"],) * 2
+        return cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size, interpolation=cv2.INTER_CUBIC)
+
+    def load_mask(self, file_path: str) -> np.ndarray:
+        """Read the forgery mask of a frame: float32 [resolution, resolution, 1] in 0..1."""
+        raw = self._read(file_path.replace("frames", "masks"))
+        mask = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return (cv2.resize(mask, (self.config["resolution"],) * 2) / 255).astype(np.float32)[..., None]
+
+    def load_landmark(self, file_path: str, crop_size: int = 256) -> np.ndarray:
+        """Read the 81 landmarks of a frame in pixels of the resized picture: float32 [81, 2]."""
+        raw = self._read(file_path.replace("frames", "landmarks").replace(".png", ".npy"))
         # LMDB values are the bare numbers; files carry numpy's header.
-        is_file = raw.startswith(b"\x93NUMPY")
-        points = np.load(io.BytesIO(raw)) if is_file else np.frombuffer(raw, dtype=np.uint32)
-        if points.size != LANDMARKS * 2:
-            raise MissingFrameError(f"'{path}' holds {points.size} numbers, expected {LANDMARKS * 2}")
+        points = np.load(io.BytesIO(raw)) if raw[:6] == b"\x93NUMPY" else np.frombuffer(raw, np.uint32)
         return points.reshape(LANDMARKS, 2).astype(np.float32) * (self.config["resolution"] / crop_size)
-
-    def _seeded_augmentation(self) -> Any:
-        """Return the pipeline of this process; each loader worker gets its own random stream."""
-        worker = get_worker_info()
-        seed = worker.seed if worker is not None else torch.initial_seed()
-        if self._augmentation is None or self._augmentation[0] != seed:
-            pipeline = build_augmentation(
-                self.config.get("data_aug") or {}, seed=seed, landmarks=bool(self.config.get("with_landmark"))
-            )
-            self._augmentation = (seed, pipeline)
-        return self._augmentation[1]
-
-    def data_aug(
-        self, img: np.ndarray, landmark: np.ndarray | None = None, mask: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Augment an image (uint8 [H, W, 3]) and, alike, its landmarks [81, 2] and mask [H, W, 1]."""
-        data: dict[str, Any] = {"image": img}
-        if landmark is not None:
-            data["keypoints"] = landmark
-        if mask is not None:
-            data["mask"] = mask
-        out = self._seeded_augmentation()(**data)
-        points = None if landmark is None else np.asarray(out["keypoints"], dtype=np.float32)
-        return out["image"], points, None if mask is None else out["mask"]
 
     def to_tensor(self, img: np.ndarray) -> torch.Tensor:
         """Turn uint8 [H, W, 3] into float32 [3, H, W] in 0..1."""
@@ -202,52 +149,34 @@ class DeepfakeAbstractBaseDataset(Dataset):
 
     def normalize(self, img: torch.Tensor) -> torch.Tensor:
         """Subtract ``mean`` and divide by ``std`` per channel of float [3, H, W]."""
-        mean = torch.tensor(self.config["mean"], dtype=img.dtype).view(3, 1, 1)
-        std = torch.tensor(self.config["std"], dtype=img.dtype).view(3, 1, 1)
+        mean, std = (torch.tensor(self.config[key]).view(3, 1, 1) for key in ("mean", "std"))
         return (img - mean) / std
-
-    def _mask_or_zeros(self, path: str, label: int) -> np.ndarray:
-        try:
-            return self.load_mask(path)
-        except MissingFrameError:
-            # Nothing is forged in a real face, so datasets store no mask for it.
-            if label > 0:
-                raise
-            return np.zeros((self.config["resolution"], self.config["resolution"], 1), dtype=np.float32)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, torch.Tensor | None, torch.Tensor | None]:
         path, label = self.data_dict["image"][index], self.data_dict["label"][index]
         image = self.load_rgb(path)
-        landmark = self.load_landmark(path) if self.config.get("with_landmark") else None
-        mask = self._mask_or_zeros(path, label) if self.config.get("with_mask") else None
-        if self._augments:
-            image, landmark, mask = self.data_aug(image, landmark, mask)
-        return (
-            self.normalize(self.to_tensor(image)),
-            label,
-            None if landmark is None else torch.from_numpy(landmark),
-            None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)),
-        )
+        if self._augmentation is not None:
+            image = self._augmentation(image, int(torch.randint(2**31, ())))
+        landmark = torch.from_numpy(self.load_landmark(path)) if self.config.get("with_landmark") else None
+        mask = torch.from_numpy(self.load_mask(path)) if self.config.get("with_mask") else None
+        return self.normalize(self.to_tensor(image)), label, landmark, mask
 
     @staticmethod
     def collate_fn(batch: Sequence[tuple[Any, ...]]) -> dict[str, torch.Tensor | None]:
-        """Stack items into a batch.
-
-        Returns:
-            ``image`` float [B, 3, H, W], ``label`` int64 [B], ``landmark`` float [B, 81, 2] and ``mask``
-            float [B, H, W, 1]; the last two are None when the dataset does not load them.
-        """
+        """Stack items: ``image`` [B, 3, H, W], ``label`` int64 [B], ``landmark`` and ``mask`` or None."""
         images, labels, landmarks, masks = zip(*batch, strict=True)
         return {
             "image": torch.stack(images),
-            "label": torch.tensor(labels, dtype=torch.int64),
+            "label": torch.tensor(labels),
             "landmark": None if landmarks[0] is None else torch.stack(landmarks),
             "mask": None if masks[0] is None else torch.stack(masks),
         }
 
-    def __getstate__(self) -> dict[str, Any]:
-        # An augmentation pipeline carries a random state that a worker must not share.
-        return {**self.__dict__, "_augmentation": None}
-
     def __len__(self) -> int:
         return len(self.data_dict["image"])
+
+
+def _frame_number(path: str) -> tuple[int, int, str]:
+    """Sorts frames by the number that their file is named by, else by name."""
+    stem = Path(path.replace("\\", "/")).stem
+    return (0, int(stem), path) if stem.isdigit() else (1, 0, path)

@@ -1,7 +1,5 @@
-"""Training; importing this package fills TRAINER."""
+"""Training; the trainer is in :mod:`trainer.trainer`."""
 
 from metrics.registry import TRAINER
 
-from .trainer import Trainer
-
-__all__ = ["TRAINER", "Trainer"]
+__all__ = ["TRAINER"]

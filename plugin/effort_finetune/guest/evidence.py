@@ -37,6 +37,10 @@ class HostSource:
 
     def __init__(self, root: Path, script: Path) -> None:
         self._root, self._training = root, root / "training"
+        # A host puts folders of its own on the path as it goes; what is its own is never asked of pip.
+        self._own_names = {
+            path.stem for path in self._training.rglob("*") if path.is_dir() or path.suffix == ".py"
+        }
         self._trees: dict[Path, ast.Module] = {}
         self.imports: list[_Import] = []
         pending = [script]
@@ -71,6 +75,8 @@ class HostSource:
                 continue
             seen.add(each.module)
             top = each.module.partition(".")[0]
+            if top in self._own_names:
+                continue
             place = self.place(each.file, each.line)
             if importlib.util.find_spec(top) is None:
                 raise UserError(

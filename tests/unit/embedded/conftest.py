@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -29,7 +28,6 @@ HOST_MODULES = {
     "loss",
     "metrics",
     "networks",
-    "optimizor",
     "trainer",
 }
 
@@ -203,7 +201,6 @@ def detector_yaml(training: Path, tmp_path: Path) -> Callable[..., Path]:
             "test_batchSize": 8,
             "workers": 0,
             "frame_num": {"train": 4, "test": 4},
-            "device": "cpu",
             "nEpochs": 1,
             "use_data_augmentation": False,
             **changes,
@@ -216,42 +213,30 @@ def detector_yaml(training: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run_script(
-    training: Path, bench: Bench, tmp_path: Path
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs train.py or test.py in a folder that is not the bench's, on the generated data."""
+def configured(training: Path, bench: Bench) -> Iterator[None]:
+    """The bench's own two files name the generated data, as a user's would."""
+    files = [training / f"config/{mode}_config.yaml" for mode in ("train", "test")]
+    before = [file.read_text() for file in files]
+    for file, text in zip(files, before, strict=True):
+        file.write_text(yaml.safe_dump({**yaml.safe_load(text), **bench.folders}))
+    yield
+    for file, text in zip(files, before, strict=True):
+        file.write_text(text)
+
+
+@pytest.fixture
+def run_script(training: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs train.py or test.py in a folder that is not the bench's."""
 
     def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         return subprocess.run(
-            [sys.executable, str(training / script), *map(str, arguments), *bench.flags],
+            [sys.executable, str(training / script), *map(str, arguments)],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
             timeout=900,
         )
-
-    return run
-
-
-@pytest.fixture
-def run_inside(
-    training: Path, bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """Runs the command of train.py or test.py in this process; returns its exit code and stderr."""
-
-    def run(script: str, *arguments: object) -> tuple[int, str]:
-        from config.errors import run_command
-
-        specification = importlib.util.spec_from_file_location(
-            f"embedded_{script}", training / f"{script}.py"
-        )
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-        code = run_command(getattr(module, script), [*map(str, arguments), *bench.flags])
-        return code, capsys.readouterr().err
 
     return run

@@ -48,9 +48,8 @@ def test_importing_detectors_fills_the_registries():
     import detectors
     from loss import LOSSFUNC
     from networks import BACKBONE
-    from trainer import TRAINER
 
     assert detectors.DETECTOR["meso4"] is detectors.Meso4Detector
     assert set(BACKBONE.data) == {"meso4"}
     assert set(LOSSFUNC.data) == {"cross_entropy"}
-    assert "default" in TRAINER.data
+    assert set(detectors.DETECTOR.data) == {"effort_finetune", "meso4"}
