@@ -34,6 +34,8 @@ def run(asked: Asked) -> int:
     _one_process(given)
     host = open_host(enclosing_host(asked.script))  # the script's own tree, whatever the environment says
     _leave_script(host)
+    if given.host.get("no_save_ckpt"):
+        given.settings["save_ckpt"] = False
     if asked.mode == "test" and given.host.get("weights_path"):
         given.settings["pretrained_weights"] = given.host["weights_path"]
     settings = resolve(
@@ -58,18 +60,11 @@ def _train(settings: Settings, host: Host, given: Given, command: tuple[str, ...
     if given.host.get("task_target") and settings.output_dir is None:
         folder = _own_folder(settings, host, str(given.host["task_target"]))
         settings = settings.changed(output_dir=str(folder))
-    keeps = not given.host.get("no_save_ckpt")
-    if not keeps:
-        settings = settings.changed(save_to=None)
     outcome = finetune(settings, host, command=command)
-    if not keeps:
-        # The run needed them: the best state is tested, and a run that is stopped goes on from the last.
-        for path in outcome.run_dir.rglob("*.pth"):
-            path.unlink()
-        print("--no-save_ckpt: the checkpoints are deleted now that the run is over")
     for line in _lines(outcome.results_path):
         print(line)
-    print(f"===> Training Done! {outcome.published_path or outcome.best_path if keeps else outcome.run_dir}")
+    kept = outcome.published_path or outcome.best_path
+    print(f"===> Training Done! {kept if kept.is_file() else outcome.run_dir}")
     return outcome.results_path
 
 
