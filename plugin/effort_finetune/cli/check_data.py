@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
-from effort_finetune.data.check import EVERY_FRAME, DatasetReport, check_dataset
-from effort_finetune.data.index import available_datasets
+
+if TYPE_CHECKING:
+    from effort_finetune.data.check import DatasetReport
 
 NAME = "check-data"
 HELP = (
@@ -26,13 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decode", metavar="N", help="also decode N frames of each split, evenly spread, or 'all'"
     )
     parser.add_argument("--json", action="store_true", help="print the whole report, lists included, as JSON")
-    add_settings_arguments(parser)
+    add_settings_arguments(parser, command="check-data")
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Checks and prints; 0 when no finding is an error, else 1."""
-    decode = _decode(args.decode)
     host, settings = open_run(args, context, mode="test")
+    from effort_finetune.data.check import EVERY_FRAME, check_dataset  # torch, not needed for --help
+    from effort_finetune.data.index import available_datasets
+
+    decode = _decode(args.decode, EVERY_FRAME)
     names = args.names or available_datasets(host, settings)
     if not names:
         folder = host.resolve(settings.dataset_json_folder)
@@ -50,11 +55,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0 if ok else 1
 
 
-def _decode(value: str | None) -> int:
+def _decode(value: str | None, every: int) -> int:
     if value is None:
         return 0
     if value == "all":
-        return EVERY_FRAME
+        return every
     if value.isdecimal() and int(value) > 0:
         return int(value)
     raise UserError("--decode", got=repr(value), expected="a number of frames per split, or 'all'")

@@ -8,6 +8,7 @@ from pathlib import Path
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.data.dataset_name import check_names
+from effort_finetune.weights.first_look import look_at
 
 NAME = "evaluate"
 HELP = (
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("evaluation_results"),
         help="folder of everything that is written (default: %(default)s)",
     )
-    add_settings_arguments(parser, skip=("pretrained_weights", "output_dir", "resume"))
+    add_settings_arguments(parser, command="evaluate", skip=("pretrained_weights", "output_dir", "resume"))
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -38,6 +39,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         RunFailure: If it could not finish; what there is was saved.
     """
     host, settings = open_run(args, context, mode="test")
+    chosen = args.weights or settings.pretrained_weights
+    if chosen is not None:
+        look_at(chosen)
     for note in check_names(host, settings, which=("test_dataset",)):
         print(note)
 

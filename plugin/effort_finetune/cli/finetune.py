@@ -9,6 +9,7 @@ import shlex
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.data.dataset_name import check_names
+from effort_finetune.weights.first_look import look_at
 
 NAME = "finetune"
 HELP = "Fine-tune an Effort checkpoint, or plain CLIP, on datasets of the host, and test the result."
@@ -27,6 +28,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         RunFailure: If it could not finish; what there is was saved.
     """
     host, settings = open_run(args, context, mode="train")
+    for path in filter(None, (settings.resume, settings.pretrained_weights)):
+        look_at(path)
     for note in check_names(host, settings, which=("train_dataset", "val_dataset", "test_dataset")):
         print(note)
 

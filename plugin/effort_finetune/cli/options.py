@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from effort_finetune.cli.context import Context
 from effort_finetune.config import Settings, resolve
+from effort_finetune.config.aliases import renames_of
 from effort_finetune.config.flag_words import from_flag
 from effort_finetune.config.key_table import Key, known_keys
-from effort_finetune.core.errors import UserError
+from effort_finetune.config.wording import describe, in_yaml, takes_list
+from effort_finetune.core.errors import UserError, did_you_mean
+from effort_finetune.core.resources import root
 from effort_finetune.host import locate, open_host
 
 if TYPE_CHECKING:
     from effort_finetune.host import Host
 
-_TOP_LEVEL = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay"}
-# Which flags a command shows under its own heading; the rest of the schema follows under "settings".
+# Shown first, under a heading of their own; the rest follows by subject.
 _FIRST = (
     "train_dataset",
     "val_dataset",
@@ -29,37 +32,99 @@ _FIRST = (
 )
 
 
-def add_settings_arguments(parser: argparse.ArgumentParser, *, skip: tuple[str, ...] = ()) -> None:
-    """Adds ``--host``, ``--detector_config`` and one flag for every key of the settings.
+class _Layer(argparse.Action):
+    """Collects settings files and presets in the order in which they are typed."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        paths = [preset(word) for word in values] if self.dest == "preset" else list(map(Path, values))
+        namespace.layers = [*(namespace.layers or ()), *paths]
+        if self.dest == "detector_config":
+            namespace.own_config = True
+
+
+def preset(name: str) -> Path:
+    """Returns the file of a named choice of settings.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    files = _presets()
+    if name not in files:
+        expected = f"one of {', '.join(files)}"
+        raise UserError("--preset", got=repr(name), expected=expected, next_step=did_you_mean(name, files))
+    return files[name]
+
+
+def _presets() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((root() / "configs" / "presets").glob("*.yaml"))}
+
+
+def add_settings_arguments(
+    parser: argparse.ArgumentParser, *, command: str | None = None, skip: tuple[str, ...] = ()
+) -> None:
+    """Adds ``--host``, ``--detector_config``, ``--preset`` and one flag for every key of the settings.
+
+    Every key is understood, since one line of flags may serve several commands; listed are those that
+    the command reads.
 
     Args:
         parser: The command's parser.
+        command: Its name, as in a key's ``read_by``; ``None`` lists all keys.
         skip: Keys the command sets by flags of its own.
     """
+    parser.set_defaults(layers=None, own_config=False)
     parser.add_argument(
         "--host", type=Path, help="DeepfakeBench checkout to work in (default: found by itself)"
     )
     parser.add_argument(
-        "--detector_config", type=Path, help="detector YAML (default: the host's effort_finetune.yaml)"
+        "--detector_config",
+        action=_Layer,
+        nargs="+",
+        metavar="YAML",
+        help="settings files, the later ones win (default: the host's effort_finetune.yaml)",
+    )
+    parser.add_argument(
+        "--preset",
+        action=_Layer,
+        nargs="+",
+        metavar="NAME",
+        help=f"{', '.join(_presets())}: settings files that ship, on top of those before them",
     )
     # argparse would list all seventy flags in the usage line.
     parser.usage = "%(prog)s [options]"
     keys = known_keys()
-    main_group = parser.add_argument_group("run")
-    others = parser.add_argument_group("settings", "every key of the YAML, dotted; the command line wins")
-    for key in (*_FIRST, *(k for k in keys if k not in _FIRST)):
-        if key in skip:
+    groups = {"run": parser.add_argument_group("run")}
+    for name in (*_FIRST, *(key for key in keys if key not in _FIRST)):
+        if name in skip:
             continue
-        group = main_group if key in _FIRST else others
-        names = [f"--{key}", *(f"--{short}" for short, full in _TOP_LEVEL.items() if full == key)]
-        group.add_argument(
-            *names,
-            dest=f"setting:{key}",
+        key = keys[name]
+        title = "run" if name in _FIRST else key.group
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        listed = command is None or command in key.read_by
+        groups[title].add_argument(
+            *(f"--{flag}" for flag in (name, *renames_of(name))),
+            dest=f"setting:{name}",
             nargs="*",
             metavar="V",
             default=argparse.SUPPRESS,
-            help=_help(keys[key]),
+            help=_help(key) if listed else argparse.SUPPRESS,
         )
+    parser.formatter_class = _Help
+
+
+class _Help(argparse.HelpFormatter):
+    """One column of flags, one of meanings, and no list of words where one word is taken."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        if action.dest.startswith("setting:"):
+            return "V ..." if takes_list(known_keys()[action.dest.removeprefix("setting:")].kind) else "V"
+        return super()._format_args(action, default_metavar)
 
 
 def settings_flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,19 +154,22 @@ def open_run(
         UserError: If no host is found or a setting is wrong.
     """
     host = open_host(locate(args.host, script=context.script))
-    yaml_path = args.detector_config or _default_yaml(host)
     given = {key: value for key, value in flags.items() if value is not None}
     settings = resolve(
         flags={**settings_flags(args), **given},
-        yaml_path=yaml_path,
+        yaml_path=_files(args, host),
         host_defaults=host.default_settings(mode),
         host_root=host.root,
     )
     return host, settings
 
 
-def _default_yaml(host: Host) -> Path:
+def _files(args: argparse.Namespace, host: Host) -> Sequence[Path]:
+    """Returns the settings files; presets alone lie on top of the host's own file, where it has one."""
+    layers = tuple(args.layers or ())
     path = Path(host.root) / "training" / "config" / "detector" / "effort_finetune.yaml"
+    if args.own_config or (layers and not path.is_file()):
+        return layers
     if not path.is_file():
         raise UserError(
             "no effort_finetune.yaml in the host",
@@ -109,8 +177,9 @@ def _default_yaml(host: Host) -> Path:
             expected="training/config/detector/effort_finetune.yaml",
             next_step=f"effort-finetune install {host.root}, or name a file with --detector_config",
         )
-    return path
+    return path, *layers
 
 
 def _help(key: Key) -> str:
-    return key.help.replace("%", "%%")
+    default = in_yaml(key.default) if key.default not in ("", {}) else "none"
+    return f"{key.help} [{describe(key.kind, brief=True)}; default {default}]".replace("%", "%%")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
@@ -23,11 +23,13 @@ from effort_finetune.config.kinds import (
     Texts,
     Truth,
 )
-from effort_finetune.config.section import Section, setting
+from effort_finetune.config.section import DATA, SCORE, TRAIN, Section, setting
 
 
 class FrameNum(Section):
     """Frames used of each video."""
+
+    READ_BY: ClassVar[tuple[str, ...]] = DATA
 
     train: Count = setting(8, "frames of each training (and validation) video")
     test: Count = setting(32, "frames of each test video")
@@ -66,6 +68,8 @@ class DataAug(Section):
 class DataKeys(Section):
     """The keys at the top level that say what is read."""
 
+    READ_BY: ClassVar[tuple[str, ...]] = DATA
+
     train_dataset: Texts = setting((), "training datasets: names of the index, or paths to folders")
     val_dataset: Texts | None = setting(None, "datasets of the val split; null: the training datasets")
     test_dataset: Texts = setting((), "test datasets: names of the index, or paths to folders")
@@ -86,10 +90,12 @@ class DataKeys(Section):
     )
     limit: Count | None = setting(None, "samples of each class and folder at most, drawn by the seed")
     split: Literal["held_out", "all"] = setting(
-        "held_out", "what a test reads of a folder: what was not trained on, or all of it"
+        "held_out", "what a test reads of a folder: what was not trained on, or all of it", read_by=SCORE
     )
     fit: Literal["crop", "pad", "squash", "native"] | None = setting(
-        None, "how a picture of a folder becomes a square; null: the weights' own way, else crop"
+        None,
+        "how a picture of a folder becomes a square; null: the weights' own way, else crop",
+        read_by=SCORE,
     )
     compression: Literal["raw", "c23", "c40"] = setting("c23", "FF++ compression level")
     lmdb: Truth = setting(True, "read crops from LMDB (false: from plain files)")
@@ -103,17 +109,19 @@ class DataKeys(Section):
     )
     frame_num: FrameNum = setting(FrameNum(), "frames used of each video")
     frame_sampling: Literal["uniform", "first"] = setting(
-        "uniform", "which frames: evenly spaced, or the first n"
+        "uniform", "which frames: evenly spaced, or the first n", read_by=SCORE
     )
-    max_missing_rate: Share = setting(0.01, "share of frames that may be unreadable before a run fails")
-    resolution: Pixels = setting(224, "input size in pixels; has to be the checkpoint's")
-    mean: Rgb = setting((0.48145466, 0.4578275, 0.40821073), "RGB mean (CLIP's)")
-    std: RgbDeviation = setting((0.26862954, 0.26130258, 0.27577711), "RGB deviation (CLIP's)")
-    use_data_augmentation: Truth = setting(True, "augment training frames")
+    max_missing_rate: Share = setting(
+        0.01, "share of frames that may be unreadable before a run fails", read_by=SCORE
+    )
+    resolution: Pixels = setting(224, "input size in pixels; has to be the checkpoint's", read_by=SCORE)
+    mean: Rgb = setting((0.48145466, 0.4578275, 0.40821073), "RGB mean (CLIP's)", read_by=SCORE)
+    std: RgbDeviation = setting((0.26862954, 0.26130258, 0.27577711), "RGB deviation (CLIP's)", read_by=SCORE)
+    use_data_augmentation: Truth = setting(True, "augment training frames", read_by=TRAIN)
     data_aug: DataAug = setting(DataAug(), "training augmentation")
-    train_batchSize: Count = setting(8, "frames in a training batch")
-    test_batchSize: Count = setting(32, "frames in an evaluation batch")
-    workers: Processes = setting(2, "loader processes; 0 loads in the main one")
+    train_batchSize: Count = setting(8, "frames in a training batch", read_by=TRAIN)
+    test_batchSize: Count = setting(32, "frames in an evaluation batch", read_by=SCORE)
+    workers: Processes = setting(2, "loader processes; 0 loads in the main one", read_by=SCORE)
     balance: Literal["none", "oversample"] = setting(
-        "none", "draw both classes equally often, or as they come"
+        "none", "draw both classes equally often, or as they come", read_by=TRAIN
     )

@@ -8,8 +8,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from effort_finetune.config.data_keys import DataKeys
+from effort_finetune.config.model_keys import ModelKeys
+from effort_finetune.config.output_keys import OutputKeys
 from effort_finetune.config.schema import Settings
-from effort_finetune.config.section import leaves
+from effort_finetune.config.section import leaves, notes, readers
+from effort_finetune.config.training_keys import TrainingKeys
 from effort_finetune.config.wording import kind_of
 
 
@@ -23,12 +27,24 @@ class Key:
         default: Its value where no source gives one.
         help: What it is, in one line.
         path: Whether it names a file or folder.
+        read_by: The commands that read it.
+        group: The heading that ``--help`` shows it under.
     """
 
     kind: Any
     default: Any
     help: str
     path: bool
+    read_by: tuple[str, ...]
+    group: str
+
+
+_GROUPS = {
+    ModelKeys: "model",
+    DataKeys: "data",
+    TrainingKeys: "training",
+    OutputKeys: "evaluation and output",
+}
 
 
 @cache
@@ -44,8 +60,18 @@ def key_groups() -> frozenset[str]:
 
 
 def _keys() -> Iterator[tuple[str, Key]]:
-    for name, field in leaves(Settings):
-        if name != "host_only":
-            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            default = field.get_default(call_default_factory=True)
-            yield name, Key(kind_of(field), default, field.description or "", "path" in extra)
+    for (name, field), read_by in zip(leaves(Settings), readers(Settings), strict=True):
+        if name == "host_only":
+            continue
+        top = name.partition(".")[0]
+        yield (
+            name,
+            Key(
+                kind=kind_of(field),
+                default=field.get_default(call_default_factory=True),
+                help=field.description or "",
+                path=bool(notes(field).get("path")),
+                read_by=read_by,
+                group=next(group for section, group in _GROUPS.items() if top in section.model_fields),
+            ),
+        )

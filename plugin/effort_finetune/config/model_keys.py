@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from effort_finetune.config.kinds import (
     AtLeastZero,
@@ -14,7 +14,7 @@ from effort_finetune.config.kinds import (
     Truth,
     UpToAlmostOne,
 )
-from effort_finetune.config.section import Section, setting
+from effort_finetune.config.section import DATA, SCORE, TRAIN, Section, setting
 
 
 class Loss(Section):
@@ -34,9 +34,13 @@ class Loss(Section):
 class ModelKeys(Section):
     """The keys at the top level that say what the model is."""
 
-    model_name: Text = setting("effort_finetune", "detector, by its name in the host's DETECTOR registry")
+    READ_BY: ClassVar[tuple[str, ...]] = SCORE
+
+    model_name: Text = setting(
+        "effort_finetune", "detector, by its name in the host's DETECTOR registry", read_by=DATA
+    )
     trainer: Text | None = setting(
-        "effort_finetune", "trainer in the host's TRAINER registry; null is the host's own"
+        "effort_finetune", "trainer in the host's TRAINER registry; null is the host's own", read_by=TRAIN
     )
     clip_path: Text = setting(
         "openai/clip-vit-large-patch14",
@@ -46,7 +50,9 @@ class ModelKeys(Section):
     pretrained_weights: Text | None = setting(
         None, "checkpoint to start from, in any known layout", path=True
     )
-    resume: Text | None = setting(None, "folder of an interrupted run, or its ckpt_last.pth", path=True)
+    resume: Text | None = setting(
+        None, "folder of an interrupted run, or its ckpt_last.pth", path=True, read_by=TRAIN
+    )
     allow_pickle: Truth = setting(
         False, "read checkpoints that run code on loading; only for files you trust"
     )
@@ -62,11 +68,13 @@ class ModelKeys(Section):
     hidden_act: Literal["quick_gelu", "gelu"] | None = setting(
         None, "activation of the tower's MLP; null: what the weights state, else OpenAI's quick_gelu"
     )
-    freeze_backbone: Truth = setting(True, "freeze everything but residuals and head")
-    train_svd_residuals: Truth = setting(True, "train S, U and V of the residuals")
-    train_classification_head: Truth = setting(True, "train the head")
-    unfreeze: Texts = setting((), "patterns of parameter names to train as well (glob or substring)")
+    freeze_backbone: Truth = setting(True, "freeze everything but residuals and head", read_by=TRAIN)
+    train_svd_residuals: Truth = setting(True, "train S, U and V of the residuals", read_by=TRAIN)
+    train_classification_head: Truth = setting(True, "train the head", read_by=TRAIN)
+    unfreeze: Texts = setting(
+        (), "patterns of parameter names to train as well (glob or substring)", read_by=TRAIN
+    )
     tune_mode: Literal["head", "residual", "layernorm", "full"] | None = setting(
-        None, "a named choice of what is trained, in place of the three switches above"
+        None, "a named choice of what is trained, in place of the three switches above", read_by=TRAIN
     )
     loss: Loss = setting(Loss(), "training loss")

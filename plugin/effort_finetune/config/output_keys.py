@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from effort_finetune.config.kinds import CountOrZero, Share, Text
-from effort_finetune.config.section import Section, setting
+from effort_finetune.config.section import SCORE, TRAIN, Section, setting
 
 
 class OutputKeys(Section):
     """The keys at the top level that say what comes out."""
+
+    READ_BY: ClassVar[tuple[str, ...]] = SCORE
 
     threshold: Share = setting(0.5, "fake probability above which a frame or video is called fake")
     bootstrap_samples: CountOrZero = setting(
         1000, "resamples of videos for the 95 % intervals; 0 leaves them out"
     )
     log_dir: Text = setting(
-        "./training/logs", "folder of the run folders when no output_dir is given", path=True
+        "./training/logs", "folder of the run folders when no output_dir is given", path=True, read_by=TRAIN
     )
     output_dir: Text | None = setting(None, "folder of this run", path=True)
     save_to: Text | None = setting(
         "finetuned/effort_{train_dataset}.pth",
         "where the selected checkpoint is published; null does not",
         path=True,
+        read_by=TRAIN,
     )
     save_ckpt: bool = setting(
         True, "leave state and weights when the run is over; false: no .pth, also none at save_to"

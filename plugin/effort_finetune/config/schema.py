@@ -14,7 +14,7 @@ from typing import Any
 from effort_finetune.config.data_keys import DataKeys
 from effort_finetune.config.model_keys import ModelKeys
 from effort_finetune.config.output_keys import OutputKeys
-from effort_finetune.config.section import setting
+from effort_finetune.config.section import notes, setting
 from effort_finetune.config.training_keys import TrainingKeys
 
 
@@ -52,7 +52,7 @@ class Settings(OutputKeys, TrainingKeys, DataKeys, ModelKeys):
 
     def digest(self) -> str:
         """Returns a SHA-256 over what can change a number: paths and host-only keys are left out."""
-        paths = {name for name, field in type(self).model_fields.items() if field.json_schema_extra}
+        paths = {name for name, field in type(self).model_fields.items() if notes(field).get("path")}
         tree = self.model_dump(mode="json", exclude={"host_only", *paths})
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -17,6 +18,12 @@ else:
     ModelMetaclass = type(BaseModel)
 
 T = TypeVar("T")
+
+
+#: The commands that read a key: only those list it in their --help.
+TRAIN: tuple[str, ...] = ("finetune",)
+SCORE: tuple[str, ...] = ("finetune", "evaluate")
+DATA: tuple[str, ...] = ("finetune", "evaluate", "check-data")
 
 
 class _InOurWords(ModelMetaclass):
@@ -36,10 +43,12 @@ class Section(BaseModel, metaclass=_InOurWords):
         UserError: If a key is unknown or a value does not fit; all of them at once.
     """
 
+    READ_BY: ClassVar[tuple[str, ...]] = TRAIN
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def setting(default: Any, help: str, *, path: bool = False) -> Any:
+def setting(default: Any, help: str, *, path: bool = False, read_by: tuple[str, ...] | None = None) -> Any:
     """Declares one key.
 
     Args:
@@ -47,8 +56,13 @@ def setting(default: Any, help: str, *, path: bool = False) -> Any:
         help: What it is, in one line, for ``--help``, docs/settings.md and the JSON Schema.
         path: It names a file or folder: relative to the file that states it, and no part of what
             makes two runs equal.
+        read_by: The commands that read it; ``None``: those of its section's ``READ_BY``.
     """
-    extra: JsonDict | None = {"path": True} if path else None
+    extra: JsonDict = {}
+    if path:
+        extra["path"] = True
+    if read_by is not None:
+        extra["read_by"] = list(read_by)
     if isinstance(default, (dict, Section)):
         return Field(default_factory=lambda: default, description=help, json_schema_extra=extra)
     return Field(default=default, description=help, json_schema_extra=extra)
@@ -61,3 +75,22 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
             yield from leaves(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+
+
+def notes(field: FieldInfo) -> dict[str, Any]:
+    """Returns what :func:`setting` noted beside a field's kind and meaning."""
+    return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+
+
+def readers(section: type[Section]) -> Iterator[tuple[str, ...]]:
+    """Yields the commands that read each key, in the order of :func:`leaves`."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from readers(field.annotation)
+        else:
+            stated = notes(field).get("read_by")
+            yield tuple(stated) if stated else _declared_in(section, name).READ_BY
+
+
+def _declared_in(section: type[Section], name: str) -> type[Section]:
+    return next(one for one in section.__mro__ if name in inspect.get_annotations(one))

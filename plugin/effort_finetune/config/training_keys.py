@@ -17,7 +17,7 @@ from effort_finetune.config.kinds import (
     Text,
     Truth,
 )
-from effort_finetune.config.section import Section, setting
+from effort_finetune.config.section import DATA, SCORE, Section, setting
 
 Device = Annotated[
     str,
@@ -64,12 +64,12 @@ class TrainingKeys(Section):
     accumulation_steps: Count = setting(1, "batches added up before an optimiser step")
     clip_grad_norm: AboveZero | None = setting(None, "largest gradient norm; null does not clip")
     precision: Literal["auto", "float32", "bf16", "fp16"] = setting(
-        "auto", "arithmetic of the forward pass (autocast)"
+        "auto", "arithmetic of the forward pass (autocast)", read_by=SCORE
     )
     early_stopping: EarlyStopping = setting(EarlyStopping(), "early stopping")
     select_on: Literal["val", "last", "test"] = setting(
         "val", "split that chooses the checkpoint; 'test' is an oracle"
     )
     metric_scoring: Text = setting("video_auc", "metric that chooses the checkpoint")
-    manualSeed: Seed = setting(1024, "seed of the run")
-    device: Device = setting("auto", "where it runs")
+    manualSeed: Seed = setting(1024, "seed of the run", read_by=DATA)
+    device: Device = setting("auto", "where it runs", read_by=SCORE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file
-from effort_finetune.weights import safe_io
+from effort_finetune.weights import first_look, safe_io
 from effort_finetune.weights.adapter import LAYOUT
 from effort_finetune.weights.adapter_header import METADATA_KEY, AdapterInfo
 from effort_finetune.weights.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ def inspect_file(
     Raises:
         UserError: If the file cannot be read as a checkpoint.
     """
-    file = safe_io.locate(path)
+    file = first_look.locate(path)
     metadata = safe_io.read_metadata(file)
     if METADATA_KEY in metadata and base is None:
         return _adapter(file, metadata)

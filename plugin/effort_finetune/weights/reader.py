@@ -12,6 +12,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.weights import (
     adapter,
     adapter_header,
+    first_look,
     layouts,
     run_state,
     safe_io,
@@ -57,7 +58,7 @@ def read_checkpoint(
         UserError: If the file is missing, damaged, unsafe, no checkpoint, or of no known layout; if it is an
             adapter whose base is not found or is another one.
     """
-    file = run_state.file_in(Path(path)) or safe_io.locate(path)
+    file = run_state.file_in(Path(path)) or first_look.locate(path)
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
     if run_state.is_state(content):

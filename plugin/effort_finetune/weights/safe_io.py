@@ -21,58 +21,16 @@ from torch import Tensor
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import atomic_write
-
-# In the order of preference when a folder is given: what transformers and open_clip write.
-FOLDER_FILES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
+from effort_finetune.weights.first_look import (
+    PICKLE_MAGIC,
+    ZIP_MAGIC,
+    looks_like_safetensors,
+    no_weights,
 )
+
 HEAD_FILE = "head.safetensors"  # beside model.safetensors in our `merged` export
 
-_ZIP_MAGIC = b"PK\x03\x04"
-_PICKLE_MAGIC = b"\x80"
 _BLOCKED = re.compile(r"(?:GLOBAL|class|function)\s+([\w.]+)")
-
-
-def locate(path: Path | str) -> Path:
-    """Returns the weights file meant by ``path``: itself, or the one inside a model folder.
-
-    Raises:
-        UserError: If nothing is there, or the folder holds no weights file known by name.
-    """
-    path = Path(path)
-    if path.is_dir():
-        for name in FOLDER_FILES:
-            if (path / name).is_file():
-                return path / name
-        if any(path.glob("*.index.json")):
-            raise UserError(
-                f"weights folder {path}",
-                got="weights in several files (an index.json)",
-                expected="one file",
-                next_step="write them again with save_pretrained(folder, max_shard_size='100GB')",
-            )
-        if (path / "adapter_config.json").is_file():
-            raise UserError(
-                f"weights folder {path}",
-                got="a PEFT adapter, which is written for PEFT to read",
-                expected="a checkpoint, a CLIP folder or an adapter of ours",
-                next_step="effort-finetune export --to adapter",
-            )
-        raise UserError(
-            f"weights folder {path}",
-            got="no weights file in it",
-            expected=f"one of {', '.join(FOLDER_FILES)}",
-        )
-    if not path.is_file():
-        raise UserError(
-            f"weights file {path}",
-            got="no such file",
-            next_step="check the path; a relative path starts at the working directory",
-        )
-    return path
 
 
 def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, str]]:
@@ -91,20 +49,15 @@ def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, 
     """
     with path.open("rb") as stream:
         head = stream.read(64)
-    if _looks_like_safetensors(head):
+    if looks_like_safetensors(head):
         return _read_safetensors(path)
-    if head.startswith(_ZIP_MAGIC):
+    if head.startswith(ZIP_MAGIC):
         if not zipfile.is_zipfile(path):
             raise _damaged(path, "the archive's directory at the end of the file is missing")
         return _read_torch(path, mmap=True, allow_pickle=allow_pickle), {}
-    if head.startswith(_PICKLE_MAGIC):
+    if head.startswith(PICKLE_MAGIC):
         return _read_torch(path, mmap=False, allow_pickle=allow_pickle), {}
-    raise UserError(
-        f"weights file {path}",
-        got=_what_it_is(head),
-        expected="a torch.save or safetensors file",
-        next_step="download the file again or check the path",
-    )
+    raise no_weights(path, head)
 
 
 def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
@@ -126,27 +79,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         UserError: If it is a safetensors file and damaged.
     """
     with path.open("rb") as stream:
-        if not _looks_like_safetensors(stream.read(64)):
+        if not looks_like_safetensors(stream.read(64)):
             return {}
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
         raise _damaged(path, str(error)) from error
-
-
-def _looks_like_safetensors(head: bytes) -> bool:
-    return len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
-
-
-def _what_it_is(head: bytes) -> str:
-    if not head:
-        return "an empty file"
-    if head.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer, not the weights it stands for"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, probably the answer to a failed download"
-    return f"a file that starts with {head[:8]!r}"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

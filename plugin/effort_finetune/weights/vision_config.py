@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.weights.safe_io import FOLDER_FILES
+from effort_finetune.weights.first_look import FOLDER_FILES
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 #: Every key of ``CLIPVisionConfig`` that shapes the tower, with its default, which is what a ``config.json``

@@ -1,0 +1,34 @@
+"""The JSON Schema for editors: what ships is what the code says, and it accepts what the resolver accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from test_aliases import FORK
+
+from effort_finetune.config import json_schema
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def test_the_shipped_schema_is_current():
+    hint = "effort-finetune settings --json-schema > plugin/effort_finetune/config/settings.schema.json"
+    assert json_schema.shipped() == json_schema.as_text(), hint
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_files_fit_it(path):
+    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema.json_schema())
+
+
+def test_a_forks_file_fits_it():
+    jsonschema.validate(yaml.safe_load(FORK), json_schema.json_schema())
+
+
+@pytest.mark.parametrize("text", ["nEpochs: 0", "nEpoch: 3", "precision: half", "data_aug: {flip: 1}"])
+def test_what_the_resolver_refuses_does_not(text):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(text), json_schema.json_schema())
