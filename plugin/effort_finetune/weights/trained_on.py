@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.weights import safe_io
+from effort_finetune.weights import first_look, safe_io
 from effort_finetune.weights.adapter_header import METADATA_KEY, AdapterInfo
 from effort_finetune.weights.vision_config import TRAINED_ON, of_state
 
@@ -46,7 +46,7 @@ def told_by(path: Path | str | None) -> Told:
     if path is None:
         return Told()
     try:
-        file = safe_io.locate(path)
+        file = first_look.locate(path)
         header = safe_io.read_metadata(file)
         if METADATA_KEY in header:
             return _told(AdapterInfo.from_metadata(header, str(path)).vision_config or {})
