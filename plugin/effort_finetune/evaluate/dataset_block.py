@@ -14,7 +14,7 @@ from effort_finetune.evaluate.dataset_results import DatasetResult
 from effort_finetune.evaluate.host_metrics import host_metrics
 from effort_finetune.evaluate.intervals import confidence_intervals
 from effort_finetune.evaluate.predictions import Scores
-from effort_finetune.evaluate.protocol import class_warnings, leakage_warnings
+from effort_finetune.evaluate.protocol import class_warnings, inverted_warnings, leakage_warnings
 from effort_finetune.evaluate.resampling import resample_videos
 from effort_finetune.evaluate.score_file import frames_digest, write_scores
 from effort_finetune.evaluate.video import VideoScores, video_scores
@@ -87,6 +87,7 @@ def measure(
         )
         return DatasetResult(name, block, dataset, scores, None)
     block.update(metric_blocks(settings, scores, videos, bootstrap_samples))
+    block["warnings"] += inverted_warnings(name, block)
     block["host_metrics"] = host_metrics(host, scores, [dataset.rows[i].path for i in scores.index])
     return DatasetResult(name, block, dataset, scores, videos)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,3 +101,19 @@ def class_warnings(name: str, video_label: NDArray[np.int64]) -> list[str]:
         return []
     word = "fake" if video_label[0] else "real"
     return [f"all scored videos of {name} are {word}: precision and F1 say nothing about a detector"]
+
+
+def inverted_warnings(name: str, block: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if the scores order the classes worse than chance.
+
+    Args:
+        name: Data set.
+        block: Its block of the results file, metrics included.
+    """
+    auc = block["video"]["auc"]
+    if auc is None or auc >= 0.5:
+        return []
+    interval = block["video"]["ci95"]["intervals"]["auc"]
+    sure = (interval is not None and interval[1] < 0.5) or auc == 0.0
+    cause = "labels, label_dict or preprocessing are likely wrong" if sure else "it may be chance"
+    return [f"video AUC of {name} is {auc:.4f}, below .5: fakes score lower than reals; {cause}"]

@@ -56,26 +56,6 @@ def results_table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def compare_table(
-    documents: Sequence[Mapping[str, Any]], labels: Sequence[str], metrics: Sequence[str]
-) -> str:
-    """Returns the runs side by side, one row for each dataset and metric, with the change to the first.
-
-    Args:
-        documents: Results documents, the reference first.
-        labels: A name for each.
-        metrics: ``<level>_<metric>`` names, e.g. ``video_auc``.
-    """
-    change = len(documents) == 2
-    rows = [["dataset", "metric", *labels, *(["change"] if change else [])]]
-    for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
-        for metric in metrics:
-            values = [lookup(document, name, metric) for document in documents]
-            row = [name, metric, *map(number, values)]
-            rows.append([*row, difference(values[0], values[1], metric)] if change else row)
-    return aligned(rows)
-
-
 def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
     """Returns a line for each protocol entry or count in which the runs differ: these do not compare.
 
@@ -84,13 +64,13 @@ def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequenc
     """
     protocols = [dict(_entries(document["protocol"])) for document in documents]
     # Of another schema version, a number may be defined in another way.
-    rows = [("schema_version differs", [document["schema_version"] for document in documents])]
+    rows = [("schema_version differs", [document.get("schema_version") for document in documents])]
     for key in dict.fromkeys(key for protocol in protocols for key in protocol):
         rows.append((f"protocol differs in {key}", [protocol.get(key) for protocol in protocols]))
     for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
         blocks = [document["datasets"].get(name) or {} for document in documents]
         scored = f"{name} differs in what was scored"
-        sizes = [_size(block["counts"]) if block else None for block in blocks]
+        sizes = [_size(block["counts"]) if "counts" in block else None for block in blocks]
         frames = [block.get("frames_sha256", "")[:12] or None for block in blocks]
         # Sums only where sizes tell nothing; a file of schema 1.0 has none.
         rows.append((scored, sizes) if _differ(sizes) else (f"{scored}, as many but other frames", frames))

@@ -10,6 +10,7 @@ import pytest
 from effort_finetune.evaluate import html_report as report
 from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.protocol import inverted_warnings
 
 
 @pytest.fixture
@@ -81,3 +82,15 @@ def test_one_class_is_a_warning(measured, group, word):
     block = measured("a", {"groups": [group]})["datasets"]["ToyA"]
     expected = f"all scored videos of ToyA are {word}: precision and F1 say nothing about a detector"
     assert block["warnings"] == [expected]
+
+
+def test_scores_the_wrong_way_round_are_a_warning():
+    def block(auc, interval):
+        return {"video": {"auc": auc, "ci95": {"intervals": {"auc": interval}}}}
+
+    assert inverted_warnings("ToyA", block(0.5, None)) == []
+    assert inverted_warnings("ToyA", block(None, None)) == []
+    (line,) = inverted_warnings("ToyA", block(0.3, [0.2, 0.41]))
+    assert line.startswith("video AUC of ToyA is 0.3000, below .5: fakes score lower than reals; labels,")
+    assert "likely wrong" in inverted_warnings("ToyA", block(0.0, None))[0]
+    assert inverted_warnings("ToyA", block(0.45, [0.3, 0.6]))[0].endswith("it may be chance")

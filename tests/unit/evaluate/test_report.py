@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import html_report as report
 from effort_finetune.evaluate import plots, results, table
+from effort_finetune.evaluate.compared_runs import read_run
+from effort_finetune.evaluate.comparison import compare
+from effort_finetune.evaluate.comparison_text import document_of, rendered_comparison
 from effort_finetune.evaluate.crops import PER_ROW, crop_rows
 from effort_finetune.evaluate.evaluation import evaluate, open_datasets
 from effort_finetune.evaluate.score_file import read_scores, write_scores
@@ -228,9 +231,12 @@ def test_the_console_tables_are_aligned_and_mark_what_is_absent(two_runs):
     column = lines[0].index("AUC") + 2
     assert all(line[column] != " " for line in lines[2:])
     assert re.search(r"ToyB +video +- +-", "\n".join(lines))
-    compared = table.compare_table(documents, ["before", "after"], ["video_auc", "frame_loss"])
-    assert re.search(r"ToyC +video_auc +- +0\.\d{4} +-", compared)
-    assert re.search(r"ToyA +frame_loss +\d+\.\d{4} +\d+\.\d{4} +0\.0000", compared)
+    runs = [read_run(folder, label) for folder, label in zip(two_runs, ("before", "after"), strict=True)]
+    found = compare(runs, ["video_auc", "frame_loss"], samples=50)
+    text = rendered_comparison(document_of(found, runs, ["video_auc", "frame_loss"]), "text")
+    assert re.search(r"ToyC +video_auc +after +- +0\.\d{4} +-", text)
+    assert re.search(r"ToyA +frame_loss +after +\d+\.\d{4} +\d+\.\d{4} +\+0\.0000", text)
+    assert re.search(r"ToyA +video_auc .*no difference shown", text)
 
 
 @pytest.mark.parametrize(
