@@ -12,10 +12,12 @@ from effort_finetune.config import Settings, resolve
 from effort_finetune.config.aliases import renames_of
 from effort_finetune.config.flag_words import from_flag
 from effort_finetune.config.key_table import Key, known_keys
+from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.config.wording import describe, in_yaml, takes_list
 from effort_finetune.core.errors import UserError, did_you_mean
 from effort_finetune.core.resources import root
 from effort_finetune.host import locate, open_host
+from effort_finetune.host.detector_files import detector_module, detector_yaml
 
 if TYPE_CHECKING:
     from effort_finetune.host import Host
@@ -155,18 +157,37 @@ def open_run(
     """
     host = open_host(locate(args.host, script=context.script))
     given = {key: value for key, value in flags.items() if value is not None}
+    given = {**settings_flags(args), **given}
     settings = resolve(
-        flags={**settings_flags(args), **given},
-        yaml_path=_files(args, host),
+        flags=given,
+        yaml_path=_files(args, host, given.get("model_name")),
         host_defaults=host.default_settings(mode),
         host_root=host.root,
     )
     return host, settings
 
 
-def _files(args: argparse.Namespace, host: Host) -> Sequence[Path]:
-    """Returns the settings files; presets alone lie on top of the host's own file, where it has one."""
+def _theirs(host: Host, name: str) -> Path:
+    """The YAML of one of the host's detectors."""
+    found = detector_yaml(host, name)
+    if found is not None:
+        return found
+    detector_module(host, name)  # an unknown name is the likelier mistake
+    raise UserError(
+        f"--model_name {name}",
+        got=f"no YAML of it in {host.root / 'training/config/detector'}",
+        next_step="name one with --detector_config",
+    )
+
+
+def _files(args: argparse.Namespace, host: Host, model_name: str | None) -> Sequence[Path]:
+    """Returns the settings files; presets alone lie on top of the host's own file, where it has one.
+
+    ``--model_name`` of a host's detector without a file takes that detector's own.
+    """
     layers = tuple(args.layers or ())
+    if not args.own_config and model_name is not None and model_name not in OUR_NAMES:
+        return [_theirs(host, model_name.removeprefix("host:")), *layers]
     path = Path(host.root) / "training" / "config" / "detector" / "effort_finetune.yaml"
     if args.own_config or (layers and not path.is_file()):
         return layers

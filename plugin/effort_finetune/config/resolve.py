@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from effort_finetune.config.section import leaves
 from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.core.strict_yaml import read_yaml
 
+#: Our detector, by its own name and by upstream's name of the architecture.
+OUR_NAMES = ("effort_finetune", "effort")
+
 
 def load_yaml(path: Path | str) -> dict[str, Any]:
     """Reads a YAML file whose top level is a mapping.
@@ -25,12 +29,30 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     Raises:
         UserError: If it is missing, not YAML, not a mapping, or gives a key two values.
     """
-    tree = read_yaml(path, next_step="check --detector_config", last_wins=HOST_ONLY_KEYS)
+    tree = read_yaml(path, next_step="check --detector_config", last_wins=_may_repeat(path))
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(
             f"{path} is not a settings file", got=type(tree).__name__, expected="keys with values"
         )
     return tree
+
+
+class _Every(frozenset[str]):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+def _may_repeat(path: Path | str) -> frozenset[str]:
+    """Keys of a file that may stand twice: what a host alone reads, and all in the YAML of a host's detector.
+
+    Upstream's own ``meso4Inception.yaml`` has ``save_ckpt`` twice, and the host takes the last.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return HOST_ONLY_KEYS  # the reader says why
+    named = re.search(r"^model_name:[ ]*[\"']?([\w:.-]+)", text, flags=re.MULTILINE)
+    return HOST_ONLY_KEYS if named is None or named[1] in OUR_NAMES else _Every()
 
 
 def resolve(
@@ -76,6 +98,9 @@ def settings_from_config(config: Mapping[str, Any]) -> Settings:
 def _build(merged: Mapping[str, Origin], errors: list[UserError], *, unknown_is_error: bool) -> Settings:
     known = known_keys()
     tree: dict[str, Any] = {"host_only": {}}
+    # The YAML of another detector has keys that only that detector knows.
+    chosen = merged.get("model_name")
+    another = chosen is not None and chosen.value not in OUR_NAMES
     for key, origin in merged.items():
         if key in known:
             *groups, name = key.split(".")
@@ -83,7 +108,7 @@ def _build(merged: Mapping[str, Origin], errors: list[UserError], *, unknown_is_
             for group in groups:
                 node = node.setdefault(group, {})
             node[name] = origin.value
-        elif key in HOST_ONLY_KEYS or origin.layer.is_hosts or not unknown_is_error:
+        elif key in HOST_ONLY_KEYS or origin.layer.is_hosts or not unknown_is_error or another:
             tree["host_only"][key] = origin.value
         else:
             names = dict.fromkeys([*known, *ALIASES, *HOST_ONLY_KEYS])

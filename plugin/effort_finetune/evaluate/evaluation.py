@@ -27,6 +27,7 @@ from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResul
 from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, SETTINGS_MARK, archive
+from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.loading import NEW_HEAD
 from effort_finetune.weights.trained_on import told_by
@@ -152,21 +153,28 @@ def evaluate(
         RunFailure: If the evaluation stopped; the results of the datasets before it are written.
     """
     start = time.perf_counter()
-    settings, datasets = _prepare(settings, host, weights)
     device = choose_device(settings.device)
     autocast = choose_autocast(settings.precision, device)
-    model = _build(settings).to(device)
+    detector = choose_detector(settings, host, training=False)
+    settings = settings.changed(model_name=detector.name)
+    # A host's detector first: what it lacks is said before any data is read.
+    foreign = None
+    if not detector.is_ours and (weights or settings.pretrained_weights) is not None:
+        foreign = build_host_detector(detector, settings, host, weights)
+    settings, datasets = _prepare(settings, host, weights)
+    model = (_build(settings) if foreign is None else foreign).to(device)
     # Last, so that an evaluation that cannot start leaves no folder behind.
     folder = ensure_writable_dir(output_dir)
     if archived := archive(folder, MEASUREMENT_FILES):
         print(f"results of an earlier run in {folder} are now in {archived}")
     loading = time.perf_counter() - start
-    loaded = model.load_report
-    assert loaded is not None, "it was built from a file"
+    loaded: Any = model.load_report
     with evaluation_log(folder / "evaluation.log"):
         logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
-        for line in (*loaded.lines(), model.status.line()):
+        for line in (*detector.lines(), *loaded.lines()):
             logger.info("%s", line)
+        if isinstance(model, EffortFinetuneDetector):
+            logger.info("%s", model.status.line())
         logger.info("device: %s, %s", device, autocast or "float32")
         done: dict[str, DatasetResult] = {}
         failure: str | None = None
@@ -178,15 +186,15 @@ def evaluate(
                 ):
                     done[result.name] = result
                     logger.info("%s: %s", result.name, table.summary_line(result.block))
-        except (RunFailure, KeyboardInterrupt) as error:
-            failure = str(error) or "interrupted by the user"
+        except BaseException as error:  # whatever ends it: what there is gets its results file
+            failure = _reason(error)
             logger.error("%s", failure)
         document = results.build(
             kind="evaluation",
             settings=settings,
             host=host,
             results=DatasetResults(done),
-            checkpoint=loaded.to_dict(),
+            checkpoint={**loaded.to_dict(), **detector.to_dict()},
             device=device,
             autocast=autocast,
             timings={"loading_s": loading, "total_s": time.perf_counter() - start},
@@ -239,6 +247,14 @@ def _prepare(
         raise UserErrors(errors) if len(errors) > 1 else errors[0]
     checkpoint = str(Path(chosen).expanduser().resolve())  # type: ignore[arg-type]
     return settings.changed(pretrained_weights=checkpoint), datasets
+
+
+def _reason(error: BaseException) -> str:
+    """One line for what ended the scoring."""
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted by the user"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (RunFailure, UserError)) else f"{type(error).__name__}: {text}"
 
 
 def _build(settings: Settings) -> EffortFinetuneDetector:

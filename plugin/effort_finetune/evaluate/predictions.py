@@ -18,6 +18,8 @@ from effort_finetune.core.progress import track
 
 logger = logging.getLogger(__name__)
 
+_SAME, _SAME_HALF = 1e-5, 1e-2  # what a softmax in float32 and in half precision may be off by
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -84,16 +86,8 @@ def score(
                 if len(batch["index"]) == 0:
                     continue
                 on_device = _to_device(batch, device)
-                logits = model(on_device, inference=True)["cls"]
-                if logits.ndim != 2 or logits.shape != (len(batch["index"]), 2):
-                    raise ValueError(
-                        f"a detector's 'cls' must be [B, 2] logits, got {tuple(logits.shape)} "
-                        f"for {len(batch['index'])} frames"
-                    )
-                # Subtracting after the conversion keeps what float32 logits hold; MPS has no float64.
-                wide = logits.float().cpu().double()
+                differences.append(log_odds(model(on_device, inference=True), len(batch["index"])))
                 indices.append(_array(batch["index"], np.int64))
-                differences.append((wide[:, 1] - wide[:, 0]).numpy())
                 # A host may number its forgery methods; every label >= 1 is a fake.
                 labels.append((_array(batch["label"], np.int64) >= 1).astype(np.int64))
     finally:
@@ -110,6 +104,39 @@ def score(
         loss=cross_entropy(logit, label),
         missing=sorted(missing),
     )
+
+
+def log_odds(prediction: Mapping[str, torch.Tensor], frames: int) -> NDArray[np.float64]:
+    """Returns the log-odds of fake, ``float64[B]``, that a detector's answer states.
+
+    They are the difference of its two logits (``cls``); where its ``prob`` is not the softmax of these (some
+    of the hosts' detectors have one output, or average several heads), ``prob`` counts, as in the hosts.
+
+    Args:
+        prediction: ``cls [B, 2]`` or ``prob [B]``, or both.
+        frames: B.
+
+    Raises:
+        ValueError: If neither is there in its shape.
+    """
+    logits, prob = prediction.get("cls"), prediction.get("prob")
+    given = None if prob is None or prob.numel() != frames else prob.detach().float().cpu().double().numpy()
+    difference = None
+    if logits is not None and logits.shape == (frames, 2):
+        # Subtracting after the conversion keeps what float32 logits hold; MPS has no float64.
+        wide = logits.float().cpu().double()
+        difference = (wide[:, 1] - wide[:, 0]).numpy()
+    if given is None:
+        if difference is None:
+            found = None if logits is None else tuple(logits.shape)
+            raise ValueError(f"a detector's 'cls' must be [B, 2] logits, got {found} for {frames} frames")
+        return difference
+    given = given.reshape(-1)
+    close = _SAME if prob is not None and prob.dtype == torch.float32 else _SAME_HALF
+    if difference is not None and np.allclose(probability(difference), given, atol=close, equal_nan=True):
+        return difference
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(given) - np.log1p(-given)
 
 
 def probability(logit: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,11 +22,11 @@ import yaml
 from effort_finetune.config import Settings, resolve
 from effort_finetune.core.errors import UserError
 from effort_finetune.guest.asked import PLUGIN_NAME, Asked
-from effort_finetune.guest.cuda import make_cuda_harmless
 from effort_finetune.guest.evidence import HostSource
 from effort_finetune.guest.flags import take_apart
 from effort_finetune.guest.host_script import options, trainer_calls
 from effort_finetune.host import Host, enclosing_host, open_host
+from effort_finetune.host.cuda_calls import make_cuda_harmless
 
 #: What the host's own trainer never reads.
 _OUR_ENGINES = ("resume", "output_dir", "accumulation_steps", "clip_grad_norm", "early_stopping")

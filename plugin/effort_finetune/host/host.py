@@ -13,6 +13,7 @@ from effort_finetune.core.strict_yaml import read_yaml
 from effort_finetune.host import git
 from effort_finetune.host.marked_blocks import strip
 from effort_finetune.host.recognise import recognise
+from effort_finetune.host.registered_names import FOLDERS, FilledWhenAsked, registered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,8 @@ class Host:
         self._registry_module = facts.registry_module
 
     @functools.cached_property
-    def _modules(self) -> ModuleLoader:
+    def modules(self) -> ModuleLoader:
+        """Imports single modules of the host."""
         from effort_finetune.host.module_loader import ModuleLoader  # imports torch; `install` needs none
 
         return ModuleLoader(self.root)
@@ -77,10 +79,18 @@ class Host:
         """
         if self._registry_module is None:
             raise UserError(f"registry {name!r}", got=f"no registry module in {self.root / 'training'}")
-        module = self._modules.load(self._registry_module)
+        module = self.modules.load(self._registry_module)
         if not hasattr(module, name):
             raise UserError(f"registry {name!r}", got=f"none in the host's {self._registry_module}")
         return getattr(module, name)
+
+    def fill_registries_when_asked(self) -> None:
+        """Makes the registries import the module of a name the first time the name is asked for."""
+        for name in FOLDERS:
+            registry = self.registry(name)
+            if not isinstance(registry.data, FilledWhenAsked):
+                modules = registered(self.root / "training", name)
+                registry.data = FilledWhenAsked(registry.data, modules, self.modules.load)
 
     @property
     def dataset_class(self) -> type:
@@ -89,7 +99,7 @@ class Host:
         Raises:
             UserError: If the module needs a package while it is imported that is not installed.
         """
-        return self._modules.load("dataset.abstract_dataset").DeepfakeAbstractBaseDataset
+        return self.modules.load("dataset.abstract_dataset").DeepfakeAbstractBaseDataset
 
     def get_test_metrics(
         self, y_pred: np.ndarray, y_true: np.ndarray, img_names: Sequence[str]
@@ -106,7 +116,7 @@ class Host:
         """
         import numpy as np
 
-        function = self._modules.load("metrics.utils").get_test_metrics
+        function = self.modules.load("metrics.utils").get_test_metrics
         # What install added to its result is not the host's.
         function = getattr(function, "without_effort_finetune", function)
         return function(y_pred=np.array(y_pred), y_true=np.array(y_true), img_names=list(img_names))

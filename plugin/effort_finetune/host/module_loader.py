@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.host.lazy_packages import lazy_package
 from effort_finetune.host.missing_packages import missing_package
 
 #: Top-level modules of a host once ``training/`` is on the path.
@@ -37,6 +38,7 @@ class ModuleLoader:
     def __init__(self, root: Path) -> None:
         self._training = root / "training"
         self._loaded: dict[str, types.ModuleType] = {}
+        self._kept: dict[str, types.ModuleType] = {}
 
     def load(self, name: str) -> types.ModuleType:
         """Returns a module by upstream's name, e.g. ``"metrics.utils"``.
@@ -55,11 +57,52 @@ class ModuleLoader:
         self._loaded[name] = module
         return module
 
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Inside: host names mean this host, with lazy parent packages; outside: nothing has changed.
+
+        A module of this host that was imported inside stays in ``sys.modules`` where the name was free, so
+        that a later real ``import dataset`` finds the same class; the parents never stay. ``sys.path``
+        (a host appends to it) and anomaly mode are put back.
+        """
+        training = self._training
+        anomaly = torch.is_anomaly_enabled()
+        path = list(sys.path)
+        hidden = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] in TOP_LEVEL and not _belongs(module, training)
+        }
+        parents = {
+            name: lazy_package(name, training / name)
+            for name in TOP_LEVEL
+            if (training / name).is_dir() and (name in hidden or name not in sys.modules)
+        }
+        for name in hidden:
+            del sys.modules[name]
+        known = set(sys.modules)
+        sys.modules.update(self._kept)
+        sys.modules.update(parents)
+        try:
+            yield
+        finally:
+            for name, module in parents.items():
+                if sys.modules.get(name) is module:
+                    del sys.modules[name]
+            # Another host's modules get their names back; what was imported here is kept by the loader.
+            taken = {name.partition(".")[0] for name in hidden}
+            for name in set(sys.modules) - known:
+                if name.partition(".")[0] in taken:
+                    self._kept[name] = sys.modules.pop(name)
+            sys.modules.update(hidden)
+            sys.path[:] = path
+            torch.autograd.set_detect_anomaly(anomaly)
+
     def _file(self, name: str) -> Path:
         return self._training.joinpath(*name.split(".")).with_suffix(".py")
 
     def _import(self, name: str, file: Path) -> types.ModuleType:
-        with _scope(self._training):
+        with self.scope():
             try:
                 return importlib.import_module(name)
             except UserError:
@@ -84,54 +127,8 @@ def _already_loaded(file: Path, name: str) -> types.ModuleType | None:
     return None
 
 
-@contextlib.contextmanager
-def _scope(training: Path) -> Iterator[None]:
-    """Inside: host names mean this host, with bare parent packages; outside: nothing has changed.
-
-    A module of this host that was imported inside stays in ``sys.modules`` where the name was free, so
-    that a later real ``import dataset`` finds the same class; the bare parents never stay. ``sys.path``
-    (a host appends to it) and anomaly mode are put back.
-    """
-    anomaly = torch.is_anomaly_enabled()
-    path = list(sys.path)
-    hidden = {
-        name: module
-        for name, module in sys.modules.items()
-        if name.partition(".")[0] in TOP_LEVEL and not _belongs(module, training)
-    }
-    bare = {
-        name: _bare_package(name, training / name)
-        for name in TOP_LEVEL
-        if (training / name).is_dir() and (name in hidden or name not in sys.modules)
-    }
-    for name in hidden:
-        del sys.modules[name]
-    known = set(sys.modules)
-    sys.modules.update(bare)
-    try:
-        yield
-    finally:
-        for name, module in bare.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
-        # Another host's modules get their names back; what was imported here is kept by the loader.
-        taken = {name.partition(".")[0] for name in hidden}
-        for name in set(sys.modules) - known:
-            if name.partition(".")[0] in taken:
-                del sys.modules[name]
-        sys.modules.update(hidden)
-        sys.path[:] = path
-        torch.autograd.set_detect_anomaly(anomaly)
-
-
 def _belongs(module: types.ModuleType, training: Path) -> bool:
     origin = getattr(module, "__file__", None)
     if origin:
         return training.resolve() in Path(origin).resolve().parents
     return any(training.resolve() in Path(p).resolve().parents for p in getattr(module, "__path__", ()))
-
-
-def _bare_package(name: str, folder: Path) -> types.ModuleType:
-    package = types.ModuleType(name, "A host's package, without its __init__.")
-    package.__path__ = [str(folder)]
-    return package

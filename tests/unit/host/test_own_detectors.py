@@ -1,0 +1,143 @@
+"""A host's own detectors: found by their files, refused by what they need, built by their one module."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toyhost import EMBEDDED
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.host import Host, open_host
+from effort_finetune.host.detector_files import check_needs, detector_module, detector_yaml
+from effort_finetune.host.own_detectors import build_detector
+
+CONFIG = {
+    "model_name": "meso4",
+    "backbone_name": "meso4",
+    "backbone_config": {"num_classes": 2, "inc": 3},
+    "resolution": 32,
+    "loss_func": "cross_entropy",
+}
+
+#: Reads a file as hosts' detectors do, takes one tensor out of it, and loads the rest without its head.
+PRETRAINED = """
+import torch
+from detectors import DETECTOR, AbstractDetector
+from torch import nn
+
+@DETECTOR.register_module(module_name='loads')
+class Loads(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        torch.autograd.set_detect_anomaly(True)
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)).cuda()
+        state = torch.load(config['pretrained'])
+        first = state.pop('0.weight')
+        self.body.load_state_dict({k: v for k, v in state.items() if 'fc' not in k}, True)
+        self.wide = nn.Conv2d(12, 4, 3, bias=False)
+        for i in range(4):
+            self.wide.weight.data[:, 3 * i:3 * i + 3] = first / 4
+    def forward(self, data_dict, inference=False):
+        return {'cls': self.body(data_dict['image'].mean((2, 3), keepdim=True).expand(-1, -1, 3, 3))}
+"""
+
+
+def source(name: str, body: str, start: str = "") -> str:
+    return f"""
+{start}
+from metrics.registry import DETECTOR
+from torch import nn
+@DETECTOR.register_module(module_name={name!r})
+class Some(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        {body}
+    def features(self, data_dict):
+        return data_dict['image'], data_dict['idct']
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    shutil.copytree(
+        EMBEDDED / "training",
+        tmp_path / "training",
+        ignore=shutil.ignore_patterns("__pycache__", "logs"),
+    )
+    return open_host(tmp_path)
+
+
+def add(host: Host, name: str, text: str) -> None:
+    (host.root / "training/detectors" / f"{name}_detector.py").write_text(text)
+
+
+def test_names_modules_and_files_are_read_from_the_text(host: Host) -> None:
+    add(host, "broken", "@DETECTOR.register_module('broken'\n")
+    assert detector_module(host, "meso4") == "detectors.meso4_detector"
+    assert detector_yaml(host, "meso4") == host.root / "training/config/detector/meso4.yaml"
+    assert detector_yaml(host, "xception") is None
+    with pytest.raises(UserError, match="did you mean 'meso4'"):
+        detector_module(host, "mezo4")
+
+
+def test_one_module_is_imported_and_nothing_else_changes(host: Host) -> None:
+    add(host, "other", "raise RuntimeError('a detector nobody asked for')")
+    before, path = set(sys.modules), list(sys.path)
+    model = build_detector(host, "meso4", CONFIG, pretrained=False)
+    batch = {"image": torch.zeros(2, 3, 32, 32), "label": torch.tensor([0, 1])}
+    assert model.eval()(batch, inference=True)["prob"].shape == (2,)
+    assert model.get_losses(batch, model(batch))["overall"].requires_grad
+    assert sys.path == path
+    assert "detectors" not in set(sys.modules) - before
+    assert not torch.is_anomaly_enabled()
+
+
+def test_pretrained_files_are_stood_in_for_where_weights_come_after(host: Host) -> None:
+    add(host, "loads", PRETRAINED)
+    config = {"pretrained": "./training/pretrained/nobody_has_it.pth"}
+    model = build_detector(host, "loads", config, pretrained=False)
+    assert torch.equal(model.wide.weight[:, 3:6] * 4, model.body[0].weight)
+    assert not torch.is_anomaly_enabled()
+    with pytest.raises(UserError, match=r"needs a file that is not there; got .*nobody_has_it\.pth"):
+        build_detector(host, "loads", config, pretrained=True)
+    (host.root / "training/pretrained").mkdir(exist_ok=True)
+    torch.save(model.body.state_dict(), host.root / "training/pretrained/nobody_has_it.pth")
+    with pytest.raises(UserError, match="cannot be built; got RuntimeError"):  # its own code drops a key
+        build_detector(host, "loads", config, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a", source("a", "pass", "import a_package_nobody_has"), "pip install a_package_nobody_has"),
+        ("b", source("b", "import a_package_nobody_has"), "pip install a_package_nobody_has"),
+        ("c", source("c", "raise ValueError('two\\nlines')"), "cannot be built; got ValueError: two lines"),
+        ("d", source("d", "open('/no/such/file')"), "needs a file that is not there; got /no/such/file"),
+        ("e", source("e", "config['no_such_key']"), "cannot be built; got KeyError: 'no_such_key'"),
+    ],
+)
+def test_what_a_detector_lacks_is_one_line(host: Host, name: str, text: str, words: str) -> None:
+    add(host, name, text)
+    with pytest.raises(UserError) as caught:
+        build_detector(host, name, {}, pretrained=False)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "training", "words"),
+    [
+        ({"video_mode": True, "clip_size": 8}, False, "clips of 8 frames"),
+        ({"dataset_type": "pair"}, True, "training samples of dataset_type 'pair'"),
+        ({}, False, r"idct in each batch \(read in features\)"),
+    ],
+)
+def test_what_frames_cannot_give_is_refused(host: Host, config: dict, training: bool, words: str) -> None:
+    add(host, "some", source("some", "raise RuntimeError('never imported')", "raise RuntimeError"))
+    with pytest.raises(UserError, match=words):
+        check_needs(host, "some", config, training=training)
+    check_needs(host, "meso4", {**CONFIG, "dataset_type": None}, training=True)
