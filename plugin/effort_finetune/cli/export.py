@@ -73,6 +73,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return _finish_run(args)
     from effort_finetune.config import Settings
     from effort_finetune.weights.reader import read_checkpoint
+    from effort_finetune.weights.statement import Statement
 
     settings = _settings(args)
     known = settings or Settings()
@@ -86,8 +87,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     )
     checkpoint.require_complete()
     if settings is not None:
-        normalisation = {"mean": list(settings.mean), "std": list(settings.std)}
-        checkpoint.preprocessing = {**normalisation, **checkpoint.preprocessing}
+        given = Statement(mean=settings.mean, std=settings.std, resolution=checkpoint.resolution)
+        checkpoint.statement = checkpoint.statement.over(given)
     written = _export(args, checkpoint, settings)
     for path in written.paths:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
@@ -141,6 +142,7 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
         settings=settings.to_dict() if settings else None,
         settings_digest=settings.digest() if settings else None,
         vision_config=checkpoint.known_config,
+        statement=checkpoint.statement,
     )
     return deepfakebench_layout.Exported((path,))
 

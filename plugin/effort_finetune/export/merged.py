@@ -13,6 +13,7 @@ from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.deepfakebench_layout import Exported, effective_weight, forward_tensors, plain
 from effort_finetune.weights.layouts import RESIDUAL_LEAVES
 from effort_finetune.weights.safe_io import HEAD_FILE, write_safetensors
+from effort_finetune.weights.statement import ENTRY
 
 _CLIP = Settings()  # its defaults are CLIP's own normalisation
 
@@ -37,14 +38,16 @@ def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
         "model_type": "clip_vision_model",
         **checkpoint.vision_config,
     }
-    normalisation = {"mean": list(_CLIP.mean), "std": list(_CLIP.std), **checkpoint.preprocessing}
+    statement = checkpoint.statement
+    mean, std = list(statement.mean or _CLIP.mean), list(statement.std or _CLIP.std)
     size = {"height": checkpoint.resolution, "width": checkpoint.resolution}
     preprocessing = {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True, "size": {"shortest_edge": checkpoint.resolution}, "resample": 3,
         "do_center_crop": True, "crop_size": size,
         "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
-        "do_normalize": True, "image_mean": normalisation["mean"], "image_std": normalisation["std"],
+        "do_normalize": True, "image_mean": mean, "image_std": std,
+        ENTRY: statement.to_dict(),
     }  # fmt: skip
     return Exported(
         (

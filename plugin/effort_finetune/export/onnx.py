@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from effort_finetune.export.merged import dense_tower
 from effort_finetune.model.backbone import build_tower, fill_buffers
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.deepfakebench_layout import Exported
+from effort_finetune.weights.statement import ENTRY, Statement
 
 # Of the logits, float32, between torch and onnxruntime; the two sum in different orders.
 _TOLERANCE = 1e-3
@@ -84,6 +86,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path | str) -> Exported:
                 verbose=False,
             )
             expected, _ = scorer(other_batch)
+        _state(temporary, checkpoint)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         logits, _ = session.run(["logits", "prob"], {"image": other_batch.numpy()})
         worst = float((torch.from_numpy(logits) - expected).abs().max())
@@ -93,6 +96,16 @@ def export_onnx(checkpoint: Checkpoint, path: Path | str) -> Exported:
             )
 
     return Exported((atomic_write(path, write),))
+
+
+def _state(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes how the model is to be used into the file's properties (``metadata_props``)."""
+    import onnx
+
+    model = onnx.load(path)
+    said = Statement(resolution=checkpoint.resolution).over(checkpoint.statement)
+    onnx.helper.set_model_props(model, {ENTRY: json.dumps(said.to_dict())})
+    onnx.save(model, path)
 
 
 def _merged(checkpoint: Checkpoint) -> _Scorer:

@@ -82,8 +82,8 @@ def _read(settings: Settings, source: Path) -> Assembled:
     )
     checkpoint.require_resolution(settings.resolution)
     for name in ("mean", "std"):
-        if name in checkpoint.preprocessing:
-            _require(name, list(getattr(settings, name)), checkpoint.preprocessing[name], where=str(source))
+        if (stated := getattr(checkpoint.statement, name)) is not None:
+            _require(name, list(getattr(settings, name)), list(stated), where=str(source))
     tower = tower_room.build_tower(checkpoint.vision_config)
     ranks = checkpoint.residual_ranks
     inject_from_shapes(tower, ranks)

@@ -20,7 +20,8 @@ from effort_finetune.model.layers import residual_layers
 from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.model.trainable import TrainableStatus, configure_trainable
 from effort_finetune.weights.reader import LoadReport
-from effort_finetune.weights.vision_config import TRAINED_ON, add_to_metadata, of_entry, of_tower
+from effort_finetune.weights.statement import Statement
+from effort_finetune.weights.vision_config import TRAINED_ON, Said, add_to_metadata, of_entry, of_tower
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class EffortFinetuneDetector(nn.Module):
         settings: The typed settings.
         resolution: Input side in pixels.
         load_report: What was loaded from which file; ``None`` for a given tower.
+        statement: How the model is to be used; every file it is saved in says so.
         trainable: What is trained.
         trained_on: The datasets it is trained on, which its files state.
 
@@ -56,6 +58,9 @@ class EffortFinetuneDetector(nn.Module):
         self.backbone, self.head = built.backbone, built.head
         self.resolution: int = shape_of(self.backbone)["image_size"]
         self.load_report: LoadReport | None = built.load_report
+        self.statement = Statement(
+            self.settings.mean, self.settings.std, self.resolution, interpolation="bicubic"
+        )
         self.class_counts: tuple[int, int] | None = None
         self.trained_on: list[dict[str, Any]] = []
         self.trainable: TrainableStatus = configure_trainable(self, self.settings)
@@ -86,7 +91,8 @@ class EffortFinetuneDetector(nn.Module):
         """
         state = super().state_dict(*args, **kwargs)
         record = {TRAINED_ON: self.trained_on} if self.trained_on else {}
-        add_to_metadata(state, kwargs.get("prefix", ""), {**shape_of(self.backbone), **record})
+        said = Said({**shape_of(self.backbone), **record}, self.statement)
+        add_to_metadata(state, kwargs.get("prefix", ""), said)
         return state
 
     def _load_from_state_dict(

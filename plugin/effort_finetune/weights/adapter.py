@@ -33,6 +33,7 @@ from effort_finetune.svd.cache import cached_split
 from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.safe_io import write_safetensors
+from effort_finetune.weights.statement import Statement, checked
 from effort_finetune.weights.vision_config import of_state
 
 LAYOUT = "adapter"
@@ -52,6 +53,7 @@ def save_adapter(
     settings: Mapping[str, Any] | None = None,
     settings_digest: str | None = None,
     vision_config: Mapping[str, Any] | None = None,
+    statement: Statement | None = None,
 ) -> Path:
     """Writes what a fine-tuned model has beyond its base, as safetensors, atomically.
 
@@ -64,6 +66,7 @@ def save_adapter(
         settings_digest: Their digest.
         vision_config: What is known of the model's tower under the keys of ``CLIPVisionConfig``; when left
             out, what the state dict itself says (the detector's does), else the base.
+        statement: How the model is to be used; when left out, likewise.
 
     Raises:
         UserError: If the base is not what the state was fine-tuned from, or main weights were trained.
@@ -79,6 +82,7 @@ def save_adapter(
     }
     tensors.update(_triplets_to_store(targets, state, base))
     tensors.update(_trained_beside(targets, state, base))
+    said = _statement(statement or of_state(state, "state dict").statement, base, settings)
     info = AdapterInfo(
         base={
             "name": base_name or str(base.path),
@@ -88,11 +92,11 @@ def save_adapter(
         },
         targets=tuple(target.removeprefix("backbone.") for target in targets),
         rank=state[f"{targets[0]}.S_residual"].shape[0],
-        preprocessing=_preprocessing(base, settings),
+        preprocessing=said.to_dict(),
         settings=settings,
         settings_digest=settings_digest,
         code_version=__version__,
-        vision_config={**base.known_config, **(vision_config or of_state(state, "state dict"))},
+        vision_config={**base.known_config, **(vision_config or of_state(state, "state dict").config)},
     )
     header = {"format": "pt", METADATA_KEY: json.dumps(info.__dict__, allow_nan=False)}
     return write_safetensors(path, tensors, header)
@@ -134,7 +138,7 @@ def apply(
         layout=LAYOUT,
         tensors=tensors,
         derived=derived,
-        preprocessing=info.preprocessing,
+        statement=checked(info.preprocessing, f"adapter {adapter.path}"),
         stated={**base.stated, **(info.vision_config or {})},
         notes=(*adapter.notes, *notes),
     )
@@ -240,6 +244,8 @@ def _belongs(key: str, targets: Iterable[str], leaves: tuple[str, ...]) -> bool:
     return leaf in leaves and module in targets
 
 
-def _preprocessing(base: Checkpoint, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    normalisation = {key: list(settings[key]) for key in ("mean", "std")} if settings else {}
-    return {"resolution": base.resolution, **normalisation, "interpolation": "bicubic", "color": "RGB"}
+def _statement(own: Statement, base: Checkpoint, settings: Mapping[str, Any] | None) -> Statement:
+    """The model's own statement; what it leaves out, from the run's settings and the base's tower."""
+    normalisation = {key: settings[key] for key in ("mean", "std")} if settings else {}
+    given = {"resolution": base.resolution, **normalisation, "interpolation": "bicubic"}
+    return own.over(checked(given, "settings"))

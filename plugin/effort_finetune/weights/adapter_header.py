@@ -31,8 +31,7 @@ class AdapterInfo:
         base: ``name``, ``layout``, ``file_sha256``, ``targeted_sha256`` and ``frozen_sha256`` of its base.
         targets: Names of the decomposed modules inside the tower.
         rank: Residual rank k.
-        preprocessing: ``resolution`` and ``interpolation`` of the input, and ``mean`` and ``std`` where the
-            run's settings were known.
+        preprocessing: How the model is to be used, a :class:`~effort_finetune.weights.statement.Statement`.
         settings: The run's settings, or ``None`` when they are not known.
         settings_digest: Their digest.
         code_version: Version of this package that wrote it.

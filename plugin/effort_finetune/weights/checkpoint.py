@@ -17,6 +17,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.layouts import LOSS_LEAF
 from effort_finetune.weights.required_keys import forward_keys, is_finite, misshapen, residual_ranks
+from effort_finetune.weights.statement import Statement
 from effort_finetune.weights.vision_config import DEFAULTS, of_tower
 
 _BLOCK = re.compile(r"backbone\.encoder\.layers\.(\d+)\.")
@@ -40,7 +41,7 @@ class Checkpoint:
         unexpected: Keys in the file that nothing explains; strict loading refuses them.
         converted: Storage dtype to how many tensors were brought to float32.
         metadata: Header of a safetensors file.
-        preprocessing: ``mean`` and ``std`` that the model was trained with, where they are known.
+        statement: How the model is to be used, as far as the file or its folder says.
         stated: Keys of ``CLIPVisionConfig`` that the file, or the configuration beside it, states.
         given_head_width: What the settings say, over what is stated; ``None`` where they do not.
         given_hidden_act: The same for the activation.
@@ -57,7 +58,7 @@ class Checkpoint:
     unexpected: list[str] = field(default_factory=list)
     converted: dict[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    statement: Statement = field(default_factory=Statement)
     stated: Mapping[str, Any] = field(default_factory=dict)
     given_head_width: int | None = None
     given_hidden_act: str | None = None

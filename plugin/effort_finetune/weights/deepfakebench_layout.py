@@ -16,7 +16,7 @@ from effort_finetune.core.progress import track
 from effort_finetune.svd import decompose as svd
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
-from effort_finetune.weights.vision_config import DEFAULTS, stating
+from effort_finetune.weights.vision_config import DEFAULTS, Said, stating
 
 _ATTENTION = re.compile(r"backbone\.encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
 # Upstream's detector is written for ViT-L/14: width 1024, and r = 1023 singular values in the main part.
@@ -84,7 +84,7 @@ def export_deepfakebench(checkpoint: Checkpoint, path: Path | str, *, effort_for
             f"this model computes with {checkpoint.hidden_act}; upstream's detector takes the activation of "
             "the CLIP folder it builds its tower from: give it one with the same"
         )
-    said = stating(own, checkpoint.known_config)
+    said = stating(own, Said(checkpoint.known_config, checkpoint.statement))
     return Exported((atomic_write(path, lambda temporary: _torch_save(said, temporary)),), tuple(notes))
 
 

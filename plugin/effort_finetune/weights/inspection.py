@@ -77,6 +77,7 @@ def inspect_file(
         "ignored": _by_rule(checkpoint.ignored),
         "missing": checkpoint.missing,
         "unexpected": checkpoint.left_over,
+        "states": checkpoint.statement.to_dict(),
         "notes": [*checkpoint.notes, *checkpoint.tower_notes],
     }
 

@@ -16,6 +16,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.required_keys import is_finite
+from effort_finetune.weights.statement import Statement
 
 NEW_HEAD = "new: a plain CLIP checkpoint has no head"
 
@@ -34,6 +35,8 @@ class LoadReport:
         wrong_shape: Canonical key to ``"<shape in the file> for <shape in the model>"``.
         hidden_act: The tower's activation.
         hidden_act_origin: Who says so: ``settings``, ``stated`` (by the file or its folder) or ``assumed``.
+        notes: What a reader of a result has to know about these weights.
+        statement: How the file says the model is to be used.
     """
 
     path: str
@@ -53,6 +56,7 @@ class LoadReport:
     wrong_shape: Mapping[str, str]
     converted: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    statement: Statement = field(default_factory=Statement)
 
     @property
     def sha256(self) -> str:
@@ -81,6 +85,7 @@ class LoadReport:
             "ignored": dict(Counter(self.ignored.values())),
             "converted_to_float32": dict(self.converted),
             "notes": list(self.notes),
+            "states": self.statement.to_dict(),
         }
 
     def lines(self) -> list[str]:
@@ -190,6 +195,7 @@ def load_into(
         wrong_shape={},
         converted=checkpoint.converted,
         notes=(*checkpoint.notes, *checkpoint.tower_notes),
+        statement=checkpoint.statement,
     )
 
 

@@ -16,6 +16,7 @@ from effort_finetune.weights import (
     layouts,
     run_state,
     safe_io,
+    statement,
     vision_config,
     wrappers,
 )
@@ -23,6 +24,7 @@ from effort_finetune.weights import effort_fork as fork
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
+from effort_finetune.weights.statement import Statement
 
 __all__ = ["Checkpoint", "LoadReport", "load_into", "read_checkpoint"]
 
@@ -96,6 +98,7 @@ def read_checkpoint(
         converted=converted,
         metadata=metadata,
         stated={**beside, **flat.stated, **canonical.stated},
+        statement=flat.statement.over(statement.beside(file) if beside else Statement()),
         given_head_width=head_width,
         given_hidden_act=hidden_act,
     )

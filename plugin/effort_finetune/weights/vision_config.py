@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from torch import Tensor
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.weights.first_look import FOLDER_FILES
+from effort_finetune.weights.statement import ENTRY as STATEMENT_ENTRY
+from effort_finetune.weights.statement import Statement
+from effort_finetune.weights.statement import checked as checked_statement
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 #: Every key of ``CLIPVisionConfig`` that shapes the tower, with its default, which is what a ``config.json``
@@ -40,18 +44,35 @@ TRAINED_ON = "trained_on"
 _LARGEST_RECORD = 4096  # datasets
 
 
-def stating(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
-    """Returns a state dict that says which tower it is of when it is saved with ``torch.save``."""
+@dataclass(frozen=True)
+class Said:
+    """What a state dict says in its metadata, beside its tensors.
+
+    Attributes:
+        config: The tower under the keys of ``CLIPVisionConfig``.
+        statement: How it is to be used.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    statement: Statement = field(default_factory=Statement)
+
+    def entry(self) -> dict[str, Any]:
+        """Returns it as a module's metadata entry holds it."""
+        return {_ENTRY: dict(self.config), STATEMENT_ENTRY: self.statement.to_dict()}
+
+
+def stating(tensors: Mapping[str, Tensor], said: Said) -> OrderedDict[str, Tensor]:
+    """Returns a state dict that says what no tensor does when it is saved with ``torch.save``."""
     state = OrderedDict(tensors)
-    state._metadata = OrderedDict({"": {_ENTRY: dict(config)}})  # type: ignore[attr-defined]
+    state._metadata = OrderedDict({"": said.entry()})  # type: ignore[attr-defined]
     return state
 
 
-def add_to_metadata(state: Mapping[str, Tensor], prefix: str, config: Mapping[str, Any]) -> None:
-    """Adds a tower's configuration to the entry of the module at ``prefix`` (``""`` or ``"module."``)."""
+def add_to_metadata(state: Mapping[str, Tensor], prefix: str, said: Said) -> None:
+    """Adds what is said to the entry of the module at ``prefix`` (``""`` or ``"module."``)."""
     metadata = getattr(state, "_metadata", None)
     if metadata is not None:  # a plain dictionary, handed to state_dict() as destination, has no place for it
-        metadata.setdefault(prefix[:-1], {})[_ENTRY] = dict(config)
+        metadata.setdefault(prefix[:-1], {}).update(said.entry())
 
 
 def of_entry(entry: Mapping[str, Any], what: str = "state dict") -> dict[str, Any]:
@@ -63,20 +84,22 @@ def of_entry(entry: Mapping[str, Any], what: str = "state dict") -> dict[str, An
     return checked(entry.get(_ENTRY, {}), f"{what}: {_ENTRY}")
 
 
-def of_state(state: Any, what: str) -> dict[str, Any]:
-    """Returns what a state dict says about its tower; empty where it says nothing.
+def of_state(state: Any, what: str) -> Said:
+    """Returns what a state dict says; empty where it says nothing.
 
     Args:
         state: As read from a file.
         what: How to name the file in an error.
 
     Raises:
-        UserError: If it says something that no tower can be.
+        UserError: If it says something that no tower or preprocessing can be.
     """
     metadata = getattr(state, "_metadata", None)
     entries = metadata.values() if isinstance(metadata, Mapping) else ()
-    found = (of_entry(entry, what) for entry in entries if isinstance(entry, Mapping))
-    return next(filter(None, found), {})
+    for entry in entries:
+        if isinstance(entry, Mapping) and (_ENTRY in entry or STATEMENT_ENTRY in entry):
+            return Said(of_entry(entry, what), checked_statement(entry.get(STATEMENT_ENTRY, {}), what))
+    return Said()
 
 
 def of_file(file: Path, *, required: bool) -> dict[str, Any]:

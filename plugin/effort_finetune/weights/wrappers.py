@@ -11,6 +11,7 @@ import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.weights import vision_config
+from effort_finetune.weights.statement import Statement
 
 WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
 # Of torch's AveragedModel, which puts its model's keys under `module.`.
@@ -45,13 +46,15 @@ class Unwrapped:
         ignored: Key to rule for what is not a weight.
         unexpected: Keys that hold tensors and that nothing explains.
         stated: What the state dict says about its tower; see :mod:`~effort_finetune.weights.vision_config`.
+        statement: What it says about its use; see :mod:`~effort_finetune.weights.statement`.
     """
 
     tensors: dict[str, torch.Tensor]
     wrappers: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
-    stated: dict[str, Any] = field(default_factory=dict)
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    statement: Statement = field(default_factory=Statement)
 
 
 def unwrap(content: Any, what: str) -> Unwrapped:
@@ -86,7 +89,8 @@ def unwrap(content: Any, what: str) -> Unwrapped:
             elif key != chosen:
                 _classify(str(key), value, result)
         content = content[chosen]
-    result.stated = vision_config.of_state(content, what)
+    said = vision_config.of_state(content, what)
+    result.stated, result.statement = said.config, said.statement
     tensors: dict[str, torch.Tensor] = {}
     for key, value in content.items():
         if key == AVERAGED_COUNTER:

@@ -156,7 +156,7 @@ def test_the_statement_adds_no_key_and_survives_a_safe_read(best, trained):
     state = torch.load(best, weights_only=True)
 
     assert set(state) == set(trained.state_dict())
-    assert vision_config.of_state(state, "file")["hidden_act"] == "gelu"
+    assert vision_config.of_state(state, "file").config["hidden_act"] == "gelu"
     assert str(trained.load_state_dict(state, strict=True)) == "<All keys matched successfully>"
 
 
@@ -283,7 +283,9 @@ def test_of_two_configs_the_one_made_for_the_weights_counts(clip):
 )
 def test_damaged_statements_are_refused(best, tmp_path, key, value, match):
     state = torch.load(best, weights_only=True)
-    torch.save(vision_config.stating(state, {**SHAPE, key: value}), tmp_path / "damaged.pth")
+    torch.save(
+        vision_config.stating(state, vision_config.Said({**SHAPE, key: value})), tmp_path / "damaged.pth"
+    )
 
     with pytest.raises(UserError, match=match):
         detector_of(tmp_path / "damaged.pth")
@@ -330,7 +332,7 @@ def test_a_given_tower_is_not_another_than_the_settings_say():
 
 def test_a_later_versions_further_statements_are_passed_over(best, trained, tmp_path):
     state = torch.load(best, weights_only=True)
-    later = vision_config.stating(state, {**SHAPE, "rope": 1})
+    later = vision_config.stating(state, vision_config.Said({**SHAPE, "rope": 1}))
 
     assert str(trained.load_state_dict(later)) == "<All keys matched successfully>"
-    assert vision_config.of_state(later, "file") == SHAPE
+    assert vision_config.of_state(later, "file").config == SHAPE
