@@ -59,6 +59,9 @@ class ModelKeys(Section):
     allow_base_mismatch: Truth = setting(
         False, "put an adapter on another base than its own; the results say so"
     )
+    allow_preprocessing_mismatch: Truth = setting(
+        False, "use mean and std of the settings where the weights state others; the results say so"
+    )
     residual_rank: Count = setting(1, "trainable rank k of each residual when plain CLIP is decomposed")
     targets: Texts = setting(("self_attn.*_proj",), "glob patterns of decomposed layers inside a block")
     layer_range: BlockRange | None = setting(None, "[first, last] block to adapt, 0-based, inclusive")

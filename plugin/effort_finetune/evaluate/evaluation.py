@@ -29,6 +29,7 @@ from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, SETTINGS_MARK, archive
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.preprocessing import obey
 from effort_finetune.weights.loading import NEW_HEAD
 from effort_finetune.weights.trained_on import told_by
 
@@ -236,6 +237,11 @@ def _prepare(
         errors.append(UserError("--weights", got="no file", expected="a fine-tuned or released checkpoint"))
     elif not Path(chosen).expanduser().exists():
         errors.append(UserError("--weights", got=f"{chosen}, which does not exist", expected="a checkpoint"))
+    else:
+        try:
+            settings = obey(settings.changed(pretrained_weights=str(Path(chosen).expanduser().resolve())))
+        except UserError as error:
+            errors.extend(_flat(error))
     told = told_by(chosen)
     settings = settings.changed(fit=settings.fit or told.fit)
     trained = [TrainedFolder.of_record(entry) for entry in told.trained_on]
@@ -245,8 +251,7 @@ def _prepare(
         errors.extend(_flat(error))
     if errors:
         raise UserErrors(errors) if len(errors) > 1 else errors[0]
-    checkpoint = str(Path(chosen).expanduser().resolve())  # type: ignore[arg-type]
-    return settings.changed(pretrained_weights=checkpoint), datasets
+    return settings, datasets
 
 
 def _reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +15,7 @@ from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.seeding import derive
 from effort_finetune.model import backbone as tower_room
+from effort_finetune.model import preprocessing
 from effort_finetune.model.inject import inject, inject_from_shapes, inner_name
 from effort_finetune.model.layers import residual_layers
 from effort_finetune.svd.cache import cached_split
@@ -81,11 +82,10 @@ def _read(settings: Settings, source: Path) -> Assembled:
         allow_base_mismatch=settings.allow_base_mismatch,
     )
     checkpoint.require_resolution(settings.resolution)
-    for name in ("mean", "std"):
-        if (stated := getattr(checkpoint.statement, name)) is not None:
-            _require(name, list(getattr(settings, name)), list(stated), where=str(source))
+    checkpoint.notes += preprocessing.mismatches(settings, checkpoint.statement, str(source))
     tower = tower_room.build_tower(checkpoint.vision_config)
     ranks = checkpoint.residual_ranks
+    checkpoint.notes += _other_ranks(settings, ranks, source)
     inject_from_shapes(tower, ranks)
     if checkpoint.head_outputs is None:
         head = new_head(checkpoint.hidden_size, settings.manualSeed)
@@ -97,13 +97,34 @@ def _read(settings: Settings, source: Path) -> Assembled:
     for name, energy in energies.items():
         tower.get_submodule(name).residual_energy_ref = energy
     _decompose(tower, settings, _still_dense(tower, settings.targets))
-    for rank in sorted(set(ranks.values()) - {settings.residual_rank}):
-        logger.warning(
-            "residual_rank is %d, the checkpoint's residuals have rank %d: the checkpoint's is used",
-            settings.residual_rank,
-            rank,
-        )
     return Assembled(tower, head, report)
+
+
+def _other_ranks(settings: Settings, ranks: Mapping[str, int], source: Path) -> tuple[str, ...]:
+    """Returns the notes about residuals whose rank is the checkpoint's and not the settings'.
+
+    Raises:
+        UserError: If the settings ask for another rank than the default's and no layer would get it.
+    """
+    other = sorted(set(ranks.values()) - {settings.residual_rank})
+    if not other:
+        return ()
+    found = ", ".join(map(str, other))
+    inner = {inner_name(name) for name in ranks}
+    further = [p for p in settings.targets if not any(fnmatchcase(name, p) for name in inner if name)]
+    if settings.residual_rank != Settings().residual_rank and not further:
+        raise UserError(
+            "residual_rank",
+            got=f"{settings.residual_rank}; the residuals of {source} have rank {found}",
+            expected="the checkpoint's rank, which its weights fix",
+            next_step="leave residual_rank out, or start from plain CLIP with clip_path",
+        )
+    note = (
+        f"residual_rank is {settings.residual_rank}, the checkpoint's residuals have rank {found}: the "
+        "checkpoint's is used" + (f"; {settings.residual_rank} for {', '.join(further)}" if further else "")
+    )
+    logger.warning("%s", note)
+    return (note,)
 
 
 def _find_base(name: str, clip_path: str) -> Path | None:

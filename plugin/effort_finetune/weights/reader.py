@@ -26,7 +26,7 @@ from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
 from effort_finetune.weights.statement import Statement
 
-__all__ = ["Checkpoint", "LoadReport", "load_into", "read_checkpoint"]
+__all__ = ["Checkpoint", "LoadReport", "load_into", "read_checkpoint", "read_statement"]
 
 
 def read_checkpoint(
@@ -102,6 +102,28 @@ def read_checkpoint(
         given_head_width=head_width,
         given_hidden_act=hidden_act,
     )
+
+
+def read_statement(path: Path | str, *, allow_pickle: bool = False) -> Statement:
+    """Returns how a weights file says its model is to be used, without reading its tensors.
+
+    Args:
+        path: A weights file or model folder.
+        allow_pickle: Let the file run code on loading (``--allow_pickle``).
+
+    Raises:
+        UserError: If the file is missing, damaged or unsafe, or states what no preprocessing can be.
+    """
+    file = safe_io.locate(path)
+    metadata = safe_io.read_metadata(file)
+    if adapter_header.METADATA_KEY in metadata:
+        info = adapter_header.AdapterInfo.from_metadata(metadata, f"adapter {file}")
+        return statement.checked(info.preprocessing, f"adapter {file}")
+    folder = statement.beside(file) if file.name in safe_io.FOLDER_FILES else Statement()
+    if file.suffix == ".safetensors":
+        return folder
+    content, _ = safe_io.read_raw(file, allow_pickle=allow_pickle)
+    return wrappers.unwrap(content, f"checkpoint {file}").statement.over(folder)
 
 
 def _locate_base(

@@ -1,0 +1,76 @@
+"""The preprocessing that the weights state is the one that is used."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from effort_finetune.config import Settings
+from effort_finetune.core.errors import UserError
+from effort_finetune.weights.reader import read_statement
+from effort_finetune.weights.statement import Statement
+
+logger = logging.getLogger(__name__)
+
+_DEFAULTS = Settings()
+_KEYS = ("mean", "std")
+
+
+def obey(settings: Settings) -> Settings:
+    """Returns the settings with what their weights state in place of defaults.
+
+    Called before data is opened. What is stated counts where a setting has its default's value; a value
+    given by hand that contradicts it stays, and :func:`mismatches` refuses or notes it when the model is
+    built.
+
+    Args:
+        settings: ``pretrained_weights``, or ``clip_path`` where it is a folder or file, is read.
+
+    Raises:
+        UserError: If the weights are missing, damaged or unsafe, or state nonsense.
+    """
+    source = settings.pretrained_weights or settings.clip_path
+    path = Path(source).expanduser()
+    if settings.pretrained_weights is None and not path.exists():
+        return settings  # a hub id: OpenAI's own values are the defaults
+    stated = read_statement(path, allow_pickle=settings.allow_pickle)
+    changes = {
+        key: value for key, given, value in _differing(settings, stated) if given == getattr(_DEFAULTS, key)
+    }
+    for key, value in changes.items():
+        logger.info("%s: %s, as %s states", key, list(value), source)
+    return settings.changed(**changes) if changes else settings
+
+
+def mismatches(settings: Settings, stated: Statement, source: str) -> tuple[str, ...]:
+    """Returns what the settings use in contradiction to the weights, as notes for the results.
+
+    Args:
+        settings: After :func:`obey`.
+        stated: What the weights state.
+        source: Their name.
+
+    Raises:
+        UserError: If there is any and ``allow_preprocessing_mismatch`` is off.
+    """
+    notes = []
+    for key, given, value in _differing(settings, stated):
+        if not settings.allow_preprocessing_mismatch:
+            raise UserError(
+                key,
+                got=f"{list(given)} in the settings; {source} states {list(value)}",
+                expected="the same in both",
+                next_step=f"leave {key} out, or measure another model with --allow_preprocessing_mismatch",
+            )
+        notes.append(f"{key} {list(given)} as the settings ask; {source} states {list(value)}")
+        logger.warning("%s", notes[-1])
+    return tuple(notes)
+
+
+def _differing(settings: Settings, stated: Statement) -> Iterator[tuple[str, Any, Any]]:
+    for key in _KEYS:
+        given, value = tuple(getattr(settings, key)), getattr(stated, key)
+        if value is not None and tuple(value) != given:
+            yield key, given, value
