@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.weights.reader import read_statement
-from effort_finetune.weights.statement import Statement
+from effort_finetune.weights.statement import Statement, checked
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _DEFAULTS = Settings()
 _KEYS = ("mean", "std")
 
 
-def obey(settings: Settings) -> Settings:
+def obey(settings: Settings, *, earlier: Mapping[str, Any] | None = None) -> Settings:
     """Returns the settings with what their weights state in place of defaults.
 
     Called before data is opened. What is stated counts where a setting has its default's value; a value
@@ -27,15 +27,20 @@ def obey(settings: Settings) -> Settings:
 
     Args:
         settings: ``pretrained_weights``, or ``clip_path`` where it is a folder or file, is read.
+        earlier: Settings of the run that is resumed: what it went by is what counts.
 
     Raises:
         UserError: If the weights are missing, damaged or unsafe, or state nonsense.
     """
     source = settings.pretrained_weights or settings.clip_path
     path = Path(source).expanduser()
-    if settings.pretrained_weights is None and not path.exists():
+    if earlier is not None:
+        source = "the run that is resumed"
+        stated = checked({key: earlier[key] for key in _KEYS if key in earlier}, source)
+    elif settings.pretrained_weights is None and not path.exists():
         return settings  # a hub id: OpenAI's own values are the defaults
-    stated = read_statement(path, allow_pickle=settings.allow_pickle)
+    else:
+        stated = read_statement(path, allow_pickle=settings.allow_pickle)
     changes = {
         key: value for key, given, value in _differing(settings, stated) if given == getattr(_DEFAULTS, key)
     }

@@ -16,6 +16,7 @@ from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.preprocessing import obey
 from effort_finetune.train import resuming
 from effort_finetune.train.data import RunData, open_data
 from effort_finetune.train.engine import Engine
@@ -104,8 +105,12 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     precision = resolve_precision(settings.precision, device)
     saved = None if settings.resume is None else run_state.load_last(settings.resume)
     if saved is not None:  # before data and weights are read
+        settings = obey(settings, earlier=saved["settings"])
         resuming.check_settings(saved["settings"], settings.to_dict())
         resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
+    else:
+        settings = obey(settings)
+    job = replace(job, settings=settings)
     data = open_data(settings, job.host, pin_memory=device.type == "cuda")
     seeding.seed_everything(settings.manualSeed)
     model = build_model(job, data).to(device)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import WriteError, atomic_write, free_name, sha256_file
 from effort_finetune.weights.layouts import LOSS_LEAF
-from effort_finetune.weights.vision_config import of_state, stating
+from effort_finetune.weights.vision_config import Said, of_state, stating
 
 LAST_NAME = "ckpt_last.pth"
 BEST_NAME = "ckpt_best.pth"
@@ -80,13 +80,13 @@ def write_frozen(folder: Path, model: nn.Module, changing: Iterable[str]) -> Fro
     return part
 
 
-def save_weights(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+def save_weights(path: Path, state: Mapping[str, Tensor], said: Said) -> str:
     """Writes a plain state dict, ``backbone.*`` and ``head.*``: DeepfakeBench's own layout.
 
     Args:
         path: The file.
         state: All tensors of the model.
-        config: What no tensor tells, see :mod:`~effort_finetune.weights.vision_config`.
+        said: What no tensor tells, see :mod:`~effort_finetune.weights.vision_config`.
 
     Returns:
         SHA-256 of the file as it was written.
@@ -99,7 +99,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], config: Mapping[str, A
         for name, tensor in state.items()
         if not name.endswith(f".{LOSS_LEAF}")  # a reference of a loss, which DeepfakeBench would refuse
     }
-    return save(path, stating(tensors, config))
+    return save(path, stating(tensors, said))
 
 
 def save_best(path: Path, model: nn.Module, best: Mapping[str, Tensor] | None = None) -> str:
