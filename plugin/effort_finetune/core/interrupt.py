@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import ClassVar
 
 #: What asks a run to save and end: a terminal's Ctrl-C and its closing, a scheduler's end of time and its
 #: warning before it. Windows has the first two.
@@ -33,6 +34,7 @@ class InterruptGuard:
     """
 
     SIGNALS = SIGNALS
+    _entered: ClassVar[list[InterruptGuard]] = []
 
     def __init__(self) -> None:
         self.requested = False
@@ -44,6 +46,7 @@ class InterruptGuard:
         return self.requested
 
     def __enter__(self) -> InterruptGuard:
+        self._entered.append(self)
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
                 ignored = signal.getsignal(number) is signal.SIG_IGN
@@ -54,6 +57,7 @@ class InterruptGuard:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._entered.remove(self)
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._previous.clear()
@@ -63,6 +67,11 @@ class InterruptGuard:
         if again and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = self.reason or signal.Signals(number).name
+
+
+def requested() -> bool:
+    """Tells whether a run of this process was asked to stop; for code that waits for another process."""
+    return any(guard.requested for guard in InterruptGuard._entered)
 
 
 def ignore_in_worker() -> None:

@@ -3,17 +3,24 @@ replaced."""
 
 from __future__ import annotations
 
-import signal
+import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from effort_finetune.core import interrupt
 from effort_finetune.core.seeding import generator, worker_init
 from effort_finetune.data.frames import FrameDataset, Missing
+from effort_finetune.data.worker_limits import PREFETCH, affordable_workers
+from effort_finetune.data.workers import PatientLoader
 
 Batch = dict[str, Any]
+#: Environment variable that chooses how workers start: ``fork``, ``forkserver`` or ``spawn`` (the rule on a
+#: Mac and on Windows); without it, the platform's own. The batches are the same under all three.
+START_METHOD = "EFFORT_FINETUNE_START_METHOD"
 
 
 class EpochSampler(Sampler[int]):
@@ -82,9 +89,12 @@ def collate(items: Sequence[dict[str, Any] | Missing]) -> Batch:
     }
 
 
+def _frame_bytes(dataset: FrameDataset) -> int:
+    return 3 * dataset.resolution**2 * torch.float32.itemsize
+
+
 def _start_worker(worker_id: int) -> None:
-    # A terminal's Ctrl-C reaches every process; whether to stop, and where, is the parent's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt.ignore_in_worker()
     worker_init(worker_id)
 
 
@@ -108,19 +118,28 @@ def make_loader(
     Args:
         dataset: Frames of a split.
         batch_size: Frames in a batch.
-        workers: Loader processes; 0 loads in this one.
+        workers: Loader processes; 0 loads in this one. Fewer are started, with a warning, where shared
+            memory or open files would not do.
         shuffle: A new order each epoch.
         seed: The run's seed.
         drop_last: Leave out an incomplete last batch; refused by scoring, which has to see every frame.
         sampler: ``oversample`` to draw both classes equally often, or any sampler, e.g. a distributed one.
         pin_memory: Page-locked batches, worth it on CUDA alone.
+
+    Raises:
+        UserError: If more workers are asked for than this machine's cores can feed.
     """
     if sampler == "oversample":
         sampler = EpochSampler(dataset, seed=seed, order="oversample")
     elif sampler is None:
         sampler = EpochSampler(dataset, seed=seed, order="shuffle" if shuffle else "sequential")
-    parallel: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
-    return DataLoader(
+    bytes_per_batch = min(batch_size, len(dataset)) * _frame_bytes(dataset)
+    workers = affordable_workers(min(workers, math.ceil(len(sampler) / batch_size)), bytes_per_batch)
+    parallel: dict[str, Any] = {}
+    if workers:
+        parallel = {"persistent_workers": True, "prefetch_factor": PREFETCH}
+        parallel["multiprocessing_context"] = os.environ.get(START_METHOD)
+    return PatientLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

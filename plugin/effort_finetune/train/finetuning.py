@@ -66,6 +66,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outco
     started = time.perf_counter()
     job, guard = Job(settings, host, tuple(command)), InterruptGuard()
     prepared = prepare(job, guard, started=started)
+    job, settings = prepared.job, prepared.job.settings  # with what the weights state
     paths, engine = prepared.paths, prepared.engine
     with (
         taken(job, paths) as archived,
