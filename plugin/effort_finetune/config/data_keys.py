@@ -121,6 +121,11 @@ class DataKeys(Section):
     data_aug: DataAug = setting(DataAug(), "training augmentation")
     train_batchSize: Count = setting(8, "frames in a training batch", read_by=TRAIN)
     test_batchSize: Count = setting(32, "frames in an evaluation batch", read_by=SCORE)
+    allow_outside_paths: Truth = setting(
+        False,
+        "read frames that an index lists outside rgb_dir and the host; only for indexes you trust",
+        read_by=SCORE,
+    )
     workers: Processes = setting(2, "loader processes; 0 loads in the main one", read_by=SCORE)
     balance: Literal["none", "oversample"] = setting(
         "none", "draw both classes equally often, or as they come", read_by=TRAIN

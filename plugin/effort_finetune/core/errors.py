@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from effort_finetune.core.escaping import LINE_LIMIT, visible
+
 EXIT_USER_ERROR = 2
 EXIT_RUN_FAILURE = 1
 
@@ -41,7 +43,7 @@ class UserError(Exception):
             clauses.append(f"expected {self.expected}")
         if self.next_step is not None:
             clauses.append(f"next: {self.next_step}")
-        return " ".join("; ".join(clauses).split())
+        return visible(" ".join("; ".join(map(str, clauses)).split()), limit=LINE_LIMIT)
 
 
 class UserErrors(UserError):

@@ -134,7 +134,7 @@ def make_loader(
     elif sampler is None:
         sampler = EpochSampler(dataset, seed=seed, order="shuffle" if shuffle else "sequential")
     bytes_per_batch = min(batch_size, len(dataset)) * _frame_bytes(dataset)
-    workers = affordable_workers(min(workers, math.ceil(len(sampler) / batch_size)), bytes_per_batch)
+    workers = affordable_workers(min(workers, math.ceil(len(dataset) / batch_size)), bytes_per_batch)
     parallel: dict[str, Any] = {}
     if workers:
         parallel = {"persistent_workers": True, "prefetch_factor": PREFETCH}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +147,12 @@ class FileSource:
         """The encoded image, None where there is no such file."""
         file = self.file(path)
         try:
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                return None  # a pipe waits for ever, a device never ends
             with open(file, "rb") as stream:
                 return stream.read()
+        except ValueError:  # a null byte in the name
+            return None
         except OSError:
             if os.path.isfile(file):
                 raise  # there, but the disk or its rights refuse it: nothing a result may hide
@@ -215,9 +220,33 @@ def open_source(host: Host, settings: Settings, name: str, paths: Sequence[str])
             best, found = candidate, count
         if found == len(probes):
             break
+    if isinstance(best, FileSource) and not settings.allow_outside_paths:
+        _refuse_outside(name, best, paths, (os.path.realpath(host.resolve(settings.rgb_dir)), str(host.root)))
     if not found:
         raise _nothing_found(name, candidates[0], probes)
     return best
+
+
+def _refuse_outside(name: str, source: FileSource, paths: Sequence[str], roots: Sequence[str]) -> None:
+    """An index is a file from somewhere: what it lists is read, and shown in reports.
+
+    Raises:
+        UserError: A path leads out of the folders that the user named.
+    """
+    starts = tuple(os.path.join(os.path.abspath(root), "") for root in roots)
+    outside = []
+    for path in paths:
+        if ".." in path or os.path.isabs(path) or os.path.isabs(FILE_RULES[source.rule](path, source.names)):
+            file = os.path.abspath(source.file(path))
+            if not file.startswith(starts):
+                outside.append(path)
+    if outside:
+        raise UserError(
+            f"{len(outside)} of {len(paths)} frames of dataset {name!r} lie outside its folders",
+            got=repr(outside[0]),
+            expected=f"paths below {' or '.join(roots)}",
+            next_step="set rgb_dir to their folder, or allow_outside_paths if you trust the index",
+        )
 
 
 def _folder_names(name: str) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from effort_finetune.core.escaping import VisibleFormatter
+
 
 @contextmanager
 def evaluation_log(path: Path) -> Iterator[None]:
@@ -16,7 +18,7 @@ def evaluation_log(path: Path) -> Iterator[None]:
     """
     package = logging.getLogger("effort_finetune")
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     level = package.level
     package.addHandler(handler)
     package.setLevel(logging.DEBUG)

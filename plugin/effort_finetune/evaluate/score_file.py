@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import for_csv, from_csv
 from effort_finetune.core.files import atomic_write, sha256_file
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def write_scores(path: Path | str, rows: Sequence[FrameRow], scores: Scores) -> 
             ):
                 row = rows[index]
                 # repr is the shortest text that reads back as the same float64.
-                writer.writerow([row.dataset, row.video, row.path, label, repr(prob), repr(logit)])
+                names = map(for_csv, (row.dataset, row.video, row.path))
+                writer.writerow([*names, label, repr(prob), repr(logit)])
 
     return atomic_write(path, write)
 
@@ -110,8 +112,8 @@ def read_scores(path: Path | str, *, sha256: str | None = None) -> ScoreFile:
                 )
             rows = list(reader)
         return ScoreFile(
-            video=tuple(row["video"] for row in rows),
-            frame=tuple(row["frame"] for row in rows),
+            video=tuple(from_csv(row["video"]) for row in rows),
+            frame=tuple(from_csv(row["frame"]) for row in rows),
             label=np.array([int(row["label"]) for row in rows], dtype=np.int64),
             prob=np.array([float(row["prob"]) for row in rows], dtype=np.float64),
         )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from effort_finetune.core.escaping import VisibleFormatter
+
 LOG_NAME = "finetuning.log"
 #: ``extra=FILES_ONLY`` keeps a record off the terminal, where the command prints it in its own form.
 FILES_ONLY = {"files_only": True}
@@ -36,7 +38,7 @@ class _LogFile(logging.FileHandler):
             print(f"warning: {self.baseFilename} cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
 
 
-class _LineFormatter(logging.Formatter):
+class _LineFormatter(VisibleFormatter):
     """Stamps every line of a record of several lines, so that each can be read alone."""
 
     def format(self, record: logging.LogRecord) -> str:

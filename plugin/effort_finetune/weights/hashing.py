@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import struct
 import weakref
+import zipfile
+import zlib
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, BinaryIO
 
-from effort_finetune.core.files import sha256_file
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 
 
 class BackgroundHash:
@@ -27,7 +32,8 @@ class BackgroundHash:
 
     def __init__(self, path: Path) -> None:
         self._value: str | None = None
-        self._error: OSError | None = None
+        self._path = path
+        self._error: OSError | UserError | None = None
         self._thread: Thread | None = None
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._unused = weakref.finalize(self, os.close, self._file)
@@ -43,6 +49,7 @@ class BackgroundHash:
 
         Raises:
             OSError: If the file could not be read.
+            UserError: If it is an archive, and a part of it is not what its checksum says.
         """
         self.start()
         assert self._thread is not None
@@ -54,13 +61,69 @@ class BackgroundHash:
     def _compute(self) -> None:
         self._unused.detach()
         try:
-            self._value = sha256_file(self._file)
+            self._value, damaged = sha256_and_crcs(self._file)
+            if damaged is not None:
+                self._value = None
+                self._error = UserError(
+                    f"weights file {self._path}",
+                    got=f"a damaged archive: {visible(damaged)} is not what its checksum says",
+                    next_step="download or copy it again",
+                )
         except OSError as error:
             self._error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A thread can be neither copied nor sent to another process; its result can.
         return _KnownHash, (self.value(),)
+
+
+def sha256_and_crcs(descriptor: int) -> tuple[str, str | None]:
+    """Hashes a file and checks the CRC of every stored member of a zip archive, in one reading.
+
+    Args:
+        descriptor: Of the open file; closed here.
+
+    Returns:
+        The SHA-256 in hexadecimal, and the name of the first member that is damaged.
+    """
+    digest, position, damaged = hashlib.sha256(), 0, None
+    with open(descriptor, "rb") as stream:
+        members = _stored_members(stream)
+        stream.seek(0)
+        current, crc = 0, 0
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            while current < len(members):
+                name, start, end, expected = members[current]
+                if start < position + len(block):
+                    crc = zlib.crc32(block[max(0, start - position) : max(0, end - position)], crc)
+                if end > position + len(block):
+                    break
+                if crc != expected and damaged is None:
+                    damaged = name
+                current, crc = current + 1, 0
+            position += len(block)
+    return digest.hexdigest(), damaged
+
+
+def _stored_members(stream: BinaryIO) -> list[tuple[str, int, int, int]]:
+    """Name, first byte, byte after the last, and CRC of each member stored as it is, in the file's order."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            listed = sorted(archive.infolist(), key=lambda member: member.header_offset)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
+        return []  # no archive: safetensors, or a pickle of its own
+    members, behind = [], 0
+    for member in listed:
+        stream.seek(member.header_offset + 26)
+        lengths = stream.read(4)
+        if member.compress_type != zipfile.ZIP_STORED or len(lengths) < 4:
+            continue
+        start = member.header_offset + 30 + sum(struct.unpack("<HH", lengths))
+        if start >= behind:  # members that overlap are no archive of torch's
+            members.append((member.filename, start, start + member.file_size, member.CRC))
+            behind = start + member.file_size
+    return members
 
 
 class _KnownHash(BackgroundHash):

@@ -22,6 +22,7 @@ from effort_finetune.weights import (
 )
 from effort_finetune.weights import effort_fork as fork
 from effort_finetune.weights.checkpoint import Checkpoint
+from effort_finetune.weights.first_look import FOLDER_FILES
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
 from effort_finetune.weights.statement import Statement
@@ -79,6 +80,7 @@ def read_checkpoint(
         )
         return adapter.apply(own, info, under, allow_base_mismatch=allow_base_mismatch)
     flat = wrappers.unwrap(content, what)
+    safe_io.refuse_unbacked(flat.tensors, file)
     beside = vision_config.of_file(file, required=Path(path).is_dir())
     if beside:
         flat.tensors.update(_head_beside(file))
@@ -119,7 +121,7 @@ def read_statement(path: Path | str, *, allow_pickle: bool = False) -> Statement
     if adapter_header.METADATA_KEY in metadata:
         info = adapter_header.AdapterInfo.from_metadata(metadata, f"adapter {file}")
         return statement.checked(info.preprocessing, f"adapter {file}")
-    folder = statement.beside(file) if file.name in safe_io.FOLDER_FILES else Statement()
+    folder = statement.beside(file) if file.name in FOLDER_FILES else Statement()
     if file.suffix == ".safetensors":
         return folder
     content, _ = safe_io.read_raw(file, allow_pickle=allow_pickle)

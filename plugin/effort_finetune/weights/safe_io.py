@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import atomic_write
 from effort_finetune.weights.first_look import (
     PICKLE_MAGIC,
@@ -30,6 +32,9 @@ from effort_finetune.weights.first_look import (
 
 HEAD_FILE = "head.safetensors"  # beside model.safetensors in our `merged` export
 
+_UNPICKLER = re.compile(r"WeightsUnpickler error: ([^\n]*)")
+#: How many times larger than the file its content may be: fp8 brought to float32 is 4.
+EXPANSION = 4
 _BLOCKED = re.compile(r"(?:GLOBAL|class|function)\s+([\w.]+)")
 
 
@@ -54,10 +59,58 @@ def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, 
     if head.startswith(ZIP_MAGIC):
         if not zipfile.is_zipfile(path):
             raise _damaged(path, "the archive's directory at the end of the file is missing")
+        refuse_expansion(path)
         return _read_torch(path, mmap=True, allow_pickle=allow_pickle), {}
     if head.startswith(PICKLE_MAGIC):
         return _read_torch(path, mmap=False, allow_pickle=allow_pickle), {}
     raise no_weights(path, head)
+
+
+def refuse_expansion(path: Path) -> None:
+    """Refuses an archive whose content is far larger than itself; torch stores its tensors as they are.
+
+    Raises:
+        UserError: If it is one, or its directory is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
+        raise _damaged(path, _first_line(error)) from error
+    size = path.stat().st_size
+    if claimed > EXPANSION * size + (1 << 20):
+        raise UserError(
+            f"weights file {path}",
+            got=f"an archive of {size} bytes that expands to {claimed}",
+            expected=f"tensors stored as they are, at most {EXPANSION} times its size",
+        )
+
+
+def refuse_unbacked(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors that claim more than the file holds: strides of 0, or one storage shown many times.
+
+    Raises:
+        UserError: If there are any.
+    """
+    total = 0
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided:
+            continue  # refused by its kind
+        claimed = tensor.numel() * tensor.element_size()
+        if tensor.device.type != "cpu" or claimed > tensor.untyped_storage().nbytes():
+            raise UserError(
+                f"weights file {path}",
+                got=f"{visible(key)} of shape {list(tensor.shape)}, which the file does not hold",
+                expected="every value of a tensor in the file",
+            )
+        total += claimed
+    size = path.stat().st_size
+    if total > EXPANSION * size + (1 << 20):
+        raise UserError(
+            f"weights file {path}",
+            got=f"tensors of {total} bytes in a file of {size}",
+            expected=f"at most {EXPANSION} times its size",
+        )
 
 
 def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
@@ -123,14 +176,29 @@ def _readable_errors(path: Path, allow_pickle: bool) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         blocked = _BLOCKED.findall(str(error))
         if allow_pickle or not blocked:
-            raise _damaged(path, _first_line(error)) from error
+            # torch's message begins with the advice to switch its protection off
+            own = _UNPICKLER.search(str(error))
+            reason = _first_line(error) if allow_pickle else own[1][:160] if own else "no plain tensors"
+            raise _damaged(path, reason) from error
         raise UserError(
             f"weights file {path}",
             got=f"a pickle that needs {blocked[0]}, so loading it would run code from the file",
             expected="plain tensors and containers",
             next_step="pass --allow_pickle only if you trust where the file comes from",
         ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ArithmeticError,
+        AssertionError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+        ValueError,
+        OSError,
+        struct.error,
+    ) as error:
         raise _damaged(path, _first_line(error)) from error
     except (AttributeError, ImportError, TypeError) as error:  # a class of the pickle is not importable here
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +11,21 @@ from typing import Any
 import torch
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 from effort_finetune.weights import vision_config
 from effort_finetune.weights.statement import Statement
 
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
+WRAPPER_KEYS = (
+    *("state_dict", "model_state_dict", "model", "model_state", "net", "params", "weights", "ema"),
+)
 # Of torch's AveragedModel, which puts its model's keys under `module.`.
 AVERAGED_COUNTER = "n_averaged"
 PREFIXES = {"module.": "ddp", "_orig_mod.": "torch.compile"}
+# What a whole detector may stand under, and what torch puts inside one of its parts.
+_OUTER = re.compile(r"(model|net|detector)\.(?=((module|_orig_mod)\.)*(backbone|head)\.)")
+_INNER = re.compile(r"(?P<part>backbone|head)\.((module|_orig_mod)\.)+")
+# Of profilers (thop), which leave counters in every module.
+_COUNTERS = re.compile(r"(.*\.)?total_(ops|params)")
 MAX_DEPTH = 4
 OWN_FORMAT = "effort_finetune.train/"  # how the "format" of our ckpt_last.pth begins
 
@@ -77,7 +86,7 @@ def unwrap(content: Any, what: str) -> Unwrapped:
             raise UserError(
                 what, got=f"a {type(content).__name__}", expected="a checkpoint (a dict of tensors)"
             )
-        inner = [key for key in WRAPPER_KEYS if isinstance(content.get(key), (Mapping, torch.nn.Module))]
+        inner = [key for key in WRAPPER_KEYS if _wraps(content.get(key))]
         if not inner:
             break
         chosen = inner[0]
@@ -95,6 +104,8 @@ def unwrap(content: Any, what: str) -> Unwrapped:
     for key, value in content.items():
         if key == AVERAGED_COUNTER:
             result.ignored[key] = "counter of an averaged model"
+        elif isinstance(key, str) and _COUNTERS.fullmatch(key):
+            result.ignored[key] = "counter of a profiler"
         elif isinstance(value, torch.Tensor):
             tensors[str(key)] = value
         else:
@@ -103,7 +114,39 @@ def unwrap(content: Any, what: str) -> Unwrapped:
         keys = ", ".join(map(str, list(content)[:5])) or "an empty dict"
         raise UserError(what, got=f"no tensors ({keys})", expected="a checkpoint (a dict of tensors)")
     result.tensors = _strip_prefixes(tensors, result.wrappers)
+    if all(_OUTER.match(key) for key in result.tensors):
+        outer = {_OUTER.match(key)[0] for key in result.tensors}  # type: ignore[index]
+        if len(outer) == 1:
+            prefix = outer.pop()
+            result.wrappers.append(prefix)
+            cut = {key[len(prefix) :]: value for key, value in result.tensors.items()}
+            result.tensors = _strip_prefixes(cut, result.wrappers)
+    result.tensors = _strip_inner(result.tensors, result.wrappers, what)
     return result
+
+
+def _strip_inner(tensors: dict[str, torch.Tensor], wrappers: list[str], what: str) -> dict[str, torch.Tensor]:
+    """Takes away what torch puts between a part's name and its own keys: ``backbone._orig_mod.``.
+
+    Raises:
+        UserError: If two keys come to the same name: which one is meant, nobody can tell.
+    """
+    stripped: dict[str, torch.Tensor] = {}
+    for key, value in tensors.items():
+        found = _INNER.match(key)
+        name = key if found is None else f"{found['part']}.{key[found.end() :]}"
+        if found is not None and found[0] not in wrappers:
+            wrappers.append(found[0])
+        if name in stripped:
+            raise UserError(
+                what, got=f"two tensors for {visible(name)}", expected="one, bare or under a wrapper"
+            )
+        stripped[name] = value
+    return stripped
+
+
+def _wraps(value: Any) -> bool:
+    return isinstance(value, torch.nn.Module) or (isinstance(value, Mapping) and _holds_tensors(value))
 
 
 def _strip_prefixes(tensors: dict[str, torch.Tensor], wrappers: list[str]) -> dict[str, torch.Tensor]:
