@@ -1,9 +1,10 @@
-"""What a weights file says about how it is to be used: preprocessing, training data, calibration.
+"""What a weights file says about how it is to be used: preprocessing, crop recipe, calibration.
 
 No tensor tells with which normalisation a model was trained, and measured with another it is another model.
 One record says it, and every file of ours carries it: a ``.pth`` in the metadata of its state dict, an
 adapter in its header, a merged folder in ``preprocessor_config.json``, an ONNX file in its properties.
-Whoever has more to say of a model (its calibration, its training data) adds a field here.
+Whoever has more to say of a model adds a field here; its training data stand in
+:mod:`~effort_finetune.weights.trained_on`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ class Statement:
         resolution: Side of the input in pixels.
         interpolation: How pictures are brought to it, e.g. ``bicubic``.
         crop: The crop recipe: face finder, model hash, margin, size; what ``--fit`` did.
-        training: The training datasets with the hash of their listings, seed and shares.
         calibration: Temperature, bias, thresholds, their val errors and the hash of all that.
     """
 
@@ -48,7 +48,6 @@ class Statement:
     resolution: int | None = None
     interpolation: str | None = None
     crop: Mapping[str, Any] | None = None
-    training: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def checked(found: Any, what: str) -> Statement:
     for key, kind, expected in (
         ("resolution", int, "a side in pixels"),
         ("interpolation", str, "a name"),
-        *((key, Mapping, "keys with values") for key in ("crop", "training", "calibration")),
+        *((key, Mapping, "keys with values") for key in ("crop", "calibration")),
     ):
         value = known.get(key)
         fits = value is None or (isinstance(value, kind) and not isinstance(value, bool))

@@ -54,7 +54,7 @@ def told_by(path: Path | str | None) -> Told:
             if header or stream.read(2) != b"PK":
                 return Told()  # only a zip archive is mapped and not read
         content, _ = safe_io.read_raw(file)
-        told = _told(of_state(content, str(path)))
+        told = _told(of_state(content, str(path)).config)
         return Told(fit="native") if not told.trained_on and _is_universal(content) else told
     except (UserError, OSError):
         return Told()

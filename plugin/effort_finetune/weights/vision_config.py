@@ -56,6 +56,9 @@ class Said:
     config: Mapping[str, Any] = field(default_factory=dict)
     statement: Statement = field(default_factory=Statement)
 
+    def __bool__(self) -> bool:
+        return bool(self.config) or bool(self.statement)
+
     def entry(self) -> dict[str, Any]:
         """Returns it as a module's metadata entry holds it."""
         return {_ENTRY: dict(self.config), STATEMENT_ENTRY: self.statement.to_dict()}

@@ -23,7 +23,6 @@ SAID = Statement(
     golden.RESOLUTION,
     "bicubic",
     crop={"faces": "dlib", "margin": 1.3},
-    training={"A": "ab" * 32},
     calibration={"temperature": 1.25, "bias": -0.5},
 )
 
