@@ -12,7 +12,6 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.weights import (
     adapter,
     adapter_header,
-    first_look,
     layouts,
     run_state,
     safe_io,
@@ -22,7 +21,7 @@ from effort_finetune.weights import (
 )
 from effort_finetune.weights import effort_fork as fork
 from effort_finetune.weights.checkpoint import Checkpoint
-from effort_finetune.weights.first_look import FOLDER_FILES
+from effort_finetune.weights.first_look import FOLDER_FILES, locate
 from effort_finetune.weights.hashing import BackgroundHash
 from effort_finetune.weights.loading import LoadReport, load_into
 from effort_finetune.weights.statement import Statement
@@ -61,7 +60,7 @@ def read_checkpoint(
         UserError: If the file is missing, damaged, unsafe, no checkpoint, or of no known layout; if it is an
             adapter whose base is not found or is another one.
     """
-    file = run_state.file_in(Path(path)) or first_look.locate(path)
+    file = run_state.file_in(Path(path)) or locate(path)
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
     if run_state.is_state(content):
@@ -116,7 +115,7 @@ def read_statement(path: Path | str, *, allow_pickle: bool = False) -> Statement
     Raises:
         UserError: If the file is missing, damaged or unsafe, or states what no preprocessing can be.
     """
-    file = safe_io.locate(path)
+    file = locate(path)
     metadata = safe_io.read_metadata(file)
     if adapter_header.METADATA_KEY in metadata:
         info = adapter_header.AdapterInfo.from_metadata(metadata, f"adapter {file}")
