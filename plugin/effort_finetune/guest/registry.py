@@ -40,8 +40,12 @@ class TrainerFactory:
 
     def __call__(self, *args: Any, **kwargs: Any) -> EffortFinetuneTrainer:
         """Makes a trainer; the arguments are the class's."""
+        import torch
+
         from effort_finetune.guest.trainer import EffortFinetuneTrainer
 
+        # A host's `import detectors` may have left it on, which halves the speed of training.
+        torch.autograd.set_detect_anomaly(False)
         trainer = EffortFinetuneTrainer(*args, **kwargs)
         trainer.host = self._host
         return trainer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import logging
 import os
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from typing import Any
 import yaml
 
 from effort_finetune.config import Settings, resolve
-from effort_finetune.core.errors import UserError
+from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.core.exit_code import exit_code
 from effort_finetune.guest.asked import PLUGIN_NAME, Asked
 from effort_finetune.guest.evidence import HostSource
 from effort_finetune.guest.flags import take_apart
@@ -68,6 +70,7 @@ def prepare(asked: Asked) -> int:
     if not asked.own_detector:
         _put_trainer_in_place(host)
     sys.argv[1:] = _with_yaml(given.rest, _write(tree))
+    sys.excepthook = _one_line_for_ours
     return 0
 
 
@@ -163,6 +166,24 @@ def _set_dotted(config: dict[str, Any], settings: Mapping[str, Any]) -> None:
         for part in path[:-1]:
             node = node.setdefault(part, {})
         node[path[-1]] = value
+
+
+def _one_line_for_ours(
+    kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None
+) -> None:
+    """An exception hook: what our detector or trainer says is one line and its exit code, no traceback."""
+    if not isinstance(error, (UserError, RunFailure)):
+        sys.__excepthook__(kind, error, traceback)
+        return
+
+    def work() -> int:
+        raise error
+
+    code = exit_code(work)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a hook has no gentler way to choose the exit code
 
 
 def _write(tree: Mapping[str, Any]) -> str:
