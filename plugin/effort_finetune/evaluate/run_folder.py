@@ -76,7 +76,7 @@ def score_files(folder: Path) -> Iterator[Path]:
 
 def bears_our_mark(path: Path) -> bool:
     """Tells whether one of our runs wrote a file that has one of our names."""
-    return _MARKS.get(path.suffix, _beside_a_log)(path)
+    return _MARKS.get(path.suffix, _beside_our_settings)(path)
 
 
 def _is_results(path: Path) -> bool:
@@ -98,9 +98,12 @@ def _is_log(path: Path) -> bool:
     return _LOG_LINE.match(_head(path)) is not None
 
 
-def _beside_a_log(path: Path) -> bool:
-    """Event files say nothing of who wrote them; ours lie beside our log."""
-    return any(_is_log(log) for log in path.parent.glob("*.log"))
+def _beside_our_settings(path: Path) -> bool:
+    """Event files say nothing of who wrote them; ours lie beside our settings or log."""
+    folder = path.parent
+    return _head(folder / "settings.yaml").startswith(SETTINGS_MARK) or any(
+        map(_is_log, folder.glob("*.log"))
+    )
 
 
 def _is_checkpoint(path: Path) -> bool:

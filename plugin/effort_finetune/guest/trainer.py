@@ -35,6 +35,7 @@ from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_files import RUN_FILES, remove_state
 from effort_finetune.train.run_history import Processes
+from effort_finetune.train.run_record import write_settings
 from effort_finetune.train.schedule import build_scheduler
 from effort_finetune.train.selection import Measured, mean_of_known
 from effort_finetune.train.tensorboard import RunBoard
@@ -111,6 +112,7 @@ class EffortFinetuneTrainer:
             archived = archive(self.log_dir, RUN_FILES)
             if archived is not None:
                 logger.warning("what an earlier run left in %s is now in %s", self.log_dir, archived)
+        write_settings(self.log_dir / "settings.yaml", self.settings)
         if resume is not None:
             self.engine.restore(run_state.load_last(resume))
             logger.info("resumed from %s at epoch %d", resume, self.engine.progress.epoch)

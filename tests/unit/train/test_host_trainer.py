@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from effort_finetune.core.errors import RunFailure, UserError
@@ -16,6 +19,7 @@ from effort_finetune.evaluate.evaluation import evaluate_model
 from effort_finetune.guest.registry import register_plugin
 from effort_finetune.guest.trainer import EffortFinetuneTrainer
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.weights.run_state import load_last
 
 from .conftest import Bench
@@ -25,7 +29,9 @@ from .test_resume import assert_equal
 class HostRun:
     """What a host's train.py makes before it makes the trainer."""
 
-    def __init__(self, bench: Bench, **flags: Any) -> None:
+    def __init__(
+        self, bench: Bench, *, model: type[nn.Module] = EffortFinetuneDetector, **flags: Any
+    ) -> None:
         self.bench = bench
         self.settings = bench.settings(test_dataset=["Toy"], **flags)
         self.config = {
@@ -38,7 +44,7 @@ class HostRun:
             "cuda": True,
         }
         torch.manual_seed(0)
-        self.model = EffortFinetuneDetector(self.config)
+        self.model = model(self.config)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
         self.train = self.loader("train", shuffle=True)
         self.test = {"Toy": self.loader("test")}
@@ -54,6 +60,25 @@ class HostRun:
         return EffortFinetuneTrainer(
             self.config, self.model, self.optimizer, scheduler, logger, metric, time_now="now"
         )
+
+
+class WithStatistics(nn.Module):
+    """A detector of a host's: buffers that move, weights that are frozen and moved by hand, dropout."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
+        self.average = nn.Parameter(torch.zeros(2, 3), requires_grad=False)
+
+    def forward(self, data_dict: dict[str, Any], inference: bool = False) -> dict[str, torch.Tensor]:
+        features = functional.dropout(self.norm(data_dict["image"]).mean((2, 3)), 0.3, self.training)
+        if self.training:
+            self.average.data = 0.9 * self.average.data + 0.1 * self.head.weight.data
+        logits = self.head(features)
+        return {"cls": logits, "prob": logits.softmax(1)[:, 1], "feat": features}
+
+    def get_losses(self, data_dict: dict[str, Any], pred_dict: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"overall": functional.cross_entropy(pred_dict["cls"], data_dict["label"])}
 
 
 @pytest.fixture
@@ -172,6 +197,51 @@ def test_resume_equals_uninterrupted(registered):
         trainer.train_epoch(epoch, second.train, second.test)
     assert_equal(whole.model.state_dict(), second.model.state_dict())
     assert_equal(whole.optimizer.state_dict()["state"], second.optimizer.state_dict()["state"])
+
+
+@pytest.mark.parametrize("step", [1, 3, 9])
+def test_any_detector_on_a_hosts_loaders_goes_on_in_the_middle_of_an_epoch(registered, monkeypatch, step):
+    """Order and dropout come from the global generators, statistics live in buffers.
+
+    What a host's loader draws from generators of its own, as this host's augmentation does, stays its own.
+    """
+
+    def started(folder: str, **config: Any) -> tuple[HostRun, EffortFinetuneTrainer]:
+        run = HostRun(registered, model=WithStatistics, nEpochs=2, use_data_augmentation=False)
+        torch.manual_seed(5)
+        random.seed(5)
+        np.random.seed(5)
+        return run, run.trainer(output_dir=str(registered.root / folder), **config)
+
+    whole, trainer = started("whole")
+    for epoch in range(2):
+        trainer.train_epoch(epoch, whole.train, whole.test)
+    part, trainer = started("part")
+    original, made = TrainingLoop._step, 0
+
+    def dying(self: TrainingLoop, *args: Any) -> float:
+        nonlocal made
+        made += 1
+        if made == step:
+            torch.rand(7)  # a step that fails has drawn already
+            raise ValueError("a bug")
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "_step", dying)
+        if step > 6:
+            trainer.train_epoch(0, part.train, part.test)
+        with pytest.raises(RunFailure, match="ValueError: a bug; go on with: .*--resume"):
+            trainer.train_epoch(int(step > 6), part.train, part.test)
+    again, trainer = started("part", resume=str(registered.root / "part"))
+    for epoch in range(2):
+        trainer.train_epoch(epoch, again.train, again.test)
+    assert_equal(whole.model.state_dict(), again.model.state_dict())
+    assert_equal(whole.optimizer.state_dict()["state"], again.optimizer.state_dict()["state"])
+    histories = [load_last(registered.root / name)["history"] for name in ("whole", "part")]
+    assert_equal(*histories)
+    files = [(registered.root / name / "ckpt_best.pth").read_bytes() for name in ("whole", "part")]
+    assert files[0] == files[1]
 
 
 def test_where_a_resumed_run_began_stays_on_record(registered):
