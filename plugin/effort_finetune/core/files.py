@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -167,6 +167,12 @@ def sha256_stream(stream: BinaryIO) -> str:
     while block := stream.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """Returns one SHA-256 of several files, of their hashes in the given order; that of one alone is its own."""
+    hashes = [sha256_file(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def ensure_writable_dir(path: Path | str, *, what: str = "output folder", flag: str = "--output_dir") -> Path:

@@ -1,292 +1,258 @@
-"""From a folder of videos, ``real/`` and ``fake/``, to face crops in DeepfakeBench's layout."""
+"""From a folder of videos and pictures to crops in DeepfakeBench's layout; a second run does what is left."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import cv2
-import numpy as np
 
 from effort_finetune.core import temporaries
 from effort_finetune.core.errors import RunFailure, UserError
-from effort_finetune.core.files import ensure_writable_dir, write_json
+from effort_finetune.core.escaping import visible
+from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.locks import hold, holder
 from effort_finetune.core.progress import track
-from effort_finetune.data.faces import Crop, LandmarkFinder, NoFace, crop_face, dlib_finder
-from effort_finetune.data.videos import find_videos, read_frames
+from effort_finetune.data.crop_options import CropOptions
+from effort_finetune.data.crop_record import JOURNALS, CropRecord, Journal, SourceReport, read_record, write_record
+from effort_finetune.data.crop_source import crop_source
+from effort_finetune.data.crop_sources import CropSource, FoundSources
 
-CLASSES = ("real", "fake")
-
-
-@dataclass(frozen=True)
-class CropOptions:
-    """How crops are made.
-
-    Attributes:
-        faces: ``dlib`` finds and aligns them; ``cropped`` takes the frames as crops made elsewhere.
-        predictor: The 81-point model, for ``dlib``.
-        count: Frames per video, evenly spaced; None with ``every``.
-        every: Or every n-th frame.
-        size: Side of a crop in pixels.
-        margin: Side of a crop over the side of the five-point template.
-    """
-
-    faces: Literal["dlib", "cropped"] = "dlib"
-    predictor: Path | None = None
-    count: int | None = 32
-    every: int | None = None
-    size: int = 256
-    margin: float = 1.3
-
-    def finder(self) -> LandmarkFinder | None:
-        """The landmark finder; None for frames that are crops.
-
-        Raises:
-            UserError: dlib or its model is missing.
-        """
-        if self.faces == "cropped":
-            return None
-        if self.predictor is None:
-            raise UserError(
-                "no landmark model", expected="--predictor shape_predictor_81_face_landmarks.dat",
-                next_step="give the file, or use --faces cropped for crops made elsewhere",
-            )  # fmt: skip
-        return dlib_finder(self.predictor)
-
-    def shaping(self) -> dict[str, Any]:
-        """What decides how crops look and how many there are; the predictor's file may move."""
-        return {name: value for name, value in asdict(self).items() if name != "predictor"}
+Shard = tuple[int, int]  # number from 1, and of how many
 
 
 @dataclass(frozen=True)
-class VideoReport:
-    """What became of one video.
+class CropRun:
+    """What a run did.
 
     Attributes:
-        name: Its name in the dataset, ``real/0001``.
-        frames: Frames taken of it.
-        crops: Crops written.
-        unreadable: Frames that cannot be decoded.
-        no_face: Frames without a face.
-        lost: Frames whose crop showed no face again.
-        error: Why the video could not be read.
-        done_before: It was there from an earlier run.
+        reports: Of this run's sources, in their order.
+        done_before: Titles whose crops were there and are as they should be.
+        removed: Titles whose crops were taken away: their source is gone, or has another class now.
+        kept: Titles of other folders, whose crops stay.
+        skipped: Files that were not taken, by reason.
     """
 
-    name: str
-    frames: int = 0
-    crops: int = 0
-    unreadable: int = 0
-    no_face: int = 0
-    lost: int = 0
-    error: str | None = None
-    done_before: bool = False
+    reports: tuple[SourceReport, ...]
+    done_before: frozenset[str]
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+    skipped: Mapping[str, int]
 
 
-def crop_dataset(source: Path, target: Path, options: CropOptions, *, workers: int = 1) -> list[VideoReport]:
-    """Crops every video of ``<source>/real`` and ``<source>/fake``; a second run does only what is left.
+@dataclass(frozen=True)
+class _Plan:
+    todo: tuple[CropSource, ...]
+    done: Mapping[str, SourceReport]
+    removed: tuple[SourceReport, ...]
+    kept: tuple[SourceReport, ...]
 
-    Writes ``<target>/<real|fake>/frames/<video>/<number>.png``, with dlib also
-    ``landmarks/<video>/<number>.npy``, and ``<target>/crops.json`` with the options and the reports; that
-    of a video that is there from an earlier run has the counts of that run, where it came to write them.
+
+def crop_dataset(
+    found: FoundSources, target: Path, options: CropOptions, *, workers: int = 1, shard: Shard = (1, 1)
+) -> CropRun:
+    """Crops what is new or changed, and takes away the crops of what is gone.
+
+    Writes ``<target>/<real|fake>/frames/<name>/<number>.png``, with the 81-point model also
+    ``landmarks/<name>/<number>.npy``, and ``crops.json`` (:mod:`crop_record`). A source is done again when its
+    content or the options changed. One share of several leaves ``crops.json`` to a run over all sources.
 
     Args:
-        source: Folder with videos, or folders of images, under ``real/`` and ``fake/``, at any depth.
+        found: The sources.
         target: The dataset's folder, ``<rgb_dir>/<dataset>``.
         options: How crops are made.
         workers: Processes.
+        shard: Which share of the sources this run takes.
 
     Raises:
-        UserError: No videos, two videos of one name, no landmark model, a target that cannot be written, or
-            that holds crops made with other options.
+        UserError: The target cannot be written, is being written, or holds crops that are not of prepare.
         RunFailure: A process was killed; what it had finished is kept.
     """
-    videos = list(_videos(source))
-    _finder(options)  # its errors belong here, not into the reports of all videos
+    options.make_finder()  # its errors belong here, not into the reports of all sources
     ensure_writable_dir(target, what="folder of the crops", flag="--rgb_dir")
-    record = target / "crops.json"
-    earlier = _earlier_reports(record, options)
-    _write_record(record, options, (), earlier)
-    reports: list[VideoReport] = []
-    try:
-        for report in _crop_all(videos, target, options, workers):
-            reports.append(_with_earlier_counts(report, earlier))
-    finally:  # a run that is stopped leaves the counts of what it finished
-        _write_record(record, options, reports, earlier)
-    return reports
-
-
-def _crop_all(
-    videos: Sequence[tuple[str, str, Path]], target: Path, options: CropOptions, workers: int
-) -> Iterator[VideoReport]:
-    job = partial(_crop_video, target=target, options=options)
-    if workers <= 1:
-        yield from (job(*video) for video in track(videos, desc="cropping", unit="video"))
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        results = pool.map(job, *zip(*videos, strict=True))
-        try:
-            yield from track(results, desc="cropping", total=len(videos), unit="video")
-        except BrokenProcessPool as error:
-            raise RunFailure(
-                "a process that cuts faces was killed, by want of memory or by a video that crashes the "
-                "decoder; what was finished is kept; next: run it again, with fewer --jobs"
-            ) from error
-
-
-def _earlier_reports(record: Path, options: CropOptions) -> dict[str, VideoReport]:
-    """What an earlier run with the same options wrote into ``crops.json``, by the video's name."""
-    if not record.is_file():
-        return {}
-    tree = json.loads(record.read_text(encoding="utf-8"))
-    earlier, wanted = tree["options"], options.shaping()
-    differing = [name for name in wanted if earlier[name] != wanted[name]]
-    if differing:
-        raise UserError(
-            f"{record.parent} holds crops made with other options",
-            got=", ".join(f"{name} {earlier[name]}" for name in differing),
-            expected=", ".join(f"{name} {wanted[name]}" for name in differing),
-            next_step="go on with the same options, choose another NAME, or remove the folder",
-        )
-    return {report["name"]: VideoReport(**report) for report in tree["videos"]}
-
-
-def _with_earlier_counts(report: VideoReport, earlier: Mapping[str, VideoReport]) -> VideoReport:
-    """A video that is there says how many crops it has; what was dropped from it, the earlier run knows."""
-    known = earlier.get(report.name)
-    if report.done_before and known is not None and known.crops == report.crops:
-        return replace(known, done_before=True)
-    return report
-
-
-def _write_record(
-    record: Path, options: CropOptions, reports: Sequence[VideoReport], earlier: Mapping[str, VideoReport]
-) -> None:
-    """Writes ``crops.json``: this run's reports, then earlier ones of crops that this run did not come to."""
-    told = {report.name for report in reports}
-    left = [report for name, report in earlier.items() if name not in told and report.crops]
-    videos = [asdict(report) for report in (*reports, *left)]
-    write_json(record, {"options": options.shaping(), "videos": videos})
-
-
-def _videos(source: Path) -> Iterator[tuple[str, str, Path]]:
-    """(class, name, path); a name is the path below the class's folder, joined by ``__``."""
-    seen: dict[tuple[str, str], Path] = {}
-    for label in CLASSES:
-        folder = source / label
-        if not folder.is_dir():
-            raise UserError(
-                f"folder {folder} not found", expected="the folders real/ and fake/ with videos in them",
-                next_step="sort the videos into the two folders",
-            )  # fmt: skip
-        for path in find_videos(folder):
-            _refuse_undecodable(path)
-            name = "__".join(path.relative_to(folder).with_suffix("").parts)
-            if (label, name) in seen:
-                raise UserError(
-                    f"two videos of the name {name!r}", got=f"{seen[label, name]} and {path}",
-                    expected="one name each", next_step="rename one of them",
-                )  # fmt: skip
-            seen[label, name] = path
-            yield label, name, path
-    if not seen:
-        raise UserError(
-            f"no videos in {source}", expected="videos or folders of images in real/ and fake/",
-            next_step="check the folder",
-        )  # fmt: skip
-
-
-def _refuse_undecodable(path: Path) -> None:
-    """OpenCV crashes the process on a name that is not UTF-8, and neither index nor LMDB could hold it."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            "name of a video is not UTF-8", got=ascii(str(path)), expected="a name that UTF-8 can hold",
-            next_step="rename it",
-        ) from error  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _finder(options: CropOptions) -> LandmarkFinder | None:
-    """One landmark model per process: it takes a second to load."""
-    return options.finder()
-
-
-def _crop_video(label: str, name: str, path: Path, *, target: Path, options: CropOptions) -> VideoReport:
-    title = f"{label}/{name}"
-    frames, landmarks = (target / label / kind / name for kind in ("frames", "landmarks"))
-    if frames.is_dir():
-        return VideoReport(title, crops=sum(1 for _ in frames.glob("*.png")), done_before=True)
-    find = _finder(options)
-    read = unreadable = no_face = lost = 0
-    with temporaries.folder(target, "crop") as folder:
-        images, points = folder / "frames", folder / "landmarks"
-        try:
-            for number, image in read_frames(path, count=options.count, every=options.every):
-                read += 1
-                if image is None:
-                    unreadable += 1
-                    continue
-                try:
-                    crop = _crop(image, find, options)
-                except NoFace as problem:
-                    no_face += str(problem) == "in_frame"
-                    lost += str(problem) == "in_crop"
-                    continue
-                _save(crop, images, points, number)
-        except UserError as error:
-            return VideoReport(title, error=str(error))
-        if read == unreadable:
-            return VideoReport(title, read, unreadable=unreadable, error=f"no frame of {path} can be decoded")
-        crops = read - unreadable - no_face - lost
-        if crops:
-            for made, place in ((points, landmarks), (images, frames)):  # frames last: they mean "done"
-                if made.is_dir():
-                    shutil.rmtree(place, ignore_errors=True)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(made, place)
-    return VideoReport(title, read, crops, unreadable, no_face, lost)
-
-
-def _crop(image: np.ndarray, find: LandmarkFinder | None, options: CropOptions) -> Crop:
-    if find is not None:
-        return crop_face(image, find, size=options.size, margin=options.margin)
-    interpolation = cv2.INTER_AREA if min(image.shape[:2]) > options.size else cv2.INTER_CUBIC
-    return Crop(
-        cv2.resize(image, (options.size, options.size), interpolation=interpolation), np.empty((0, 2))
+    alone = shard == (1, 1)
+    part = "all" if alone else f"{shard[0]}-of-{shard[1]}"
+    _refuse_while_shares_run(target, alone)
+    with hold(target if alone else target / JOURNALS / part, what="folder of the crops"):
+        temporaries.remove_dead(target)
+        shaping = options.shaping()
+        shape = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+        record = read_record(target)
+        plan = _plan(_share(found.sources, shard), target, shape, record, remove=alone)
+        reports = dict(plan.done)
+        licence = finder.licence if (finder := options.make_finder()) is not None else None
+        with Journal(target, part, shaping, licence, found.skipped) as journal:
+            for gone in plan.removed:
+                journal.removed(gone.title)
+                _take_away(gone.places(target), target)
+            work = partial(crop_source, target=target, options=options)
+            for report, made in track(
+                _run(plan.todo, shape, work, workers), desc="cropping", total=len(plan.todo), unit="source"
+            ):
+                _put_in_place(report, made, target, journal)
+                reports[report.title] = report
+        ordered = [reports[source.title] for source in _share(found.sources, shard)]
+        if alone:
+            write_record(target, shaping, licence, [*ordered, *plan.kept], found.skipped)
+    return CropRun(
+        tuple(ordered),
+        frozenset(plan.done),
+        tuple(report.title for report in plan.removed),
+        tuple(report.title for report in plan.kept),
+        found.skipped,
     )
 
 
-def _save(crop: Crop, images: Path, points: Path, number: int) -> None:
-    images.mkdir(exist_ok=True)
-    done, data = cv2.imencode(".png", cv2.cvtColor(crop.image, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise UserError(f"frame {number} cannot be written as PNG")
-    (images / f"{number:03d}.png").write_bytes(data.tobytes())
-    if len(crop.landmarks):
-        points.mkdir(exist_ok=True)
-        np.save(points / f"{number:03d}.npy", crop.landmarks)
+def _refuse_while_shares_run(target: Path, alone: bool) -> None:
+    """A run over all sources ends with the shares' journals in one file, so no share may be writing."""
+    folders = [place for place in (target / JOURNALS).glob("*") if place.is_dir()] if alone else [target]
+    for folder in folders:
+        if (who := holder(folder)) is not None:
+            raise UserError(f"{visible(target)} is being written", got=str(who), next_step="wait for it")
 
 
-def summary(reports: Sequence[VideoReport]) -> str:
-    """One line with the totals."""
-    done = [report for report in reports if report.error is None]
-    none = [report.name for report in done if not report.crops]
-    parts = [
-        f"{sum(report.crops for report in done)} crops of {len(done)} videos",
-        f"{sum(report.no_face for report in done)} frames without a face",
-        f"{sum(report.lost for report in done)} crops in which no face was found again",
-        f"{sum(report.unreadable for report in done)} frames that cannot be decoded",
-        f"{len(none)} videos without any crop",
-        f"{len(reports) - len(done)} videos unreadable",
+def gather_shares(target: Path) -> CropRecord | None:
+    """Reads the record of a dataset; shares that are done become one ``crops.json``.
+
+    Raises:
+        UserError: A share is still being written.
+    """
+    record = read_record(target)
+    if record is not None and (target / JOURNALS).is_dir():
+        _refuse_while_shares_run(target, alone=True)
+        with hold(target, what="folder of the crops"):
+            write_record(target, record.shaping, record.licence, record.reports.values(), record.skipped)
+    return record
+
+
+def _share(sources: Sequence[CropSource], shard: Shard) -> Sequence[CropSource]:
+    number, count = shard
+    return sources[number - 1 :: count]
+
+
+def _plan(
+    sources: Sequence[CropSource], target: Path, shape: str, record: CropRecord | None, *, remove: bool
+) -> _Plan:
+    """Sorts sources and earlier reports into what is to do, done, to remove and not of this folder."""
+    earlier = dict(record.reports) if record is not None else {}
+    todo, done = [], {}
+    for source in track(sources, desc="looking", unit="source"):
+        report = earlier.get(source.title)
+        current = None if report is None else _still_true(report, source, target, shape)
+        if current is not None:
+            done[source.title] = current
+            continue
+        if report is None and source_folder_is_foreign(source, target):
+            raise UserError(
+                f"{visible(target)} holds crops that prepare did not make",
+                got=f"{visible(source.title)} is there and not in crops.json",
+                expected="a folder of its own", next_step="choose another NAME, or move the folder away",
+            )  # fmt: skip
+        todo.append(source)
+    titles = {source.title for source in sources}
+    left = [report for title, report in earlier.items() if title not in titles] if remove else []
+    roots = {str(source.root) for source in sources}
+    # A folder that moved has its sources under the same names; what it lacks now is gone.
+    moved = {earlier[title].root for title in titles if title in earlier}
+    removed = [r for r in left if r.root in roots or (r.root in moved and not Path(r.root).exists())]
+    return _Plan(tuple(todo), done, tuple(removed), tuple(r for r in left if r not in removed))
+
+
+def source_folder_is_foreign(source: CropSource, target: Path) -> bool:
+    """Tells whether pictures lie where a source's crops would."""
+    place = target / source.label / "frames" / source.name
+    return place.is_dir() and any(place.iterdir())
+
+
+def _still_true(report: SourceReport, source: CropSource, target: Path, shape: str) -> SourceReport | None:
+    """The report as it holds now; None where the source is to be cropped again."""
+    if report.error is not None or report.shape != shape or not report.is_there(target):
+        return None
+    look = source.look()
+    if report.look != look and report.sha256 != source.sha256():
+        return None
+    return replace(report, look=look, root=str(source.root), split=source.split)
+
+
+def _run(
+    sources: Sequence[CropSource], shape: str, work: partial[tuple[SourceReport, Path | None]], workers: int
+) -> Iterator[tuple[SourceReport, Path | None]]:
+    """Results as they come; few are under way at once, so memory does not grow with the dataset."""
+    if workers <= 1 or len(sources) <= 1:
+        yield from (work(source, shape) for source in sources)
+        return
+    waiting = iter(sources)
+    pool = ProcessPoolExecutor(min(workers, len(sources)), initializer=_one_thread)
+    under_way: set[Future[tuple[SourceReport, Path | None]]] = set()
+    try:
+        for source in waiting:
+            under_way.add(pool.submit(work, source, shape))
+            if len(under_way) >= 2 * workers:
+                finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        while under_way:
+            finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+    except BrokenProcessPool as error:
+        raise RunFailure(
+            "a process that cuts faces was killed, by want of memory or by a video that crashes the "
+            "decoder; what was finished is kept; next: run it again, with fewer --jobs"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _put_in_place(report: SourceReport, made: Path | None, target: Path, journal: Journal) -> None:
+    """Old crops go, the journal is told, new crops come: a run that is killed in between does it again."""
+    crops, landmarks = report.places(target)
+    _take_away((crops, landmarks), target)
+    journal.finished(report)
+    if made is not None:
+        for new, place in ((made / "landmarks", landmarks), (made / "frames", crops)):
+            if new.is_dir():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(new, place)
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _take_away(places: Sequence[Path], target: Path) -> None:
+    for place in places:
+        if place.is_dir() and not place.is_symlink():
+            with temporaries.folder(target, "old") as aside:
+                os.replace(place, aside / "crops")
+
+
+def summary(run: CropRun) -> list[str]:
+    """The table at the end of a run: taken, and dropped by reason."""
+    done = [report for report in run.reports if report.error is None]
+    failed = len(run.reports) - len(done)
+    labels = Counter(report.title.partition("/")[0] for report in done if report.crops)
+    per_class = ", ".join(f"{labels[label]} {label}" for label in ("real", "fake"))
+    again = f", {len(run.done_before)} of them from before" if run.done_before else ""
+    unreadable: Counter[str] = sum((Counter(report.reasons) for report in done), Counter())
+    rows = [
+        (sum(report.crops for report in done), f"crops of {sum(labels.values())} sources ({per_class}{again})"),
+        (sum(report.no_face for report in done), "frames without a face"),
+        (sum(report.lost for report in done), "crops in which no face was found again"),
+        *((count, f"frames that cannot be decoded: {visible(why)}") for why, count in unreadable.items()),
+        (sum(report.several for report in done), "frames with several faces"),
+        (sum(not report.crops for report in done), "sources without any crop"),
+        (failed, "sources that cannot be read"),
+        (len(run.removed), "sources that are gone: their crops were taken away"),
+        (len(run.kept), "sources of other folders: their crops stay"),
+        *((count, f"files not taken: {visible(why)}") for why, count in run.skipped.items()),
     ]
-    return "; ".join(parts)
+    return [f"{count:>8}  {what}" for count, what in rows if count or what.startswith("crops of")]

@@ -1,30 +1,27 @@
-"""Face crops as DeepfakeBench makes them: found, aligned by five points, cut with a margin.
+"""Face crops as DeepfakeBench makes them: aligned by five points, cut with a margin, seen again in the crop.
 
-Facts from the host's ``preprocessing/preprocess.py``: dlib's frontal detector on the image upsampled once,
-the largest face, an 81-point predictor; the crop is kept only if a face is found in it again.
+Facts from the host's ``preprocessing/preprocess.py``: the crop is kept only if a face is found in it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from effort_finetune.core.errors import UserError
+from effort_finetune.data.face_finder import Face, FaceFinder
 
-#: Eyes, nose tip and mouth in the order of the template, as numbers of the 81 points (from 0).
-FIVE_POINTS = (37, 44, 30, 49, 55)
 #: ArcFace's five-point template for a 96x112 crop; 8 px are added to x for a square of 112.
 TEMPLATE = np.array(
     [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
 ) + np.array([8.0, 0.0])
 TEMPLATE_SIZE = 112
-
-#: ``uint8[H, W, 3]`` RGB to the 81 points of the largest face, ``float[81, 2]`` as (x, y), or None.
-LandmarkFinder = Callable[[np.ndarray], np.ndarray | None]
+#: Which faces of a frame are cut: the largest one, all, or that of frames with one face alone.
+Which = Literal["largest", "all", "single"]
+WHICH: tuple[Which, ...] = ("largest", "all", "single")
 
 
 @dataclass(frozen=True)
@@ -33,89 +30,79 @@ class Crop:
 
     Attributes:
         image: ``uint8[size, size, 3]``, RGB.
-        landmarks: ``uint32[81, 2]``, (x, y) in pixels of the crop.
+        landmarks: All points of the finder's model, ``uint32[N, 2]`` as (x, y) in pixels of the crop; None
+            where it has only the five.
+        face: The face in the frame.
     """
 
     image: np.ndarray
-    landmarks: np.ndarray
+    landmarks: np.ndarray | None
+    face: Face
 
 
-class NoFace(Exception):
-    """No face: ``in_frame`` in the frame, or ``in_crop`` none found again in the crop."""
+@dataclass(frozen=True)
+class FrameCrops:
+    """What became of one frame.
 
-
-def dlib_finder(predictor: Path) -> LandmarkFinder:
-    """Finds the largest face's landmarks with dlib.
-
-    Args:
-        predictor: The 81-point model, ``shape_predictor_81_face_landmarks.dat``.
-
-    Raises:
-        UserError: dlib or the model file is missing, or the file is no 81-point model.
+    Attributes:
+        found: Faces in the frame.
+        lost: Crops in which no face was found again.
+        crops: The crops that are kept, of the largest face first.
     """
-    try:
-        import dlib
-    except ImportError as error:
-        raise UserError(
-            "face crops need dlib",
-            got=str(error),
-            expected="the extra 'faces'",
-            next_step="pip install 'effort-finetune[faces]', or use --faces cropped for crops made elsewhere",
-        ) from error
-    if not predictor.is_file():
-        raise UserError(
-            "81-point landmark model not found",
-            got=str(predictor),
-            expected="shape_predictor_81_face_landmarks.dat",
-            next_step="fetch it as the host's dlib_tools/readme.md says; give it by --predictor",
-        )
-    try:
-        shape = dlib.shape_predictor(str(predictor))
-    except RuntimeError as error:
-        raise UserError(
-            "landmark model cannot be read", got=f"{predictor}: {error}", expected="a dlib shape predictor"
-        ) from error
-    blank = np.zeros((8, 8, 3), np.uint8)
-    points = shape(blank, dlib.rectangle(0, 0, 7, 7)).num_parts
-    if points != 81:
-        raise UserError(
-            "landmark model has the wrong points", got=points, expected="81",
-            next_step="use shape_predictor_81_face_landmarks.dat",
-        )  # fmt: skip
-    detector = dlib.get_frontal_face_detector()
 
-    def find(image: np.ndarray) -> np.ndarray | None:
-        faces = detector(image, 1)
-        if not faces:
-            return None
-        largest = max(faces, key=lambda face: face.width() * face.height())
-        parts = shape(image, largest).parts()
-        return np.array([[part.x, part.y] for part in parts], dtype=np.float64)
-
-    return find
+    found: int
+    lost: int = 0
+    crops: list[Crop] = field(default_factory=list)
 
 
-def crop_face(image: np.ndarray, find: LandmarkFinder, *, size: int = 256, margin: float = 1.3) -> Crop:
-    """Cuts the largest face of a frame.
+def crop_faces(
+    images: Sequence[np.ndarray],
+    finder: FaceFinder,
+    *,
+    size: int = 256,
+    margin: float = 1.3,
+    which: Which = "largest",
+) -> list[FrameCrops]:
+    """Cuts the faces of some frames.
 
     Args:
-        image: ``uint8[H, W, 3]``, RGB.
-        find: Landmark finder.
-        size: Side of the crop in pixels.
+        images: ``uint8[H, W, 3]`` each, RGB.
+        finder: Looks for the faces, in the frames and again in the crops.
+        size: Side of a crop in pixels.
         margin: Side of the crop over the side of the template.
-
-    Raises:
-        NoFace: In the frame, or again in the crop.
+        which: Faces that are cut.
     """
-    points = find(image)
-    if points is None:
-        raise NoFace("in_frame")
-    matrix = similarity(points[list(FIVE_POINTS)], template(size, margin))
-    crop = cv2.warpAffine(image, matrix, (size, size))
-    again = find(crop)
-    if again is None:
-        raise NoFace("in_crop")
-    return Crop(crop, np.clip(np.rint(again), 0, None).astype(np.uint32))
+    frames = [_with_five_places(faces) for faces in finder.find(images)]
+    chosen = [_choose(faces, which) for faces in frames]
+    target = template(size, margin)
+    cut = [
+        [cv2.warpAffine(image, similarity(face.points, target), (size, size)) for face in faces]
+        for image, faces in zip(images, chosen, strict=True)
+    ]
+    again = iter(finder.find([crop for crops in cut for crop in crops]))
+    results = []
+    for found, faces, crops in zip(frames, chosen, cut, strict=True):
+        seen = [(crop, next(again), face) for crop, face in zip(crops, faces, strict=True)]
+        kept = [Crop(crop, _landmarks(inside[0]), face) for crop, inside, face in seen if inside]
+        results.append(FrameCrops(len(found), len(crops) - len(kept), kept))
+    return results
+
+
+def _with_five_places(faces: Sequence[Face]) -> list[Face]:
+    """Five points at one place are no face, and no transform maps them."""
+    return [face for face in faces if np.ptp(face.points, axis=0).any()]
+
+
+def _choose(faces: list[Face], which: Which) -> list[Face]:
+    if which == "single":
+        return faces if len(faces) == 1 else []
+    return faces if which == "all" else faces[:1]
+
+
+def _landmarks(face: Face) -> np.ndarray | None:
+    if face.landmarks is None:
+        return None
+    return np.clip(np.rint(face.landmarks), 0, None).astype(np.uint32)
 
 
 def template(size: int, margin: float) -> np.ndarray:
@@ -137,13 +124,13 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         ``float64[2, 3]``, for ``cv2.warpAffine``.
 
     Raises:
-        NoFace: All source points are one.
+        ValueError: All source points are one.
     """
     source_mean, target_mean = source.mean(0), target.mean(0)
     centred, aim = source - source_mean, target - target_mean
     spread = np.square(centred).sum() / len(source)
     if spread == 0:
-        raise NoFace("in_frame")
+        raise ValueError("points at one place have no direction and no size")
     left, values, right = np.linalg.svd(aim.T @ centred / len(source))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     rotation = left @ np.diag(signs) @ right

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.progress import track
-from effort_finetune.data.crop_dataset import CLASSES
+from effort_finetune.core.crop_recipe import CropRecipe
+from effort_finetune.data.class_words import CLASSES
+from effort_finetune.data.crop_dataset import gather_shares
 from effort_finetune.data.index import Video
+from effort_finetune.data.persons import PersonReport
 from effort_finetune.data.sampling import frame_order
-from effort_finetune.data.splits import Clip, assign_splits
+from effort_finetune.data.splits import Clip, split_clips
 from effort_finetune.data.walk import IMAGE_SUFFIXES, below, images
 from effort_finetune.data.write_dataset import write_index, write_lmdb
 
@@ -28,21 +33,20 @@ def list_clips(rgb_dir: Path, name: str) -> list[Clip]:
     """Videos of ``<rgb_dir>/<name>/<real|fake>/frames/<video>/<number>.png``, or JPEG.
 
     Raises:
-        UserError: No crops of one of the classes.
+        UserError: No crops at all.
     """
     clips = []
     for label in CLASSES:
         folder = rgb_dir / name / label / "frames"
-        videos = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        found = [Clip(video.name, label, _frames(rgb_dir, video)) for video in videos]
-        if not any(clip.frames for clip in found):
-            raise UserError(
-                f"no {label} crops of {name!r}",
-                got=f"no <video>/<number>.png in {folder}",
-                expected="crops of both classes",
-                next_step="run `effort-finetune prepare crop` first",
-            )
-        clips += [clip for clip in found if clip.frames]
+        videos = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')) if folder.is_dir() else []
+        clips += [clip for video in videos if (clip := Clip(video.name, label, _frames(rgb_dir, video))).frames]
+    if not clips:
+        raise UserError(
+            f"no crops of {name!r}",
+            got=f"no <real or fake>/frames/<video>/<number>.png in {rgb_dir / name}",
+            expected="crops of one class or both",
+            next_step="run `effort-finetune prepare crop` first",
+        )
     return clips
 
 
@@ -56,6 +60,23 @@ def _key(rgb_dir: Path, path: Path) -> str:
     return "\\".join(path.relative_to(rgb_dir).parts)
 
 
+@dataclass(frozen=True)
+class CropIndex:
+    """What ``prepare index`` wrote.
+
+    Attributes:
+        path: The JSON file.
+        videos: Its videos.
+        people: Who was found in them; None where the sources' own folders decided the splits.
+        recipe: How the crops were cut; None for crops that ``prepare crop`` did not make.
+    """
+
+    path: Path
+    videos: list[Video]
+    people: PersonReport | None
+    recipe: CropRecipe | None
+
+
 def index_crops(
     rgb_dir: Path,
     json_folder: Path,
@@ -64,8 +85,11 @@ def index_crops(
     ratios: Mapping[str, float],
     seed: int,
     identity: str | None = None,
-) -> tuple[Path, list[Video]]:
+) -> CropIndex:
     """Writes the index of a folder of crops, divided by video and person.
+
+    Sources from ``train``, ``val`` and ``test`` folders keep these splits. The file also holds the label of
+    each group and the crop recipe.
 
     Args:
         rgb_dir: The host's folder of crops.
@@ -73,22 +97,29 @@ def index_crops(
         name: Dataset.
         ratios: Share of ``train``, ``val`` and ``test``.
         seed: Of the division.
-        identity: Pattern of a person in a video's name, see :func:`splits.identities`.
-
-    Returns:
-        The JSON file and its videos.
+        identity: Pattern of a person in a video's name.
 
     Raises:
         UserError: No crops, or videos that cannot be divided.
     """
     clips = list_clips(rgb_dir, name)
-    splits = assign_splits(clips, ratios=ratios, seed=seed, identity=identity)
+    record = gather_shares(rgb_dir / name)
+    own = {title: report.split for title, report in record.reports.items()} if record is not None else {}
+    splits = {(c.label, c.name): own.get(f"{c.label}/{c.name}") for c in clips}
+    people = None
+    if not all(splits.values()):
+        divided, people = split_clips(clips, ratios=ratios, seed=seed, identity=identity)
+        splits.update(divided)
     labels = label_names(name)
     videos = [
-        Video(name, labels[c.label], labels[c.label], None, c.name, splits[c.label, c.name], c.frames)
+        Video(name, labels[c.label], labels[c.label], None, c.name, splits[c.label, c.name] or "train", c.frames)
         for c in clips
     ]
-    return write_index(json_folder, name, videos), videos
+    recipe = record.recipe if record is not None else None
+    beside: dict[str, Any] = {"label_dict": {labels[label]: int(label == "fake") for label in CLASSES}}
+    if record is not None and recipe is not None:
+        beside["crop_recipe"] = {**recipe.to_dict(), "licence": record.licence}
+    return CropIndex(write_index(json_folder, name, videos, beside=beside), videos, people, recipe)
 
 
 def pack_crops(rgb_dir: Path, lmdb_dir: Path, name: str) -> tuple[Path, int]:

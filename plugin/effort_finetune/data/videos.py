@@ -1,60 +1,74 @@
-"""Frames of a video file, or of a folder of images that stands for one."""
+"""Frames of a video file, or of pictures that are the frames of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
+from effort_finetune.data.containers import describe_container
+from effort_finetune.data.decode import MAX_PIXELS, read_picture
+from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sampling import frame_order
-from effort_finetune.data.walk import below, images
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"})
-
-
-def find_videos(folder: Path) -> list[Path]:
-    """Video files, and folders of images, anywhere under a folder, in order of their paths."""
-    found = []
-    for path in below(folder):
-        is_video = path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
-        if is_video or (path.is_dir() and images(path)):
-            found.append(path)
-    return found
+#: Number of a frame and ``uint8[H, W, 3]``, RGB, or the reason why it cannot be decoded.
+Frame = tuple[int, "np.ndarray | str"]
 
 
-def read_frames(
-    path: Path, *, count: int | None = None, every: int | None = None
-) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Frames of a video, read one after the other, so that their numbers are exact.
+def read_frames(path: Path, *, count: int | None = None, every: int | None = None) -> Iterator[Frame]:
+    """Frames of a video file, read one after the other, so that their numbers are exact.
 
     Args:
-        path: Video file or folder of images.
+        path: Video file.
         count: This many, evenly spaced from the first to the last (the host's ``fixed_num_frames``).
         every: Or every n-th (the host's ``fixed_stride``).
 
-    Yields:
-        Number of the frame and ``uint8[H, W, 3]``, RGB; None where it cannot be decoded.
-
     Raises:
-        UserError: The video cannot be opened, or has no frame.
+        UserError: The file cannot be opened, or has no frame: it is broken, or whole and of a kind that is
+            not decoded here, and then the command that converts it is given.
         ValueError: Not exactly one of ``count`` and ``every``.
     """
+    wanted = _wanted(_frame_count(path), count, every)
+    capture = _open(path)
+    try:
+        position = -1
+        for number in wanted:
+            while position < number:
+                capture.grab()
+                position += 1
+            done, image = capture.retrieve()
+            yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if done else "the decoder gives no picture"
+    finally:
+        capture.release()
+
+
+def read_stills(paths: Sequence[Path], *, count: int | None = None, every: int | None = None) -> Iterator[Frame]:
+    """Pictures that are the frames of one video, in order of time whatever their names.
+
+    Args:
+        paths: The pictures.
+        count: See :func:`read_frames`.
+        every: See :func:`read_frames`.
+    """
+    ordered = sorted(map(str, paths), key=frame_order)
+    for number in _wanted(len(ordered), count, every):
+        try:
+            yield number, read_picture(ordered[number])
+        except Unreadable as error:
+            yield number, str(error)
+
+
+def _wanted(total: int, count: int | None, every: int | None) -> list[int]:
     if (count is None) == (every is None):
         raise ValueError("give either count or every")
-    stills = sorted((str(image) for image in images(path)), key=frame_order) if path.is_dir() else None
-    total = len(stills) if stills is not None else _frame_count(path)
-    wanted = frame_numbers(total, count) if count is not None else list(range(0, total, every or 1))
-    if stills is None:
-        yield from _read_video(path, wanted)
-        return
-    for number in wanted:
-        # Not cv2.imread, which cannot open every name there is.
-        data = np.fromfile(stills[number], dtype=np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-        yield number, None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return frame_numbers(total, count) if count is not None else list(range(0, total, every or 1))
 
 
 def frame_numbers(total: int, count: int) -> list[int]:
@@ -63,14 +77,20 @@ def frame_numbers(total: int, count: int) -> list[int]:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(f"video {visible(path)}", got="no regular file", expected="a video file")
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():  # a build without FFmpeg
+        capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
+        raise _undecodable(path, "it cannot be opened")
+    width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > MAX_PIXELS:
+        capture.release()
         raise UserError(
-            f"video {path} cannot be opened",
-            got="a file that OpenCV cannot decode",
-            expected="a video",
-            next_step="convert it, for example with ffmpeg, or take it out",
-        )
+            f"video {visible(path)}", got=f"frames of {width} x {height} pixels",
+            expected=f"at most {MAX_PIXELS} pixels", next_step="make it smaller, for example with ffmpeg",
+        )  # fmt: skip
     return capture
 
 
@@ -82,23 +102,25 @@ def _frame_count(path: Path) -> int:
         count += 1
     capture.release()
     if not count:
-        raise UserError(
-            f"video {path} has no frames",
-            expected="at least one frame",
-            next_step="take it out or fetch it again",
-        )
+        raise _undecodable(path, "it has no frames")
     return count
 
 
-def _read_video(path: Path, wanted: list[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-    capture = _open(path)
-    try:
-        position = -1
-        for number in wanted:
-            while position < number:
-                capture.grab()
-                position += 1
-            done, image = capture.retrieve()
-            yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if done else None
-    finally:
-        capture.release()
+def _undecodable(path: Path, what: str) -> UserError:
+    """The error of a file that gives no frame: whole or broken."""
+    container, whole = describe_container(path)
+    if container is None:
+        return UserError(
+            f"video {visible(path)}: {what}", got="a file in no known container, or a damaged one",
+            expected="a video", next_step="take it out or fetch it again",
+        )  # fmt: skip
+    if not whole:
+        return UserError(
+            f"video {visible(path)}: {what}", got=f"a {container} file that is cut off or damaged",
+            next_step="fetch it again",
+        )  # fmt: skip
+    command = f"ffmpeg -i {shlex.quote(path.name)} -c:v libx264 -crf 10 {shlex.quote(path.stem + '_h264.mp4')}"
+    return UserError(
+        f"video {visible(path)}: {what}", got=f"a whole {container} file whose codec is not known here",
+        expected="a codec that OpenCV decodes", next_step=f"convert it: {command}",
+    )  # fmt: skip

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    f".{kind}"
+    for kind in (
+        *("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp"),
+        *("tif", "tiff", "avif", "heic", "heif", "jp2", "ppm", "pgm"),
+    )
+)
 
 
 def below(folder: Path) -> Iterator[Path]:

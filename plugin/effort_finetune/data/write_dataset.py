@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -110,13 +110,16 @@ def _replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(new)
 
 
-def write_index(folder: Path, name: str, videos: Iterable[Video]) -> Path:
+def write_index(
+    folder: Path, name: str, videos: Iterable[Video], *, beside: Mapping[str, Any] | None = None
+) -> Path:
     """Writes ``<folder>/<name>.json`` in the host's format, atomically.
 
     Args:
         folder: The host's ``dataset_json_folder``.
         name: Dataset; the videos' own ``dataset`` is not read.
         videos: In any order; every group gets all three splits, for hosts fail on an absent one.
+        beside: What else the file says of the dataset, under keys of its own; hosts read only ``name``.
 
     Raises:
         UserError: Two videos of one group, split and compression have the same name.
@@ -137,4 +140,4 @@ def write_index(folder: Path, name: str, videos: Iterable[Video]) -> Path:
                 next_step="rename one of them",
             )
         place[video.name] = {"label": video.label_name, "frames": list(video.frames)}
-    return write_json(Path(folder) / f"{name}.json", {name: groups})
+    return write_json(Path(folder) / f"{name}.json", {name: groups, **(beside or {})})
