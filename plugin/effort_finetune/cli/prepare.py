@@ -25,8 +25,8 @@ from effort_finetune.host import Host
 
 NAME = "prepare"
 HELP = (
-    "prepare a dataset of your own: `prepare FOLDER --name NAME` cuts faces out of the videos and pictures of "
-    "a folder, divides them into train, val and test by person, writes the JSON index and packs the LMDB; "
+    "prepare a dataset of your own: `prepare FOLDER --name NAME` cuts faces out of the videos and pictures "
+    "of a folder, divides them into train, val and test by person, writes the JSON index and packs the LMDB; "
     "`crop`, `index` and `lmdb` do one of these steps"
 )
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 def _crop(args: argparse.Namespace, host: Host, settings: Settings) -> int:
     target = host.resolve(settings.rgb_dir) / args.name
     words = ClassWords(tuple(args.real_folders), tuple(args.fake_folders))
-    found = find_sources(args.videos, words, pictures=args.pictures, label=args.label)
+    found = find_sources(args.videos.absolute(), words, pictures=args.pictures, label=args.label)
     options = _options(args, host, target)
     for note in found.notes:
         print(note)
@@ -94,7 +94,8 @@ def _options(args: argparse.Namespace, host: Host, target: Path) -> CropOptions:
         print(f"faces: {faces}, none is looked for; pictures that are not square: --fit {args.fit}")
         return CropOptions(None, faces, *fixed)
     finder: FinderChoice = choose_finder(faces, predictor=args.predictor, folders=[model_folder(host.root)])
-    print(f"faces: {finder.name}, {finder.why}; licence: {finder.make().licence}")
+    why = finder.why if faces == args.faces else "as for the crops that are there"
+    print(f"faces: {finder.name}, {why}; licence: {finder.make().licence}")
     return CropOptions(finder, None, *fixed)
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the steps and their arguments."""
     parser.register("action", "parsers", _Steps)
     steps = parser.add_subparsers(dest="step", required=True, metavar="FOLDER | crop | index | lmdb")
-    steps.choices = None  # any other word is a folder
+    steps.choices = None  # type: ignore[assignment]  # any other word is a folder
 
     whole = steps.add_parser(WHOLE_WAY, help="FOLDER --name NAME: all three steps", allow_abbrev=False)
     whole.prog = parser.prog
@@ -70,12 +70,15 @@ def _crop(parser: argparse.ArgumentParser) -> None:
         "--faces",
         choices=FACES,
         default="auto",
-        help="what finds the faces: dlib with the 81- or 68-point model, or mtcnn (auto: the first of them that "
-        "is there); cropped: the pictures are face crops; whole: take whole pictures, no face is looked for",
+        help="what finds the faces: dlib with the 81- or 68-point model, or mtcnn (auto: the first of them "
+        "that is there); cropped: the pictures are face crops; whole: no face is looked for",
     )
     parser.add_argument("--predictor", type=Path, help="a landmark model of dlib, of 81 or 68 points")
     parser.add_argument(
-        "--which", choices=WHICH, default="largest", help="faces of a frame: the largest, all, or single ones only"
+        "--which",
+        choices=WHICH,
+        default="largest",
+        help="faces of a frame: the largest, all, or single ones only",
     )
     parser.add_argument(
         "--fit",
@@ -87,16 +90,24 @@ def _crop(parser: argparse.ArgumentParser) -> None:
     amount.add_argument("--num_frames", type=_positive, default=32, help="frames per video, evenly spaced")
     amount.add_argument("--stride", type=_positive, help="or every n-th frame")
     parser.add_argument("--size", type=_side, default=256, help="side of a crop in pixels")
-    parser.add_argument("--margin", type=_margin, default=1.3, help="side of a crop over that of the template")
+    parser.add_argument(
+        "--margin", type=_margin, default=1.3, help="side of a crop over that of the template"
+    )
     parser.add_argument(
         "--pictures",
         choices=["auto", "videos", "stills"],
         default="auto",
         help="whether numbered pictures of one folder are the frames of a video",
     )
-    parser.add_argument("--class", dest="label", choices=["real", "fake"], help="of all, where no folder says it")
     parser.add_argument(
-        "--real_folders", nargs="+", default=[], metavar="NAME", help="folders of real ones, by name or pattern"
+        "--class", dest="label", choices=["real", "fake"], help="of all, where no folder says it"
+    )
+    parser.add_argument(
+        "--real_folders",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="folders of real ones, by name or pattern",
     )
     parser.add_argument("--fake_folders", nargs="+", default=[], metavar="NAME", help="folders of fakes")
     parser.add_argument("--jobs", type=_jobs, default=_cores(), help="processes (default: one per core)")

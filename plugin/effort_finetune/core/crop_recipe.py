@@ -12,8 +12,8 @@ class CropRecipe:
     """The recipe of a dataset's crops; two datasets of one recipe show faces alike.
 
     Attributes:
-        finder: ``dlib81``, ``dlib68``, ``mtcnn``; ``cropped`` for crops made elsewhere, ``whole`` for pictures
-            in which no face was looked for.
+        finder: ``dlib81``, ``dlib68``, ``mtcnn``; ``cropped`` for crops made elsewhere, ``whole`` for
+            pictures in which no face was looked for.
         size: Side of a crop in pixels.
         margin: Side of the crop over the side of the five-point template; None where no face was looked for.
         model_sha256: Of the finder's model, in hexadecimal; None where no face was looked for.
@@ -36,7 +36,7 @@ class CropRecipe:
         """The recipe in a file; None where it is none, such as that of a dataset made elsewhere."""
         if not isinstance(tree, Mapping):
             return None
-        known = {field.name: tree.get(field.name) for field in fields(cls)}
+        known: dict[str, Any] = {field.name: tree.get(field.name) for field in fields(cls)}
         right = (
             isinstance(known["finder"], str)
             and isinstance(known["size"], int)

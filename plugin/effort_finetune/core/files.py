@@ -170,9 +170,9 @@ def sha256_stream(stream: BinaryIO) -> str:
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
-    """Returns one SHA-256 of several files, of their hashes in the given order; that of one alone is its own."""
+    """Returns one SHA-256 of several files, of their hashes in the given order."""
     hashes = [sha256_file(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def ensure_writable_dir(path: Path | str, *, what: str = "output folder", flag: str = "--output_dir") -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from collections import Counter
@@ -23,7 +24,14 @@ from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.locks import hold, holder
 from effort_finetune.core.progress import track
 from effort_finetune.data.crop_options import CropOptions
-from effort_finetune.data.crop_record import JOURNALS, CropRecord, Journal, SourceReport, read_record, write_record
+from effort_finetune.data.crop_record import (
+    JOURNALS,
+    CropRecord,
+    Journal,
+    SourceReport,
+    read_record,
+    write_record,
+)
 from effort_finetune.data.crop_source import crop_source
 from effort_finetune.data.crop_sources import CropSource, FoundSources
 
@@ -63,8 +71,8 @@ def crop_dataset(
     """Crops what is new or changed, and takes away the crops of what is gone.
 
     Writes ``<target>/<real|fake>/frames/<name>/<number>.png``, with the 81-point model also
-    ``landmarks/<name>/<number>.npy``, and ``crops.json`` (:mod:`crop_record`). A source is done again when its
-    content or the options changed. One share of several leaves ``crops.json`` to a run over all sources.
+    ``landmarks/<name>/<number>.npy``, and ``crops.json`` (:mod:`crop_record`). A source is done again
+    when its content or the options changed. One share of several leaves ``crops.json`` to a later run.
 
     Args:
         found: The sources.
@@ -191,7 +199,11 @@ def _run(
         yield from (work(source, shape) for source in sources)
         return
     waiting = iter(sources)
-    pool = ProcessPoolExecutor(min(workers, len(sources)), initializer=_one_thread)
+    pool = ProcessPoolExecutor(
+        min(workers, len(sources)),
+        mp_context=multiprocessing.get_context("spawn"),  # a fork of a process whose OpenCV has threads hangs
+        initializer=_one_thread,
+    )
     under_way: set[Future[tuple[SourceReport, Path | None]]] = set()
     try:
         for source in waiting:
@@ -244,7 +256,10 @@ def summary(run: CropRun) -> list[str]:
     again = f", {len(run.done_before)} of them from before" if run.done_before else ""
     unreadable: Counter[str] = sum((Counter(report.reasons) for report in done), Counter())
     rows = [
-        (sum(report.crops for report in done), f"crops of {sum(labels.values())} sources ({per_class}{again})"),
+        (
+            sum(report.crops for report in done),
+            f"crops of {sum(labels.values())} sources ({per_class}{again})",
+        ),
         (sum(report.no_face for report in done), "frames without a face"),
         (sum(report.lost for report in done), "crops in which no face was found again"),
         *((count, f"frames that cannot be decoded: {visible(why)}") for why, count in unreadable.items()),

@@ -68,5 +68,3 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def model_folder(host_root: Path) -> Path:
     """Where a host keeps the 81-point model, as its readme says."""
     return host_root / "preprocessing" / "dlib_tools"
-
-

@@ -168,7 +168,7 @@ class Journal:
         skipped: Mapping[str, int],
     ) -> None:
         (target / JOURNALS).mkdir(parents=True, exist_ok=True)
-        self._stream = open(target / JOURNALS / f"{part}.jsonl", "a", encoding="utf-8")
+        self._stream = (target / JOURNALS / f"{part}.jsonl").open("a", encoding="utf-8")
         self._stream.write("\n")  # ends a line that a killed run has left open
         self._write({"options": dict(shaping), "licence": licence, "skipped": dict(skipped)})
 

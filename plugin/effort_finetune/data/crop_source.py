@@ -69,16 +69,24 @@ def crop_source(
     else:
         shutil.rmtree(folder, ignore_errors=True)
     report = SourceReport(
-        source.title, str(source.root), _place(source), source.kind, source.split, look, source.sha256(), shape,
-        counts.frames, counts.crops if made else 0, unreadable, counts.no_face, counts.lost, counts.several,
-        dict(counts.reasons), error,
-    )  # fmt: skip
+        title=source.title,
+        root=str(source.root),
+        place=source.place,
+        kind=source.kind,
+        split=source.split,
+        look=look,
+        sha256=source.sha256(),
+        shape=shape,
+        frames=counts.frames,
+        crops=counts.crops if made else 0,
+        unreadable=unreadable,
+        no_face=counts.no_face,
+        lost=counts.lost,
+        several=counts.several,
+        reasons=dict(counts.reasons),
+        error=error,
+    )
     return report, made
-
-
-def _place(source: CropSource) -> str:
-    first = source.files[0]
-    return first.rpartition("/")[0] if source.kind == "frames" else first
 
 
 def _crop_all(source: CropSource, options: CropOptions, folder: Path, counts: _Counts) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,11 +15,13 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import sha256_file
 from effort_finetune.data.class_words import CLASSES, ClassWords, is_frames, split_of
+from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_listing import VIDEO_SUFFIXES, FolderListing, list_folder
-from effort_finetune.data.folder_samples import Sample, Sampled, take_samples
+from effort_finetune.data.folder_options import FolderOptions
+from effort_finetune.data.folder_samples import NO_CLASS, Sample, take_samples
+from effort_finetune.data.walk import IMAGE_SUFFIXES
 
 Kind = Literal["video", "frames", "picture"]
-Alike = Callable[[Sequence[Sequence[str]]], bool]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class CropSource:
     def title(self) -> str:
         """``real/0001``: no other source of the dataset has it."""
         return f"{self.label}/{self.name}"
+
+    @property
+    def place(self) -> str:
+        """The file, or the folder of the frames, below the root."""
+        return self.files[0].rpartition("/")[0] if self.kind == "frames" else self.files[0]
 
     def paths(self) -> list[Path]:
         """Its files."""
@@ -82,12 +90,7 @@ class FoundSources:
 
 
 def find_sources(
-    folder: Path,
-    words: ClassWords,
-    *,
-    pictures: str = "auto",
-    label: str | None = None,
-    alike: Alike | None = None,
+    folder: Path, words: ClassWords, *, pictures: str = "auto", label: str | None = None
 ) -> FoundSources:
     """Finds videos and pictures at any depth, with the class that the folders above them tell.
 
@@ -96,20 +99,25 @@ def find_sources(
         words: How names of folders tell classes.
         pictures: Whether numbered pictures of one folder are ``videos``, ``stills``, or ``auto``.
         label: The class of all, where no folder tells one.
-        alike: See :func:`take_samples`.
 
     Raises:
         UserError: No such folder, nothing in it, no class, or names that no index can hold apart.
     """
     if not folder.is_dir():
         raise UserError("folder of videos or pictures", got=f"{visible(folder)} is none", expected="a folder")
-    stills = list_folder(folder)
+    options = _options(folder, words, pictures, label)
     films = list_folder(folder, suffixes=VIDEO_SUFFIXES)
-    parts = []
-    if stills.pictures:
-        parts.append(_samples(stills, words, pictures, label, alike))
-    if films.pictures:
-        parts.append(_samples(films, words, "stills", label, None))
+    stills = list_folder(folder)
+    parts, unclassed = [], 0
+    told = [_tells_a_class(listing, options.words) for listing in (stills, films)]
+    if stills.pictures and (told[0] or not told[1]):
+        parts.append(read_folder(folder, options).sampled)
+    else:
+        unclassed += len(stills.pictures)
+    if films.pictures and (told[1] or not told[0]):
+        parts.append(take_samples(films, options.words, kind="stills"))
+    else:
+        unclassed += len(films.pictures)
     if not parts:
         reasons = ", ".join(f"{count} {reason}" for reason, count in stills.skipped.items())
         raise UserError(
@@ -117,30 +125,34 @@ def find_sources(
             expected="videos or pictures, in folders such as real/ and fake/",
             next_step="check the path",
         )  # fmt: skip
-    taken = {Path(picture.path).suffix.lower() for picture in films.pictures}
+    taken = VIDEO_SUFFIXES | IMAGE_SUFFIXES  # each listing counts what the other takes
     skipped: Counter[str] = Counter()
     for part in parts:
         skipped |= Counter(part.skipped)
     for reason in [r for r in skipped if r.startswith("video (") or any(f"({s})" in r for s in taken)]:
         del skipped[reason]
-    sources = _named(folder, words, [sample for part in parts for sample in part.samples])
+    if unclassed:
+        skipped[NO_CLASS] += unclassed
+    sources = _named(folder, options.words, [sample for part in parts for sample in part.samples])
     return FoundSources(
         tuple(sources), dict(sorted(skipped.items())), tuple(note for part in parts for note in part.notes)
     )
 
 
-def _samples(
-    listing: FolderListing, words: ClassWords, kind: str, label: str | None, alike: Alike | None
-) -> Sampled:
-    if label is None:
-        return take_samples(listing, words, kind=kind, alike=alike)
-    root = listing.folder.resolve().name
-    named = ClassWords(**{label: (root,), _other(label): ("\0",)})
-    return take_samples(listing, named, kind=kind, alike=alike)
+def _options(folder: Path, words: ClassWords, pictures: str, label: str | None) -> FolderOptions:
+    real, fake = words.real, words.fake
+    if label is not None:  # the folder's own name tells the class, and no other name does
+        named, none = (glob.escape(folder.resolve().name),), ("\0",)
+        real, fake = (named, none) if label == "real" else (none, named)
+    return FolderOptions(samples=pictures, real_folders=real, fake_folders=fake)
 
 
-def _other(label: str) -> str:
-    return CLASSES[1 - CLASSES.index(label)]
+def _tells_a_class(listing: FolderListing, words: ClassWords) -> bool:
+    """Tells whether any folder above any of the files tells a class."""
+    if words.named(listing.folder.resolve().name):
+        return bool(listing.pictures)
+    parents = {picture.path.rpartition("/")[0] for picture in listing.pictures}
+    return any(words.classes(part) for parent in parents for part in parent.split("/") if part)
 
 
 def _named(folder: Path, words: ClassWords, samples: Sequence[Sample]) -> list[CropSource]:

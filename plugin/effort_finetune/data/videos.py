@@ -49,7 +49,9 @@ def read_frames(path: Path, *, count: int | None = None, every: int | None = Non
         capture.release()
 
 
-def read_stills(paths: Sequence[Path], *, count: int | None = None, every: int | None = None) -> Iterator[Frame]:
+def read_stills(
+    paths: Sequence[Path], *, count: int | None = None, every: int | None = None
+) -> Iterator[Frame]:
     """Pictures that are the frames of one video, in order of time whatever their names.
 
     Args:
@@ -119,7 +121,9 @@ def _undecodable(path: Path, what: str) -> UserError:
             f"video {visible(path)}: {what}", got=f"a {container} file that is cut off or damaged",
             next_step="fetch it again",
         )  # fmt: skip
-    command = f"ffmpeg -i {shlex.quote(path.name)} -c:v libx264 -crf 10 {shlex.quote(path.stem + '_h264.mp4')}"
+    command = (
+        f"ffmpeg -i {shlex.quote(path.name)} -c:v libx264 -crf 10 {shlex.quote(path.stem + '_h264.mp4')}"
+    )
     return UserError(
         f"video {visible(path)}: {what}", got=f"a whole {container} file whose codec is not known here",
         expected="a codec that OpenCV decodes", next_step=f"convert it: {command}",

@@ -1,208 +1,302 @@
-"""Videos as they are: broken, killed half-way, of other options, of names no program likes."""
+"""Cropping again: what changed is redone, what is gone takes its crops along, and no count is lost."""
 
-import errno
+from __future__ import annotations
+
 import json
-import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from toyhost import EMBEDDED
 
-from effort_finetune.cli.main import main
 from effort_finetune.core.errors import RunFailure, UserError
-from effort_finetune.data import crop_dataset as room
-from effort_finetune.data.crop_dataset import CropOptions, VideoReport, crop_dataset, summary
-from effort_finetune.data.faces import Crop, dlib_finder
+from effort_finetune.data import crop_dataset as module
+from effort_finetune.data import crop_source as work
+from effort_finetune.data.class_words import ClassWords
+from effort_finetune.data.crop_dataset import CropRun, crop_dataset, gather_shares, summary
+from effort_finetune.data.crop_options import CropOptions
+from effort_finetune.data.crop_record import SourceReport, read_record
+from effort_finetune.data.crop_sources import find_sources
+from effort_finetune.data.face_finder import Face
+from effort_finetune.data.faces import template
+from effort_finetune.data.finder_choice import FinderChoice
 from effort_finetune.data.folder import list_clips, pack_crops
 
-OPTIONS = CropOptions(faces="cropped", count=None, every=1, size=16)
+from .test_videos import write_video
+
+OPTIONS = CropOptions(without="cropped", count=None, every=1, size=16)
+
+
+def crop(source: Path, target: Path, options: CropOptions = OPTIONS, **more: object) -> CropRun:
+    return crop_dataset(find_sources(source, ClassWords()), target, options, **more)  # type: ignore[arg-type]
+
+
+def by_title(run: CropRun) -> dict[str, SourceReport]:
+    return {report.title: report for report in run.reports}
+
+
+def pictures(target: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(target)): path.read_bytes() for path in sorted(target.rglob("*.png"))}
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Two folders of three images in each class."""
+    """Two videos of three frames in each class."""
     for label in ("real", "fake"):
         for name in ("a", "b"):
-            folder = tmp_path / "source" / label / name
-            folder.mkdir(parents=True)
-            for number in range(3):
-                cv2.imwrite(str(folder / f"{number}.png"), np.full((20, 30, 3), 40 * number, np.uint8))
+            write_video(tmp_path / "source" / label / f"{name}.avi", 3)
     return tmp_path / "source"
 
 
-def test_frames_that_cannot_be_decoded_are_counted(source: Path, tmp_path: Path) -> None:
-    (source / "real" / "a" / "1.png").write_bytes(b"not an image")
+def frames(folder: Path, count: int = 3, grey: int = 40) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((20, 30, 3), grey + number, np.uint8))
+    return folder
+
+
+class GreyFinder:
+    """Sees a face in frames that are not black, and none again in the crop of frame 4."""
+
+    name, model_hash, licence = "grey", "0" * 64, "none"
+
+    def find(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        found = []
+        for image in images:
+            number = round(int(image.max()) / 5)
+            points = template(32, 1.0)
+            face = Face((0, 0, 32, 32), 1.0, points, np.full((81, 2), 16.0))
+            found.append([] if number == (4 if len(image) == 256 else 0) else [face])
+        return found
+
+
+def test_nothing_is_dropped_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FinderChoice, "make", lambda _: GreyFinder())
+    for label in ("real", "fake"):
+        write_video(tmp_path / "source" / label / "000.avi", 12)
+    (tmp_path / "source/fake/broken.mp4").write_bytes(b"text")
+    target = tmp_path / "rgb"
+    options = CropOptions(FinderChoice("dlib81", tmp_path, "test"), count=None, every=2)
+    run = crop(tmp_path / "source", target, options)
+    report = by_title(run)["real/000"]
+    assert (report.frames, report.crops, report.no_face, report.lost) == (6, 4, 1, 1)
+    assert "cannot be opened" in (by_title(run)["fake/broken"].error or "")
+    places = sorted(path.name for path in (target / "real/frames/000").iterdir())
+    assert places == ["002.png", "006.png", "008.png", "010.png"]
+    assert np.load(target / "real/landmarks/000/002.npy").dtype == np.uint32
+    again = crop(tmp_path / "source", target, options)
+    assert again.done_before == {"real/000", "fake/000"}
+    assert again.reports == run.reports
+    words = [" ".join(line.split()) for line in summary(again)]
+    assert words[:3] == [
+        "8 crops of 2 sources (1 real, 1 fake, 2 of them from before)",
+        "2 frames without a face",
+        "2 crops in which no face was found again",
+    ]
+    assert "1 sources that cannot be read" in words
+
+
+def test_pictures_that_cannot_be_decoded_are_counted_by_reason(tmp_path: Path) -> None:
+    for place in ("real/frames/a", "real/frames/b", "fake/frames/a"):
+        frames(tmp_path / "source" / place)
+    (tmp_path / "source/real/frames/a/1.png").write_bytes(b"not an image")
     for number in range(3):
-        (source / "fake" / "b" / f"{number}.png").write_bytes(b"")
-    reports = {report.name: report for report in crop_dataset(source, tmp_path / "rgb", OPTIONS)}
-    assert reports["real/a"] == VideoReport("real/a", frames=3, crops=2, unreadable=1)
-    assert "no frame of" in (reports["fake/b"].error or "")
-    assert "; 1 frames that cannot be decoded; " in summary(list(reports.values()))
+        (tmp_path / f"source/fake/frames/a/{number}.png").write_bytes(b"x")
+    run = crop(tmp_path / "source", tmp_path / "rgb")
+    report = by_title(run)["real/a"]
+    assert (report.frames, report.crops, report.unreadable) == (3, 2, 1)
+    assert report.reasons == {"no picture in a known format, or a damaged one": 1}
+    assert "no picture can be decoded" in (by_title(run)["fake/a"].error or "")
+    assert any("1  frames that cannot be decoded: no picture in a known" in line for line in summary(run))
 
 
-def test_a_second_run_still_knows_what_the_first_could_not_decode(source: Path, tmp_path: Path) -> None:
-    (source / "real" / "a" / "1.png").write_bytes(b"not an image")
-    first = crop_dataset(source, tmp_path / "rgb", OPTIONS)
-    (source / "real" / "c").mkdir()
-    cv2.imwrite(str(source / "real" / "c" / "0.png"), np.zeros((20, 30, 3), np.uint8))
-    again = crop_dataset(source, tmp_path / "rgb", OPTIONS)
-    assert [report for report in again if report.done_before] == [replace(r, done_before=True) for r in first]
-    assert "; 1 frames that cannot be decoded; " in summary(again)
-    written = json.loads((tmp_path / "rgb" / "crops.json").read_text())["videos"]
-    assert written == [asdict(report) for report in again]
+def test_a_corrected_label_takes_its_crops_along(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rgb" / "Mine"
+    crop(source, target)
+    (source / "real" / "b.avi").rename(source / "fake" / "moved.avi")
+    run = crop(source, target)
+    assert run.removed == ("real/b",)
+    assert run.done_before == {"real/a", "fake/a", "fake/b"}
+    clips = list_clips(tmp_path / "rgb", "Mine")
+    assert [(c.label, c.name) for c in clips] == [
+        ("real", "a"),
+        ("fake", "a"),
+        ("fake", "b"),
+        ("fake", "moved"),
+    ]
+    fresh = tmp_path / "fresh"
+    crop(source, fresh)
+    assert pictures(fresh) == pictures(target)
+    assert not [path for path in target.iterdir() if path.name.startswith(".")]
+
+
+def test_what_changed_is_done_again_and_what_was_touched_is_not(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "rgb"
+    frames(source / "fake/frames/c")
+    crop(source, target)
+    write_video(source / "real" / "a.avi", 5)
+    frames(source / "fake/frames/c", count=4)
+    os.utime(source / "fake" / "a.avi", ns=(1, 1))
+    (source / "fake" / "b.avi").unlink()
+    run = crop(source, target)
+    assert run.done_before == {"real/b", "fake/a"}
+    assert run.removed == ("fake/b",)
+    assert [(r.title, r.crops) for r in run.reports] == [
+        ("real/a", 5),
+        ("real/b", 3),
+        ("fake/c", 4),
+        ("fake/a", 3),
+    ] or {r.title: r.crops for r in run.reports} == {"real/a": 5, "real/b": 3, "fake/a": 3, "fake/c": 4}
+    fresh = tmp_path / "fresh"
+    crop(source, fresh)
+    assert pictures(fresh) == pictures(target)
+
+
+def test_crops_that_were_deleted_are_made_again(source: Path, tmp_path: Path) -> None:
+    crop(source, tmp_path / "rgb")
+    (tmp_path / "rgb/real/frames/a/001.png").unlink()
+    shutil.rmtree(tmp_path / "rgb/fake/frames/b")
+    assert crop(source, tmp_path / "rgb").done_before == {"real/b", "fake/a"}
+    assert len(pictures(tmp_path / "rgb")) == 12
+
+
+def test_other_options_crop_all_again(source: Path, tmp_path: Path) -> None:
+    crop(source, tmp_path / "rgb")
+    run = crop(source, tmp_path / "rgb", replace(OPTIONS, size=32))
+    assert not run.done_before
+    assert cv2.imread(str(tmp_path / "rgb/real/frames/a/000.png")).shape == (32, 32, 3)
+
+
+def test_a_folder_that_moved_keeps_its_crops_and_another_one_adds_to_them(
+    source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "rgb"
+    crop(source, target)
+    moved = source.rename(tmp_path / "other disk")
+    (moved / "fake" / "b.avi").unlink()
+    run = crop(moved, target)
+    assert (run.done_before, run.removed) == ({"real/a", "real/b", "fake/a"}, ("fake/b",))
+    write_video(tmp_path / "more" / "real" / "c.avi", 2)
+    run = crop(tmp_path / "more", target)
+    assert (run.removed, sorted(run.kept)) == ((), ["fake/a", "real/a", "real/b"])
+    assert len(pictures(target)) == 11
+
+
+def test_crops_of_others_are_not_touched(source: Path, tmp_path: Path) -> None:
+    frames(tmp_path / "rgb/real/frames/a")
+    with pytest.raises(UserError, match="crops that prepare did not make; got real/a"):
+        crop(source, tmp_path / "rgb")
+    assert len(pictures(tmp_path / "rgb")) == 3
+
+
+KILLED = """
+import itertools, os, signal, sys
+from pathlib import Path
+from effort_finetune.data import crop_dataset as module, crop_source as work
+from effort_finetune.data.class_words import ClassWords
+from effort_finetune.data.crop_options import CropOptions
+from effort_finetune.data.crop_sources import find_sources
+
+place, steps = sys.argv[3], itertools.count(1)
+owner = work if place == "_save_image" else module.os if place == "replace" else module.Journal
+before = getattr(owner, place)
+
+def die_at_the_fifth(*arguments):
+    if next(steps) == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*arguments)
+
+setattr(owner, place, die_at_the_fifth)
+options = CropOptions(without="cropped", count=None, every=1, size=16)
+module.crop_dataset(find_sources(Path(sys.argv[1]), ClassWords()), Path(sys.argv[2]), options)
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "step", "done"), [("_save_image", 5, 1), ("replace", 2, 1), ("finished", 3, 2)]
+)
+def test_a_killed_run_is_taken_up_and_leaves_nothing(
+    source: Path, tmp_path: Path, place: str, step: int, done: int
+) -> None:
+    frames(source / "real/frames/c")
+    (source / "real/frames/c/1.png").write_bytes(b"not an image")
+    target = tmp_path / "rgb" / "Mine"
+    words = [str(source), str(target), place, str(step)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    run = crop(source, target)
+    assert len(run.done_before) == done
+    fresh = tmp_path / "fresh"
+    assert run.reports == crop(source, fresh).reports
+    assert pictures(target) == pictures(fresh)
+    assert not [path for path in target.iterdir() if path.name.startswith(".")]
+    assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 14
 
 
 def test_a_run_that_is_stopped_leaves_the_counts_of_what_it_finished(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (source / "real" / "a" / "1.png").write_bytes(b"not an image")
-    save = room._save
+    save = work._save_image
 
-    def stop(crop: Crop, images: Path, points: Path, number: int) -> None:
+    def stop(image: np.ndarray, folder: Path, stem: str) -> None:
         if (tmp_path / "rgb/real/frames/a").exists():
             raise KeyboardInterrupt
-        save(crop, images, points, number)
+        save(image, folder, stem)
 
-    monkeypatch.setattr(room, "_save", stop)
+    monkeypatch.setattr(work, "_save_image", stop)
     with pytest.raises(KeyboardInterrupt):
-        crop_dataset(source, tmp_path / "rgb", OPTIONS)
-    monkeypatch.setattr(room, "_save", save)
-    reports = {report.name: report for report in crop_dataset(source, tmp_path / "rgb", OPTIONS)}
-    assert reports["real/a"] == VideoReport("real/a", frames=3, crops=2, unreadable=1, done_before=True)
+        crop(source, tmp_path / "rgb")
+    record = read_record(tmp_path / "rgb")
+    assert record is not None
+    assert list(record.reports) == ["real/a"]
 
 
-def test_other_options_do_not_mix_with_what_is_there(source: Path, tmp_path: Path) -> None:
-    crop_dataset(source, tmp_path / "rgb", OPTIONS)
-    moved = replace(OPTIONS, predictor=tmp_path / "moved.dat")
-    assert all(report.done_before for report in crop_dataset(source, tmp_path / "rgb", moved))
-    with pytest.raises(UserError, match="other options; got every 1, size 16; expected every 2, size 32"):
-        crop_dataset(source, tmp_path / "rgb", replace(OPTIONS, every=2, size=32))
+def test_shares_together_are_the_whole(source: Path, tmp_path: Path) -> None:
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    crop(source, whole)
+    for number in (1, 2, 3):
+        crop(source, shared, shard=(number, 3))
+        assert not (shared / "crops.json").exists()
+    record = gather_shares(shared)
+    assert record is not None
+    assert pictures(shared) == pictures(whole)
+    assert sorted(record.reports) == ["fake/a", "fake/b", "real/a", "real/b"]
+    assert (shared / "crops.json").is_file()
+    assert not (shared / ".crops").exists()
+    assert len(crop(source, shared).done_before) == 4
 
 
-def test_a_killed_run_is_taken_up_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
-    target = tmp_path / "rgb" / "Mine"
-    program = """
-import itertools, os, signal, sys
-from pathlib import Path
-from effort_finetune.data import crop_dataset as room
-
-count, save = itertools.count(1), room._save
-
-def save_and_die(*arguments):
-    save(*arguments)
-    if next(count) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-room._save = save_and_die
-options = room.CropOptions(faces="cropped", count=None, every=1, size=16)
-room.crop_dataset(Path(sys.argv[1]), Path(sys.argv[2]), options)
-"""
-    killed = subprocess.run([sys.executable, "-c", program, str(source), str(target)], check=False)
-    assert killed.returncode == -9
-    assert len(list(target.glob(".crop.*/frames/*.png"))) == 2
-    assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 3, "the whole video alone"
-    reports = crop_dataset(source, target, OPTIONS)
-    assert [report.crops for report in reports] == [3] * 4
-    assert not list(target.glob(".crop.*"))
-    assert pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")[1] == 12
+def test_processes_make_the_same_crops(source: Path, tmp_path: Path) -> None:
+    one, two = crop(source, tmp_path / "one"), crop(source, tmp_path / "two", workers=2)
+    assert one == two
+    assert pictures(tmp_path / "one") == pictures(tmp_path / "two")
 
 
-def test_links_are_followed_and_what_the_system_hides_is_left_out(source: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "other disk"
-    (source / "real").rename(elsewhere)
-    (source / "real").mkdir()
-    (source / "real" / "linked").symlink_to(elsewhere)
-    (elsewhere / "round").symlink_to(source / "real")
-    (elsewhere / "a" / "._1.png").write_bytes(b"macOS")
-    (source / "fake" / "._clip.mp4").write_bytes(b"macOS")
-    rgb = tmp_path / "rgb"
-    reports = crop_dataset(source, rgb / "Mine", OPTIONS)
-    names = ["real/linked__a", "real/linked__b", "fake/a", "fake/b"]
-    assert [(report.name, report.crops, report.error) for report in reports] == [(n, 3, None) for n in names]
-    (rgb / "Mine" / "real").rename(tmp_path / "moved")
-    (rgb / "Mine" / "real").symlink_to(tmp_path / "moved")
-    assert sum(len(clip.frames) for clip in list_clips(rgb, "Mine")) == 12
-    assert pack_crops(rgb, tmp_path / "lmdb", "Mine")[1] == 12
-
-
-def test_crops_made_elsewhere_are_listed_and_packed_whatever_their_suffix(tmp_path: Path) -> None:
-    for label in ("real", "fake"):
-        folder = tmp_path / "Mine" / label / "frames" / "0"
-        folder.mkdir(parents=True)
-        for number, suffix in enumerate((".png", ".PNG", ".jpg", ".JPEG")):
-            data = cv2.imencode(suffix.lower(), np.zeros((8, 8, 3), np.uint8))[1].tobytes()
-            (folder / f"{number}{suffix}").write_bytes(data)
-        (folder / "._0.png").write_bytes(b"macOS")
-    clips = list_clips(tmp_path, "Mine")
-    assert [path.rsplit("\\", 1)[1] for path in clips[0].frames] == ["0.png", "1.PNG", "2.jpg", "3.JPEG"]
-    assert pack_crops(tmp_path, tmp_path / "lmdb", "Mine")[1] == 8
-
-
-def test_a_full_disk_ends_in_one_line_and_is_gone_on_from(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["prepare", "crop", "Mine", "--videos", str(source), "--faces", "cropped", "--stride", "1"]
-    command += ["--rgb_dir", str(tmp_path / "rgb"), "--host", str(EMBEDDED)]
-    save = room._save
-
-    def full(crop: Crop, images: Path, points: Path, number: int) -> None:
-        if (tmp_path / "rgb/Mine/real/frames/b").exists():
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(crop, images, points, number)
-
-    monkeypatch.setattr(room, "_save", full)
-    assert main(command) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(
-        "error: prepare crop stopped: [Errno 28] No space left on device; what was finished"
-    )
-    monkeypatch.undo()
-    assert main(command) == 0
-    assert "12 crops of 4 videos" in capsys.readouterr().out
-
-
-def killed(*_: object, **__: object) -> VideoReport:
+def killed(*_: object, **__: object) -> tuple[SourceReport, None]:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("alive")
 
 
-@pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="the stub of a crop needs fork"
-)
 def test_a_killed_process_is_named_and_not_waited_for(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_crop_video", killed)
+    monkeypatch.setattr(module, "crop_source", killed)
     with pytest.raises(RunFailure, match="process that cuts faces was killed"):
-        crop_dataset(source, tmp_path / "rgb", OPTIONS, workers=2)
+        crop(source, tmp_path / "rgb", workers=2)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
-def test_a_name_that_is_not_utf8_is_refused_before_opencv_crashes(source: Path, tmp_path: Path) -> None:
-    (source / "real" / "b").rename(os.fsdecode(os.fsencode(source / "real") + b"/caf\xe9"))
-    with pytest.raises(UserError, match=r"not UTF-8; got '.*caf\\udce9'"):
-        crop_dataset(source, tmp_path / "rgb", OPTIONS)
-
-
-def test_a_model_of_other_points_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
-    dlib = pytest.importorskip("dlib", reason="needs the extra 'faces'")
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    box = dlib.rectangle(0, 0, 63, 63)
-    settings = dlib.shape_predictor_training_options()
-    settings.cascade_depth = settings.num_trees_per_cascade_level = settings.tree_depth = 2
-    for count in (68, 81):
-        points = [dlib.point(n % 9 * 7, n // 9 * 7) for n in range(count)]
-        face = dlib.full_object_detection(box, points)
-        dlib.train_shape_predictor([image, image], [[face], [face]], settings).save(
-            str(tmp_path / f"{count}.dat")
-        )
-    with pytest.raises(UserError, match="wrong points; got 68; expected 81"):
-        dlib_finder(tmp_path / "68.dat")
-    assert dlib_finder(tmp_path / "81.dat")(image) is None, "there is no face in noise"
+def test_a_damaged_record_is_named(source: Path, tmp_path: Path) -> None:
+    crop(source, tmp_path / "rgb")
+    (tmp_path / "rgb/crops.json").write_text("{")
+    with pytest.raises(UserError, match=r"crops.json is damaged.*remove the file"):
+        crop(source, tmp_path / "rgb")
+    (tmp_path / "rgb/crops.json").write_text(json.dumps({"options": {}, "videos": [{"name": "real/a"}]}))
+    with pytest.raises(UserError, match="prepare did not make"):
+        crop(source, tmp_path / "rgb")
