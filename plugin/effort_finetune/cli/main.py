@@ -21,6 +21,7 @@ COMMANDS = {
     "finetune": ("finetune", "fine-tune an Effort checkpoint, or plain CLIP, on a dataset of the host"),
     "evaluate": ("evaluate", "measure a checkpoint on test datasets, as JSON and a table"),
     "compare": ("compare", "put the results of several runs side by side"),
+    "calibrate": ("calibrate", "fit temperature, thresholds and an unsure band on val scores"),
     "report": ("report", "make an HTML report of results"),
     "inspect": ("inspect", "show what a checkpoint file holds"),
     "export": ("export", "write a checkpoint in another layout"),
