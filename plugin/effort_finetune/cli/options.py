@@ -63,6 +63,21 @@ def _presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted((root() / "configs" / "presets").glob("*.yaml"))}
 
 
+def add_host_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--host`` and ``--detector_config``, which :func:`open_run` reads."""
+    parser.set_defaults(layers=None, own_config=False)
+    parser.add_argument(
+        "--host", type=Path, help="DeepfakeBench checkout to work in (default: found by itself)"
+    )
+    parser.add_argument(
+        "--detector_config",
+        action=_Layer,
+        nargs="+",
+        metavar="YAML",
+        help="settings files, the later ones win (default: the host's effort_finetune.yaml)",
+    )
+
+
 def add_settings_arguments(
     parser: argparse.ArgumentParser, *, command: str | None = None, skip: tuple[str, ...] = ()
 ) -> None:
@@ -76,17 +91,7 @@ def add_settings_arguments(
         command: Its name, as in a key's ``read_by``; ``None`` lists all keys.
         skip: Keys the command sets by flags of its own.
     """
-    parser.set_defaults(layers=None, own_config=False)
-    parser.add_argument(
-        "--host", type=Path, help="DeepfakeBench checkout to work in (default: found by itself)"
-    )
-    parser.add_argument(
-        "--detector_config",
-        action=_Layer,
-        nargs="+",
-        metavar="YAML",
-        help="settings files, the later ones win (default: the host's effort_finetune.yaml)",
-    )
+    add_host_arguments(parser)
     parser.add_argument(
         "--preset",
         action=_Layer,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from effort_finetune.cli.options import add_host_arguments
 from effort_finetune.data.crop_dataset import Shard
 from effort_finetune.data.faces import WHICH
 from effort_finetune.data.finder_choice import FACES
@@ -128,8 +129,7 @@ def _name(parser: argparse.ArgumentParser) -> None:
 
 
 def _host(parser: argparse.ArgumentParser, *folders: str) -> None:
-    parser.add_argument("--host", type=Path, help="DeepfakeBench checkout (default: found by itself)")
-    parser.add_argument("--detector_config", type=Path, help="detector YAML with the folders")
+    add_host_arguments(parser)
     for folder in folders:
         parser.add_argument(
             f"--{folder}",
