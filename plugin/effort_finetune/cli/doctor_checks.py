@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from effort_finetune.config import Settings
-from effort_finetune.core.device import choose_autocast, choose_device
+from effort_finetune.core.device import choose_device
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.index import SPLITS, Video, available_datasets, load_index
 from effort_finetune.data.sources import open_source
 from effort_finetune.host import Host
@@ -23,7 +24,7 @@ from effort_finetune.install.record import FINE_STATES, MANIFEST, is_installed, 
 from effort_finetune.weights.reader import read_checkpoint
 
 _PACKAGES = ("torch", "transformers", "numpy", "albumentations", "lmdb", "opencv-python-headless")
-_OLDEST_PYTHON = (3, 10)
+_OLDEST_PYTHON = (3, 11)
 
 #: A fine-tuned ViT-L/14 is 1.2 GB on disk; a run keeps last, best and published, and writes one aside.
 _ROOM_NEEDED = 5 * 2**30
@@ -106,9 +107,8 @@ def _installed_files(host: Host) -> Iterator[Finding]:
 def device(settings: Settings) -> Iterator[Finding]:
     """The device and arithmetic a run would take."""
     chosen = choose_device(settings.device)
-    dtype = choose_autocast(settings.precision, chosen)
-    arithmetic = "float32" if dtype is None else f"{dtype} autocast".removeprefix("torch.")
-    yield Finding("device", "ok", f"runs take {chosen} in {arithmetic}")
+    precision = resolve_precision(settings.precision, chosen)
+    yield Finding("device", "ok", f"runs take {chosen} in {precision.name} ({precision.reason})")
     if chosen.type == "cpu":
         yield Finding(
             "device",

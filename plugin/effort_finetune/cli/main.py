@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from effort_finetune import __version__
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import EXIT_USER_ERROR, UserError, UserErrors, did_you_mean
 from effort_finetune.core.exit_code import exit_code
+from effort_finetune.core.version import __version__
 
 # Name -> module, imported only when chosen: `install` or `--help` should not wait for torch.
 COMMANDS = {

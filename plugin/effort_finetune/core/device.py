@@ -12,7 +12,6 @@ import torch
 from effort_finetune.core.errors import UserError
 
 GIB = 2**30
-_DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,24 +41,6 @@ def choose_device(name: str) -> torch.device:
             next_step="use --device auto",
         )
     return device
-
-
-def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:
-    """Returns the autocast dtype of a ``precision`` setting, ``None`` for plain float32.
-
-    ``auto`` is bfloat16 where the hardware multiplies it natively and float32 elsewhere; float16
-    is never chosen alone, since it needs loss scaling and can overflow.
-
-    Raises:
-        UserError: If the device cannot run the precision that was asked for.
-    """
-    if precision == "auto":
-        return torch.bfloat16 if has_native_bf16(device) else None
-    if precision not in _DTYPES:
-        raise UserError("precision", got=repr(precision), expected="auto, float32, bf16 or fp16")
-    if precision == "fp16" and device.type == "cpu":
-        raise UserError("precision", got="'fp16' on a CPU", expected="auto, float32 or bf16 there")
-    return _DTYPES[precision]
 
 
 def has_native_bf16(device: torch.device) -> bool:

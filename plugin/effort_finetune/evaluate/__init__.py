@@ -1,1 +1,23 @@
-"""Measuring a detector: scores, metrics, intervals, results files and reports."""
+"""Scores, metrics and results; the package itself can be called.
+
+``effort_finetune.evaluate`` is a public function and, since Python puts every imported subpackage into its
+parent, this package: calling it is calling that function.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+
+class _Callable(types.ModuleType):
+    """A module that is called as :func:`effort_finetune.evaluate.evaluation.evaluate`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from effort_finetune.evaluate.evaluation import evaluate
+
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -13,10 +13,11 @@ import torch
 import yaml
 from torch import nn
 
-from effort_finetune.core.device import choose_autocast, choose_device
+from effort_finetune.core.device import choose_device
 from effort_finetune.core.errors import RunFailure, UserError, UserErrors
 from effort_finetune.core.files import ensure_writable_dir, write_text
 from effort_finetune.core.interrupt import Interrupted, InterruptGuard
+from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.dataset_name import labels_of
 from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset, open_frames
@@ -119,7 +120,8 @@ def evaluate_model(
             could not be scored.
     """
     opened = dict(datasets) if datasets is not None else open_datasets(host, settings, names, split)
-    dtype = choose_autocast(settings.precision, _device(model)) if isinstance(autocast, str) else autocast
+    asked = resolve_precision(settings.precision, _device(model)).dtype
+    dtype = asked if isinstance(autocast, str) else autocast
     samples = settings.bootstrap_samples if bootstrap_samples is None else bootstrap_samples
     chosen = {name: opened[name] for name in names}
     evaluated = _results(model, host, settings, chosen, split, dtype, samples, output_dir, should_stop)
@@ -155,7 +157,7 @@ def evaluate(
     """
     start = time.perf_counter()
     device = choose_device(settings.device)
-    autocast = choose_autocast(settings.precision, device)
+    autocast = resolve_precision(settings.precision, device).dtype
     detector = choose_detector(settings, host, training=False)
     settings = settings.changed(model_name=detector.name)
     # A host's detector first: what it lacks is said before any data is read.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-import effort_finetune
+from effort_finetune.core.version import __version__
 
 #: Distributions whose version can move a number.
 LIBRARIES = (
@@ -33,8 +33,8 @@ def code_version() -> dict[str, Any]:
     The working directory's repository says nothing about the code that ran, and neither does one that
     merely holds the virtual environment: commit and dirty are ``None`` unless git tracks the package's files.
     """
-    package = Path(effort_finetune.__file__).parent
-    version = {"name": "effort-finetune", "version": effort_finetune.__version__}
+    package = Path(__file__).resolve().parents[1]
+    version = {"name": "effort-finetune", "version": __version__}
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return {**version, "commit": None, "dirty": None}
     status = _git(package, "status", "--porcelain", "--untracked-files=no")

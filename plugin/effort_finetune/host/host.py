@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from effort_finetune.config import Settings, resolve
 from effort_finetune.config.host_only_keys import HOST_ONLY_KEYS
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.strict_yaml import read_yaml
@@ -139,6 +140,20 @@ class Host:
             labels = self.default_settings("train").get("label_dict")
             return content if labels is None else {**content, "label_dict": labels}
         return content
+
+    def settings(self, mode: Literal["train", "test"], **values: Any) -> Settings:
+        """Returns settings on top of the host's own, as a command line would make them.
+
+        Args:
+            mode: Which of the host's default files applies.
+            values: Keys with values, groups as mappings: ``nEpochs=3, optimizer={"lr": 1e-3}``.
+
+        Raises:
+            UserError: If a key is unknown or a value does not fit; all of them at once.
+        """
+        flags = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        defaults = self.default_settings(mode)
+        return resolve(flags=flags, yaml_path=None, host_defaults=defaults, host_root=self.root)
 
     def resolve(self, path: Path | str) -> Path:
         """Returns ``path`` as an absolute path; relative ones are relative to the host's root."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from effort_finetune import __version__
 from effort_finetune.core import resources
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.version import __version__
 from effort_finetune.host import marked_blocks
 from effort_finetune.host.host import Host
 from effort_finetune.install.patches import Patch, load_patches

@@ -47,7 +47,7 @@ class Outcome:
     published_path: Path | None
 
 
-def finetune(settings: Settings, host: Host, *, command: Sequence[str]) -> Outcome:
+def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> Outcome:
     """Fine-tunes a detector as the settings say and measures the selected checkpoint.
 
     Args:

@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effort_finetune import __version__
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.progress import track
+from effort_finetune.core.version import __version__
 from effort_finetune.svd import decompose as svd
 from effort_finetune.svd.cache import cached_split
 from effort_finetune.weights.adapter_header import METADATA_KEY, OWN_LEAVES, AdapterInfo, identity
