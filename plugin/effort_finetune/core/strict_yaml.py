@@ -58,7 +58,10 @@ def parse_yaml(text: str, source: str, last_wins: Collection[str] = ()) -> Any:
     Raises:
         UserError: If it is no YAML, asks for too much, or gives a key two values.
     """
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that no YAML may hold
+        raise UserError(f"{source} is not a YAML file", got=error, expected="YAML") from error
     try:
         node = loader.get_single_node()
         if node is None:

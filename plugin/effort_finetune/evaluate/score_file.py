@@ -111,13 +111,15 @@ def read_scores(path: Path | str, *, sha256: str | None = None) -> ScoreFile:
                     f"score file {path}", got=f"columns {reader.fieldnames}", expected=",".join(COLUMNS)
                 )
             rows = list(reader)
+            if any(None in row.values() for row in rows):
+                raise ValueError("a row that is cut short")
         return ScoreFile(
             video=tuple(from_csv(row["video"]) for row in rows),
             frame=tuple(from_csv(row["frame"]) for row in rows),
             label=np.array([int(row["label"]) for row in rows], dtype=np.int64),
             prob=np.array([float(row["prob"]) for row in rows], dtype=np.float64),
         )
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:  # the last two: a row cut short
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, OverflowError, csv.Error) as error:
         raise UserError(
             f"score file {path}", got=str(error), expected="a file written by evaluate"
         ) from error

@@ -1,0 +1,152 @@
+"""Changed and cut files through every parser: a value or a refusal in our words, never anything else.
+
+10^4 cases in a usual run, 10^6 with ``-m fuzz``; a case has 5 seconds, the process 4 GB with torch in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import make_layouts as golden
+import pytest
+import torch
+from PIL import Image
+
+from effort_finetune.config.resolve import load_yaml
+from effort_finetune.core import strict_json
+from effort_finetune.core.errors import UserError
+from effort_finetune.data.decode import decode
+from effort_finetune.data.picture_header import Unreadable
+from effort_finetune.evaluate.score_file import COLUMNS, read_scores
+from effort_finetune.weights import statement
+from effort_finetune.weights.reader import read_checkpoint
+
+SECONDS, PROCESS_BYTES = 5, 4 << 30
+Parser = Callable[[bytes, Path], object]
+
+
+def _picture(kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.effect_noise((24, 16), 40).convert("RGB").save(stream, kind)
+    return stream.getvalue()
+
+
+def _through_file(read: Callable[[Path], object], name: str) -> Parser:
+    def parse(data: bytes, folder: Path) -> object:
+        path = folder / name
+        path.write_bytes(data)
+        return read(path)
+
+    return parse
+
+
+def _saved(name: str, folder: Path) -> bytes:
+    golden.EFFORT[name](folder / name)
+    return (folder / name).read_bytes()
+
+
+def _small_weights(folder: Path) -> bytes:
+    torch.save({"backbone.encoder.layers.0.mlp.fc1.weight": torch.ones(2, 2)}, folder / "small.pth")
+    return (folder / "small.pth").read_bytes()
+
+
+INDEX = json.dumps({"A": {"A_Real": {"test": {"0": {"label": "A_Real", "frames": ["A\\0\\000.png"]}}}}})
+SCORES = ",".join(COLUMNS) + "\nA,A/0,'=f.png,1,0.5,0.25\n"
+YAML = "optimizer:\n  lr: 1e-3\nmean: [0.1, 0.2, 0.3]\nlabel_dict: {A: 0}\n"
+#: Parser, seed, and its share of the cases.
+CASES: dict[str, tuple[Parser, Callable[[Path], bytes], float, tuple[type[Exception], ...]]] = {
+    **{
+        kind: (lambda data, _: decode(data), lambda _, kind=kind: _picture(kind), 0.12, (Unreadable,))
+        for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+    },
+    "json": (
+        _through_file(strict_json.read_json, "a.json"),
+        lambda _: INDEX.encode(),
+        0.1,
+        (ValueError, OSError),
+    ),
+    "statement": (
+        lambda data, _: statement.of_text(data.decode(errors="replace"), "x"),
+        lambda _: b'{"mean": [0.1, 0.2, 0.3], "resolution": 224, "calibration": {"bias": 1}}',
+        0.06,
+        (UserError,),
+    ),
+    "yaml": (_through_file(load_yaml, "a.yaml"), lambda _: YAML.encode(), 0.05, (UserError,)),
+    "scores": (_through_file(read_scores, "a.csv"), lambda _: SCORES.encode(), 0.05, (UserError,)),
+    "zip": (_through_file(read_checkpoint, "a.pth"), _small_weights, 0.01, (UserError,)),
+    "safetensors": (
+        _through_file(read_checkpoint, "a.safetensors"),
+        lambda folder: _saved("deepfakebench.safetensors", folder)[:20000],
+        0.01,
+        (UserError,),
+    ),
+}
+
+
+def _changed(data: bytes, draw: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 8))):
+        place = draw.randrange(len(changed) or 1)
+        match draw.randrange(6):
+            case 0:
+                changed[place : place + 1] = bytes([draw.randrange(256)])
+            case 1:
+                del changed[place : place + draw.choice((1, 4, 1000))]
+            case 2:
+                changed[place:place] = draw.randbytes(draw.choice((1, 4, 64)))
+            case 3:
+                changed[place : place + 4] = draw.choice((b"\xff" * 4, b"\x7f\xff\xff\xff", bytes(4)))
+            case 4:
+                changed[place:place] = changed[: draw.choice((1, 16, 200))]
+            case 5:
+                changed = changed[:place]
+    return bytes(changed)
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise AssertionError(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _fuzz(name: str, count: int, folder: Path) -> None:
+    parse, seed, share, refusals = CASES[name]
+    data, draw = seed(folder), random.Random(name)
+    parse_or_refuse = contextlib.suppress(*refusals)
+    for number in range(max(1, int(count * share))):
+        case = _changed(data, draw)
+        try:
+            with _bounded(), parse_or_refuse:
+                parse(case, folder)
+        except BaseException:
+            (folder / "case").write_bytes(case)
+            print(f"{name} {number}: {folder / 'case'}")
+            raise
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert used < PROCESS_BYTES
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_bytes_are_read_or_refused(name, tmp_path):
+    _fuzz(name, 10_000, tmp_path)
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", CASES)
+def test_a_million_cases(name, tmp_path):
+    _fuzz(name, 1_000_000, tmp_path)
