@@ -28,8 +28,6 @@ def failure_of(error: BaseException, engine: Engine) -> RunFailure:
     reason = _reason(error)
     if problem is not None and problem not in reason:
         reason = f"{reason}; its state could not be saved ({problem})"
-    if "next:" in reason:
-        return RunFailure(reason)
     job = engine.job
     if engine.has_state:
         state = str(engine.folder / LAST_NAME)
@@ -37,6 +35,8 @@ def failure_of(error: BaseException, engine: Engine) -> RunFailure:
         state = job.settings.resume
     else:
         return RunFailure(f"{reason}; nothing was saved yet")
+    if "next:" in reason:  # who raised it knows better what helps
+        return RunFailure(f"{reason}; the state is in {state}")
     return RunFailure(f"{reason}; go on with: {job.command_line('--resume', state, without='--resume')}")
 
 
@@ -62,6 +62,4 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:_SHOWN]
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"no space is left on the disk ({text})"
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
-        return f"a loader worker was killed, as the system does where memory runs out ({text})"
     return f"{type(error).__name__}: {text}"

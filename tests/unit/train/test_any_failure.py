@@ -118,7 +118,9 @@ def test_a_run_ends_in_one_line_and_goes_on_to_the_same_bits(bench, monkeypatch,
 def test_a_killed_worker_ends_the_run_with_its_state(bench, monkeypatch):
     with monkeypatch.context() as patch:
         worker_killed(patch)
-        with pytest.raises(RunFailure, match=r"^a loader worker was killed.*; go on with: .*--resume"):
+        with pytest.raises(
+            RunFailure, match=r"^a loader process broke off .*; the state is in .*ckpt_last\.pth"
+        ):
             run(bench, workers=1, save_to=None)
     out = bench.root / "out"
     assert run_state.load_last(out)["epoch"] == 1
