@@ -125,6 +125,11 @@ class FrameDataset(Dataset[Any]):
         data = self._sources[row.dataset].read(row.path)
         return None if data is None else decode_rgb(data, self.resolution, self._fits.get(row.dataset))
 
+    def encoded(self, index: int) -> bytes | None:
+        """The bytes of a picture as they are stored; None where it is missing."""
+        row = self.rows[index]
+        return self._sources[row.dataset].read(row.path)
+
     def place(self, row: FrameRow) -> tuple[str, str]:
         """Where a frame is read from, the same under whatever dataset's name it is listed."""
         source = self._sources[row.dataset]

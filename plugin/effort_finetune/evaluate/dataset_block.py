@@ -9,8 +9,10 @@ import numpy as np
 
 from effort_finetune.core.files import sha256_file
 from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.data.confounds import container_score
 from effort_finetune.data.dataset_name import file_stem
 from effort_finetune.evaluate.dataset_results import DatasetResult
+from effort_finetune.evaluate.group_rows import group_rows
 from effort_finetune.evaluate.host_metrics import host_metrics
 from effort_finetune.evaluate.intervals import confidence_intervals
 from effort_finetune.evaluate.predictions import Scores
@@ -75,6 +77,15 @@ def measure(
         "scores_sha256": None,
         "timings": {"scoring_s": seconds, "frames_per_s": len(scores.index) / seconds},
     }
+    if split == "test":
+        container = container_score(
+            dataset.encoded,
+            [row.label for row in dataset.rows],
+            [row.video for row in dataset.rows],
+            seed=settings.manualSeed,
+        )
+        block["protocol"] = {**dataset.protocol, "container": container.to_dict()}
+        block["warnings"] += [f"{name}: {container.sentence()}"] if container.warns else []
     if output_dir is not None:
         write_scores(output_dir / file, dataset.rows, scores)
         block["scores"], block["scores_sha256"] = file, sha256_file(output_dir / file)
@@ -88,6 +99,8 @@ def measure(
         return DatasetResult(name, block, dataset, scores, None)
     block.update(metric_blocks(settings, scores, videos, bootstrap_samples))
     block["warnings"] += inverted_warnings(name, block)
+    group_of = {row.video: row.label_name for row in dataset.rows}
+    block["groups"] = group_rows(group_of, videos, threshold=settings.threshold)
     block["host_metrics"] = host_metrics(host, scores, [dataset.rows[i].path for i in scores.index])
     return DatasetResult(name, block, dataset, scores, videos)
 

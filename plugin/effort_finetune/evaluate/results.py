@@ -64,6 +64,7 @@ def build(
         The document; see ``schema.json``.
     """
     # Reading a results file, which comparisons do, needs no torch.
+    from effort_finetune.evaluate.group_rows import over_samples
     from effort_finetune.evaluate.protocol import protocol
     from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
 
@@ -75,7 +76,10 @@ def build(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": list(command),
         "datasets": results.to_dict(),
-        "average": results.average([labels_of(settings)[name] for name in settings.test_dataset]),
+        "average": {
+            **results.average([labels_of(settings)[name] for name in settings.test_dataset]),
+            "over_samples": over_samples(list(results.datasets.values()), threshold=settings.threshold),
+        },
         "protocol": protocol(
             settings,
             split=split,

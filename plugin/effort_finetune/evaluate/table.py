@@ -45,8 +45,16 @@ def results_table(document: Mapping[str, Any]) -> str:
         for level in ("video", "frame"):
             values = [number(document["average"][level][metric]) for metric, _ in COLUMNS]
             rows.append(["average", level, *values, "", ""])
+        for level, pooled in document["average"].get("over_samples", {}).items():
+            values = [number(pooled[metric]) for metric, _ in COLUMNS]
+            rows.append(["all samples", level, *values, "", f"{pooled['real']} real + {pooled['fake']} fake"])
     lines = [aligned(rows)]
     for name, block in document["datasets"].items():
+        lines += [
+            f"{name} {group}: video AUC {number(row['auc'])}, ACC {number(row['acc'])}, "
+            f"{row['real']} real + {row['fake']} fake"
+            for group, row in (block.get("groups") or {}).items()
+        ]
         if missing := block["counts"]["frames_missing"]:
             lines.append(f"{name}: {missing} of {block['counts']['frames_listed']} frames could not be read")
         for level in ("video", "frame"):
