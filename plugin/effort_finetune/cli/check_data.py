@@ -19,6 +19,10 @@ HELP = (
     "videos, name collisions, overlap between splits, labels; exit code 1 when a run would fail"
 )
 SHOWN = 3
+_CONFOUNDS = {
+    "container": "classes told apart by the files alone",
+    "statistics": "classes told apart by sharpness, colour and noise (may be the forgery itself)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +86,14 @@ def _lines(report: DatasetReport) -> list[str]:
     if report.decoded:
         sizes = ", ".join(f"{count} of {size}" for size, count in report.crop_sizes.items())
         lines.append(f"  decoded {report.decoded} frames: {sizes or 'none readable'}")
+    for what, score in report.confounds.items():
+        told = (
+            f"AUC {score['auc']:.3f} [{score['low']:.3f}, {score['high']:.3f}], most by "
+            f"{score['strongest'][0].replace('_', ' ')}"
+            if score["auc"] is not None
+            else score["reason"]
+        )
+        lines.append(f"  {_CONFOUNDS[what]}: {told}")
     for finding in report.findings:
         where = f"{finding.split}: " if finding.split else ""
         lines.append(f"  {finding.level}: {where}{finding.message}; next: {finding.next_step}")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 from effort_finetune.core.progress import bar
+from effort_finetune.data.confounds import container_score
+from effort_finetune.data.dataset_name import folder_of, label_of
 from effort_finetune.data.decode import decode
 from effort_finetune.data.findings import Finding, index_findings
+from effort_finetune.data.folder_check import confound_findings, folder_findings
 from effort_finetune.data.host_listing import listing_verdict
-from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index
+from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index, with_own_labels
 from effort_finetune.data.picture_header import Unreadable
-from effort_finetune.data.sources import FrameSource, open_source
+from effort_finetune.data.sources import FileSource, FrameSource, open_source
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -48,6 +53,7 @@ class DatasetReport:
         decoded: Frames that were decoded, for ``--decode``.
         crop_sizes: ``{'256x256': frames}`` of the decoded ones.
         findings: What is to be said, errors first.
+        confounds: How well files alone (``container``) and pixel statistics tell the classes apart.
     """
 
     name: str
@@ -58,6 +64,7 @@ class DatasetReport:
     decoded: int = 0
     crop_sizes: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    confounds: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -81,6 +88,10 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
     Raises:
         UserError: There is no index of this name. Everything else is a finding.
     """
+    settings = with_own_labels(settings, [name])
+    folder = folder_of(host, settings, name)
+    if folder is not None:
+        return _check_folder(folder, settings, name, decode)
     report = DatasetReport(name, str(find_index(host, settings, name)))
     try:
         index = load_index(host, settings, name)
@@ -106,9 +117,51 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
             asked = settings.frame_num.test if split == "test" else settings.frame_num.train
             verdict = listing_verdict(host, settings, index, split=split, asked=asked)
             report.host_listing[split] = verdict
+    if source is not None:
+        _check_container(report, source, videos, settings)
+    _sort(report)
+    return report
+
+
+def _check_container(
+    report: DatasetReport,
+    source: FrameSource,
+    videos: Mapping[str, Sequence[Video]],
+    settings: Settings,
+) -> None:
+    """What else tells the classes, over the videos of all splits, each once."""
+    every = {video.id: video for split in SPLITS for video in videos[split]}
+    known = settings.label_dict
+    rows = [(path, v) for v in every.values() if v.label_name in known for path in v.frames]
+    labels = [int(known[video.label_name] > 0) for _, video in rows]
+    score = container_score(
+        lambda place: source.read(rows[place][0]), labels, [v.id for _, v in rows], seed=settings.manualSeed
+    )
+    report.findings += confound_findings(score)
+    report.confounds = {"container": score.to_dict()}
+
+
+def _check_folder(folder: Path, settings: Settings, name: str, decode: int) -> DatasetReport:
+    report = DatasetReport(label_of(settings, name), visible(folder, limit=None))
+    content, report.findings, report.confounds = folder_findings(folder, settings)
+    if content is not None:
+        source = FileSource(os.path.realpath(folder), "as_listed")
+        report.source = {"kind": source.kind, "location": source.location, "path_rule": source.rule}
+        for sample in content.samples:
+            counts = report.splits.setdefault(sample.split or "all", {})
+            count = counts.setdefault("/".join(filter(None, (sample.label, sample.group))), LabelCount())
+            count.videos += 1
+            count.frames += len(sample.frames)
+        for split in report.splits if decode else ():
+            frames = [p for s in content.samples if (s.split or "all") == split for p in s.frames]
+            _decode_some(report, source, split, frames, settings, decode)
+    _sort(report)
+    return report
+
+
+def _sort(report: DatasetReport) -> None:
     order = {"error": 0, "warning": 1, "note": 2}
     report.findings.sort(key=lambda finding: order[finding.level])
-    return report
 
 
 def _from_error(kind: str, error: UserError) -> Finding:
@@ -144,9 +197,21 @@ def _check_frames(
         )
     if decode:
         readable = [path for path in frames if path not in missing]
+        _decode_some(report, source, split, readable, settings, decode)
+
+
+def _decode_some(
+    report: DatasetReport,
+    source: FrameSource,
+    split: str,
+    readable: Sequence[str],
+    settings: Settings,
+    decode: int,
+) -> None:
+    if readable:
         if decode != EVERY_FRAME and len(readable) > decode:
             readable = [readable[i * len(readable) // decode] for i in range(decode)]
-        bad, sizes = _decode_all(source, readable, f"{index.name} {split} decoding")
+        bad, sizes = _decode_all(source, readable, f"{report.name} {split} decoding")
         report.decoded += len(readable)
         report.crop_sizes = dict(Counter(report.crop_sizes) + sizes)
         if bad:

@@ -20,7 +20,7 @@ from effort_finetune.data.decode import decode
 from effort_finetune.data.fit import Fit, fitted
 from effort_finetune.data.folder_part import TrainedFolder, folder_part
 from effort_finetune.data.host_listing import FOLDER, listing_verdict
-from effort_finetune.data.index import SPLITS, load_index
+from effort_finetune.data.index import SPLITS, load_index, with_own_labels
 from effort_finetune.data.overlap import split_overlap
 from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sources import FileSource, FrameSource, open_source
@@ -262,6 +262,7 @@ def open_frames(
         )
     asked = settings.frame_num.test if split == "test" else settings.frame_num.train
     labels = labels_of(settings, names)
+    settings = with_own_labels(settings, names)
     parts = [_open_part(host, settings, name, labels[name], split, trained) for name in names]
     rows = [row for part in parts for row in part.collected.rows]
     sources = {part.label: part.source for part in parts}

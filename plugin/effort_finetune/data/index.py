@@ -6,7 +6,7 @@ relatives have one level more, the compression, between split and video.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,6 +260,16 @@ def available_splits(host: Host, settings: Settings, name: str) -> dict[str, Spl
             len(videos), sum(len(video.frames) for video in videos), len(videos) - fake, fake
         )
     return counts
+
+
+def with_own_labels(settings: Settings, names: Sequence[str]) -> Settings:
+    """Adds the labels that ``prepare index`` gives a dataset, ``<name>_Real`` and ``<name>_Fake``.
+
+    What ``label_dict`` says of them already stays.
+    """
+    own = {f"{name}_{word}": value for name in names for word, value in (("Real", 0), ("Fake", 1))}
+    absent = {label: value for label, value in own.items() if label not in settings.label_dict}
+    return settings.changed(label_dict={**settings.label_dict, **absent}) if absent else settings
 
 
 def class_id(settings: Settings, video: Video, source: Path) -> int:

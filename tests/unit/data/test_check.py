@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,13 @@ def test_short_empty_and_one_sided_splits(bench: Bench) -> None:
 
 
 def test_labels_outside_label_dict(bench: Bench) -> None:
-    bench.write(pair_of_groups(1))
-    report = check(bench, label_dict={"UADFV_real": 0, "UADFV_Fake": 1})
+    reals = [replace(v, label_name="Mine") for v in pair_of_groups(1) if v.group == "UADFV_Real"]
+    bench.write([*reals, *(v for v in pair_of_groups(1) if v.group == "UADFV_Fake")])
+    report = check(bench, label_dict={"mine": 0})
     unknown = [f for f in report.findings if f.kind == "unknown_label"]
     assert [(f.level, f.split) for f in unknown] == [("error", None)], "once, not in every split"
-    assert unknown[0].message.startswith("3 videos (1 train, 1 val, 1 test) have the label 'UADFV_Real'")
-    assert "'UADFV_Real', which is not in label_dict (label_dict has UADFV_real" in unknown[0].message
+    assert unknown[0].message.startswith("3 videos (1 train, 1 val, 1 test) have the label 'Mine'")
+    assert "'Mine', which is not in label_dict (label_dict has mine" in unknown[0].message
 
 
 def test_frames_twice_names_without_numbers_and_entries_that_are_none(bench: Bench) -> None:

@@ -55,11 +55,11 @@ def test_corrupt_json(bench: Bench, text: str, words: str) -> None:
 
 
 def test_label_not_in_label_dict_names_it_and_the_line_to_add(bench: Bench) -> None:
-    bench.write([video("UADFV_Real", "0"), video("UADFV_Fake", "0")])
-    text = message(bench, label_dict={"UADFV_real": 0, "UADFV_Fake": 1})
-    assert "'UADFV_Real'" in text
-    assert "such as UADFV_real" in text
-    assert "`UADFV_Real: 0`" in text
+    bench.write([video("Mine_Real", "0"), video("UADFV_Fake", "0")])
+    text = message(bench, label_dict={"Mine_real": 0})
+    assert "'Mine_Real'" in text
+    assert "such as Mine_real" in text
+    assert "`Mine_Real: 0`" in text
 
 
 def test_empty_split_names_the_filled_ones(bench: Bench) -> None:
