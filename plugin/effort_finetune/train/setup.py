@@ -15,6 +15,7 @@ from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
+from effort_finetune.model.chosen_detector import OUR_NAME, ChosenDetector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.train import resuming
@@ -100,6 +101,9 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
             expected="one process on one device",
             next_step="start it without torchrun; accumulation_steps gives large batches on one device",
         )
+    chosen = _our_detector(job)
+    job = job.changed(model_name=chosen.name)
+    settings = job.settings
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
     device = choose_device(settings.device)
     precision = resolve_precision(settings.precision, device)
@@ -116,7 +120,7 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     model = build_model(job, data).to(device)
     model.trained_on = list(data.trained_on)
     paths = choose_paths(job)
-    notes: list[str] = []
+    notes = chosen.lines()
     features = feature_run(model, data, settings, notes)
     if features is not None:
         data = replace(data, loader=features.loader)
@@ -124,6 +128,23 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     if saved is not None:
         engine.restore(saved)
     return Prepared(job, device, precision, data, model, engine, paths, features, tuple(notes))
+
+
+def _our_detector(job: Job) -> ChosenDetector:
+    """Returns what ``model_name`` means; a detector of the host is not trained here.
+
+    Raises:
+        UserError: ``model_name`` or ``trainer`` names what this run would not obey.
+    """
+    chosen = choose_detector(job.settings, job.host, training=True)
+    if not chosen.is_ours:
+        raise UserError(
+            f"model_name {chosen.asked_for!r}",
+            got="a detector of the host",
+            expected=f"{chosen.asked_for!r} in `evaluate`, or {OUR_NAME} here",
+            next_step=f"train it with {job.host.root / 'training/train.py'}, then evaluate --model_name",
+        )
+    return chosen
 
 
 def _engine(

@@ -44,6 +44,9 @@ def test_a_run_that_cannot_start_writes_nothing(bench, flags):
         ({"pretrained_weights": "nowhere.pth"}, "nowhere.pth"),
         ({"lr_scheduler": "cosine", "lr_eta_min": 1.0}, "lr_eta_min"),
         ({"train_svd_residuals": False, "train_classification_head": False}, "trainable"),
+        ({"trainer": "foo"}, "trainer; got 'foo'"),
+        ({"model_name": "mezo4"}, "did you mean 'meso4'"),
+        ({"model_name": "meso4", "head_width": None}, "model_name 'meso4'; got a detector of the host"),
     ],
 )
 def test_user_errors_come_before_any_step(bench, flags, message):
