@@ -98,7 +98,7 @@ def _probe_mps_bf16(device: torch.device) -> None:
     except (RuntimeError, TypeError) as error:
         raise UserError(
             "precision",
-            got=f"'bf16' on an MPS that cannot compute it ({error})",
+            got=f"'bf16' on an MPS that cannot compute it ({str(error).partition('. ')[0]})",
             expected="float32 there",
             next_step="--precision float32",
         ) from error
