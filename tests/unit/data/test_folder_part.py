@@ -11,6 +11,7 @@ import pytest
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.class_words import ClassWords, split_of, tokens
 from effort_finetune.data.dataset_name import check_names, file_stem, is_path, labels_of, tag_of
+from effort_finetune.data.folder import index_crops, pack_crops
 from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.data.folder_part import TrainedFolder, folder_part
@@ -247,3 +248,28 @@ def test_looks_are_kept_and_never_trusted_when_a_file_changed(tmp_path, monkeypa
     copy.write_bytes((tmp_path / "g" / "real" / "real_1.png").read_bytes())
     assert read_folder(tmp_path / "g", FolderOptions()).people()[1].persons == 4
     assert looked == ["real/real_0.png"]
+
+
+def test_a_folder_and_its_index_give_the_same_rows_and_pixels(embedded: Bench, tmp_path):
+    for label in ("real", "fake"):
+        for clip in range(10):
+            for frame in range(2):
+                name = f"{label[0]}{clip:03d}"
+                save(
+                    tmp_path / "rgb/Mine" / label / "frames" / name / f"{frame:03d}.png",
+                    hash_of(name) + frame,
+                    size=256,
+                )
+    ratios = {"train": 0.8, "val": 0.1, "test": 0.1}
+    index_crops(tmp_path / "rgb", tmp_path / "json", "Mine", ratios=ratios, seed=1024)
+    pack_crops(tmp_path / "rgb", tmp_path / "lmdb", "Mine")
+    folder = str(tmp_path / "rgb" / "Mine")
+    settings = embedded.settings(train_dataset=["Mine", folder])
+    for split, count in (("train", 32), ("val", 4)):
+        listed, loose = (
+            open_frames(embedded.host, settings, split=split, names=[name]) for name in ("Mine", folder)
+        )
+        assert len(listed) == len(loose) == count
+        for number, (one, other) in enumerate(zip(listed.rows, loose.rows, strict=True)):
+            assert (one.path.replace("\\", "/"), one.label) == (f"Mine/{other.path}", other.label)
+            assert np.array_equal(listed.load_rgb(number), loose.load_rgb(number))
