@@ -20,48 +20,57 @@ _WRAPPERS = frozenset({"state_dict", "model_state_dict", "model_state", "model"}
 
 
 class OwnValues(dict[str, Any]):
-    """An empty state dict; a key that is asked for has the value of the model under construction.
+    """A state dict with the values that the model under construction has by now.
+
+    A constructor may copy, filter and index it as it would what its file holds. Modules that are in no other
+    one yet answer first, the latest of them before the earlier; their parts answer for what else is asked.
 
     Args:
-        modules: Modules made so far, in order; the latest that has the parameter answers.
+        modules: Modules made so far, in order.
     """
 
     def __init__(self, modules: list[nn.Module]) -> None:
         super().__init__()
         self._modules = modules
+        for module in reversed(_outermost(modules)):
+            for part in (module, *module.children()):
+                for key, value in part.state_dict().items():
+                    self.setdefault(key, value)
 
     def __missing__(self, key: str) -> Any:
         if key in _WRAPPERS:
             return self
-        for module in reversed(self._modules):
-            with contextlib.suppress(AttributeError, KeyError):
-                return module.get_parameter(key).detach().clone()
+        for outermost in reversed(_outermost(self._modules)):
+            for module in outermost.modules():
+                with contextlib.suppress(AttributeError, KeyError):
+                    return module.get_parameter(key).detach()
         raise KeyError(key)
 
     def pop(self, key: str, *default: Any) -> Any:
-        """The value as by ``[key]``: constructors take single tensors out before they load the rest."""
-        try:
-            return self[key]
-        except KeyError:
-            if default:
-                return default[0]
-            raise
+        """Takes a value out, one that :meth:`__missing__` finds as well."""
+        if key in self or default:
+            return super().pop(key, *default)
+        return self[key]
+
+
+def _outermost(modules: list[nn.Module]) -> list[nn.Module]:
+    inside = {id(part) for module in modules for part in module.children()}
+    return [module for module in modules if id(module) not in inside]
 
 
 @contextlib.contextmanager
 def pretrained_replaced() -> Iterator[None]:
-    """Inside: ``torch.load`` and downloads give :class:`OwnValues`; an empty state dict loads nothing."""
+    """Inside: ``torch.load`` and downloads give :class:`OwnValues`, and ``load_state_dict`` loads nothing."""
     made: list[nn.Module] = []
-    construct, load_state = nn.Module.__init__, nn.Module.load_state_dict
+    construct = nn.Module.__init__
 
     def recorded(self: nn.Module, *args: Any, **kwargs: Any) -> None:
         construct(self, *args, **kwargs)
         made.append(self)
 
-    def load_state_dict(self: nn.Module, state: Any, *args: Any, **kwargs: Any) -> Any:
-        if not state:
-            return nn.modules.module._IncompatibleKeys([], [])
-        return load_state(self, state, *args, **kwargs)
+    def load_state_dict(self: nn.Module, state: Any, *_: Any, **__: Any) -> Any:
+        missing = [key for key in self.state_dict() if key not in state]  # some constructors check these
+        return nn.modules.module._IncompatibleKeys(missing, [])
 
     def values(*_: Any, **__: Any) -> OwnValues:
         return OwnValues(made)

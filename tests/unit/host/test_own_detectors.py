@@ -23,21 +23,40 @@ CONFIG = {
     "loss_func": "cross_entropy",
 }
 
-#: Reads a file as hosts' detectors do, takes one tensor out of it, and loads the rest without its head.
+#: Reads a file as hosts' detectors do: filters it by a comprehension, indexes what is left, and loads that.
 PRETRAINED = """
 import torch
 from detectors import DETECTOR, AbstractDetector
 from torch import nn
+
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(4, 1, 1)
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.inner, self.fc = nn.Conv2d(3, 4, 3), Inner(), nn.Linear(4, 2)
+    def forward(self, x):
+        return self.fc(self.first(x).flatten(1))
 
 @DETECTOR.register_module(module_name='loads')
 class Loads(nn.Module):
     def __init__(self, config):
         super().__init__()
         torch.autograd.set_detect_anomaly(True)
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)).cuda()
+        body = Body().cuda()
         state = torch.load(config['pretrained'])
-        first = state.pop('0.weight')
-        self.body.load_state_dict({k: v for k, v in state.items() if 'fc' not in k}, True)
+        for name, value in state.items():
+            if 'first' in name:
+                state[name] = value.unsqueeze(-1).squeeze(-1)
+        if config.get('takes_out'):
+            state.pop('fc.bias')
+        state = {k: v for k, v in state.items() if 'fc' not in k}
+        first = state['first.weight'].data
+        body.load_state_dict(state, True)
+        self.body = body
         self.wide = nn.Conv2d(12, 4, 3, bias=False)
         for i in range(4):
             self.wide.weight.data[:, 3 * i:3 * i + 3] = first / 4
@@ -99,9 +118,10 @@ def test_one_module_is_imported_and_nothing_else_changes(host: Host) -> None:
 def test_pretrained_files_are_stood_in_for_where_weights_come_after(host: Host) -> None:
     add(host, "loads", PRETRAINED)
     config = {"pretrained": "./training/pretrained/nobody_has_it.pth"}
-    model = build_detector(host, "loads", config, pretrained=False)
-    assert torch.equal(model.wide.weight[:, 3:6] * 4, model.body[0].weight)
-    assert not torch.is_anomaly_enabled()
+    for takes_out in (False, True):
+        model = build_detector(host, "loads", {**config, "takes_out": takes_out}, pretrained=False)
+        assert torch.equal(model.wide.weight[:, 3:6] * 4, model.body.first.weight)
+        assert not torch.is_anomaly_enabled()
     with pytest.raises(UserError, match=r"needs a file that is not there; got .*nobody_has_it\.pth"):
         build_detector(host, "loads", config, pretrained=True)
     (host.root / "training/pretrained").mkdir(exist_ok=True)
