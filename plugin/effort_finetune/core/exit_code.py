@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from effort_finetune.core.errors import EXIT_RUN_FAILURE, EXIT_USER_ERROR, RunFailure, UserError
+from effort_finetune.core.escaping import LINE_LIMIT, visible
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -24,7 +25,7 @@ def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
         if debug:
             raise
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {visible(line, limit=LINE_LIMIT)}", file=sys.stderr)
         return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
     except KeyboardInterrupt:
         if debug:
@@ -34,4 +35,10 @@ def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
     except BrokenPipeError:
         # The reader (`| head`) left; Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_RUN_FAILURE
+    except (OSError, MemoryError) as error:
+        if debug:
+            raise
+        reason = str(error) or "the machine ran out of memory"
+        print(f"error: {visible(reason, limit=LINE_LIMIT)}", file=sys.stderr)
         return EXIT_RUN_FAILURE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 
 from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.locks import hold
 from effort_finetune.core.progress import track
 from effort_finetune.data.class_words import CLASSES
 from effort_finetune.data.crop_dataset import gather_shares
@@ -116,6 +119,19 @@ def index_crops(
     Raises:
         UserError: No crops, or videos that cannot be divided.
     """
+    with _no_other_writer(rgb_dir / name):
+        return _index(rgb_dir, json_folder, name, ratios=ratios, seed=seed, identity=identity)
+
+
+def _index(
+    rgb_dir: Path,
+    json_folder: Path,
+    name: str,
+    *,
+    ratios: Mapping[str, float],
+    seed: int,
+    identity: str | None,
+) -> CropIndex:
     record = gather_shares(rgb_dir / name)
     reports = record.reports if record is not None else {}
     clips = [_known(clip, reports.get(f"{clip.label}/{clip.name}")) for clip in list_clips(rgb_dir, name)]
@@ -163,7 +179,14 @@ def pack_crops(rgb_dir: Path, lmdb_dir: Path, name: str) -> tuple[Path, int]:
             next_step="set rgb_dir, or run `effort-finetune prepare crop` first",
         )
     path = lmdb_dir / f"{name}_lmdb"
-    return path, write_lmdb(path, _items(rgb_dir, files))
+    with _no_other_writer(folder):
+        return path, write_lmdb(path, _items(rgb_dir, files))
+
+
+def _no_other_writer(folder: Path) -> AbstractContextManager[None]:
+    """Keeps a run of ``prepare crop`` away while its crops are read; none writes a folder that cannot be."""
+    able = folder.is_dir() and os.access(folder, os.W_OK)
+    return hold(folder, what="folder of the crops", next_step="wait for it") if able else nullcontext()
 
 
 def _items(rgb_dir: Path, files: list[Path]) -> Iterator[tuple[str, bytes]]:

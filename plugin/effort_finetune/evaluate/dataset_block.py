@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import sha256_file
 from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.data.confounds import container_score
@@ -53,7 +54,8 @@ def measure(
         output_dir: Folder for ``scores/``; ``None`` writes none.
 
     Returns:
-        The result; its status is ``failed``, without metrics, when too many frames are missing.
+        The result; its status is ``failed``, without metrics, when too many frames are missing or a score is
+            not finite.
     """
     missing = [dataset.rows[i].path for i in scores.missing]
     rate = len(missing) / len(dataset.rows)
@@ -97,12 +99,27 @@ def measure(
             "next: mend the dataset or raise --max_missing_rate"
         )
         return DatasetResult(name, block, dataset, scores, None)
+    if (reason := _not_finite(name, dataset, scores)) is not None:
+        block["status"], block["reason"] = "failed", reason
+        return DatasetResult(name, block, dataset, scores, None)
     block.update(metric_blocks(settings, scores, videos, bootstrap_samples))
     block["warnings"] += inverted_warnings(name, block)
     group_of = {row.video: row.label_name for row in dataset.rows}
     block["groups"] = group_rows(group_of, videos, threshold=settings.threshold)
     block["host_metrics"] = host_metrics(host, scores, [dataset.rows[i].path for i in scores.index])
     return DatasetResult(name, block, dataset, scores, videos)
+
+
+def _not_finite(name: str, dataset: FrameDataset, scores: Scores) -> str | None:
+    """Says which scores are no numbers: a mean over the others would be of frames that nobody chose."""
+    broken = np.flatnonzero(~np.isfinite(scores.prob))
+    if not len(broken):
+        return None
+    return (
+        f"{len(broken)} of {len(scores.prob)} scores of {name} are not finite, first that of "
+        f"{visible(dataset.rows[scores.index[broken[0]]].path)}; next: check mean and std, the weights "
+        "(effort-finetune inspect), or set --precision float32"
+    )
 
 
 def metric_blocks(settings: Settings, scores: Scores, videos: VideoScores, samples: int) -> dict[str, Any]:

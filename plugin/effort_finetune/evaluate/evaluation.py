@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from torch import nn
 
 from effort_finetune.core.device import choose_device
 from effort_finetune.core.errors import RunFailure, UserError, UserErrors
-from effort_finetune.core.files import ensure_writable_dir, write_text
 from effort_finetune.core.interrupt import Interrupted, InterruptGuard
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.dataset_name import labels_of
@@ -26,8 +24,8 @@ from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.dataset_block import measure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.evaluation_log import evaluation_log
+from effort_finetune.evaluate.evaluation_record import output_folder, reason_of, save
 from effort_finetune.evaluate.predictions import score
-from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, SETTINGS_MARK, archive
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
@@ -167,12 +165,9 @@ def evaluate(
     settings, datasets = _prepare(settings, host, weights)
     model = (_build(settings) if foreign is None else foreign).to(device)
     # Last, so that an evaluation that cannot start leaves no folder behind.
-    folder = ensure_writable_dir(output_dir)
-    if archived := archive(folder, MEASUREMENT_FILES):
-        print(f"results of an earlier run in {folder} are now in {archived}")
     loading = time.perf_counter() - start
     loaded: Any = model.load_report
-    with evaluation_log(folder / "evaluation.log"):
+    with output_folder(output_dir) as folder, evaluation_log(folder / "evaluation.log"):
         logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
         for line in (*detector.lines(), *loaded.lines()):
             logger.info("%s", line)
@@ -190,7 +185,7 @@ def evaluate(
                     done[result.name] = result
                     logger.info("%s: %s", result.name, table.summary_line(result.block))
         except BaseException as error:  # whatever ends it: what there is gets its results file
-            failure = _reason(error)
+            failure = reason_of(error)
             logger.error("%s", failure)
         document = results.build(
             kind="evaluation",
@@ -205,26 +200,9 @@ def evaluate(
             status="complete" if failure is None else "failed",
             reason=failure,
         )
-        path = _save(folder, settings, document, {name: result.dataset for name, result in done.items()})
+        path = save(folder, settings, document, {name: result.dataset for name, result in done.items()})
     if failure is not None:
         raise RunFailure(f"{failure}; what there is: {path}")
-    return path
-
-
-def _save(
-    folder: Path, settings: Settings, document: dict[str, Any], frames: Mapping[str, FrameDataset]
-) -> Path:
-    """Writes settings, results and report, logs and prints the table; returns the results' path."""
-    from effort_finetune.evaluate import html_report as report
-
-    tree = yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True)
-    write_text(folder / "settings.yaml", f"{SETTINGS_MARK} an evaluation\n{tree}")
-    path = results.write(folder / "results.json", document)
-    report.write_html(folder / "report.html", [path], frames=frames)
-    summary = table.results_table(document)
-    logger.info("summary\n%s", summary)
-    print(summary)
-    logger.info("results: %s", path)
     return path
 
 
@@ -254,14 +232,6 @@ def _prepare(
     if errors:
         raise UserErrors(errors) if len(errors) > 1 else errors[0]
     return settings, datasets
-
-
-def _reason(error: BaseException) -> str:
-    """One line for what ended the scoring."""
-    if isinstance(error, KeyboardInterrupt):
-        return str(error) or "interrupted by the user"
-    text = " ".join(str(error).split())
-    return text if isinstance(error, (RunFailure, UserError)) else f"{type(error).__name__}: {text}"
 
 
 def _build(settings: Settings) -> EffortFinetuneDetector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from effort_finetune.core.escaping import LINE_LIMIT, visible
 from effort_finetune.core.metrics import LOWER_IS_BETTER
 
 #: Metric and heading of the columns of the results table.
@@ -37,10 +38,10 @@ def results_table(document: Mapping[str, Any]) -> str:
             counts = block["counts"]
             size = f"{counts[f'{level}s_real']} real + {counts[f'{level}s_fake']} fake"
             if metrics is None:
-                rows.append([name, level, *[ABSENT] * len(COLUMNS), ABSENT, size])
+                rows.append([visible(name), level, *[ABSENT] * len(COLUMNS), ABSENT, size])
                 continue
             values = [number(metrics[metric]) for metric, _ in COLUMNS]
-            rows.append([name, level, *values, interval(metrics["ci95"]["intervals"]["auc"]), size])
+            rows.append([visible(name), level, *values, interval(metrics["ci95"]["intervals"]["auc"]), size])
     if len(document["datasets"]) > 1:
         for level in ("video", "frame"):
             values = [number(document["average"][level][metric]) for metric, _ in COLUMNS]
@@ -56,11 +57,13 @@ def results_table(document: Mapping[str, Any]) -> str:
             for group, row in (block.get("groups") or {}).items()
         ]
         if missing := block["counts"]["frames_missing"]:
-            lines.append(f"{name}: {missing} of {block['counts']['frames_listed']} frames could not be read")
+            lines.append(
+                f"{visible(name)}: {missing} of {block['counts']['frames_listed']} frames could not be read"
+            )
         for level in ("video", "frame"):
             if block[level] is not None and (reason := block[level]["null_reasons"].get("auc")):
-                lines.append(f"{name}: no {level} AUC, {reason}")
-        lines.extend(f"warning: {warning}" for warning in block["warnings"])
+                lines.append(f"{visible(name)}: no {level} AUC, {reason}")
+        lines.extend(f"warning: {visible(warning, limit=LINE_LIMIT)}" for warning in block["warnings"])
     return "\n".join(lines)
 
 

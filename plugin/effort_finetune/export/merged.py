@@ -9,6 +9,7 @@ from torch import Tensor
 
 from effort_finetune.config import Settings
 from effort_finetune.core.files import write_json
+from effort_finetune.core.whole_folder import whole_folder
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.deepfakebench_layout import Exported, effective_weight, forward_tensors, plain
 from effort_finetune.weights.layouts import RESIDUAL_LEAVES
@@ -49,14 +50,14 @@ def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
         "do_normalize": True, "image_mean": mean, "image_std": std,
         ENTRY: statement.to_dict(),
     }  # fmt: skip
-    return Exported(
-        (
-            write_safetensors(folder / "model.safetensors", tower, {"format": "pt"}),
-            write_safetensors(folder / HEAD_FILE, head, {"format": "pt"}),
-            write_json(folder / "config.json", config),
-            write_json(folder / "preprocessor_config.json", preprocessing),
+    with whole_folder(folder) as made:
+        written = (
+            write_safetensors(made / "model.safetensors", tower, {"format": "pt"}),
+            write_safetensors(made / HEAD_FILE, head, {"format": "pt"}),
+            write_json(made / "config.json", config),
+            write_json(made / "preprocessor_config.json", preprocessing),
         )
-    )
+    return Exported(tuple(folder / path.name for path in written))
 
 
 def dense_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.core.files import write_text
 from effort_finetune.core.progress import track
+from effort_finetune.core.whole_folder import whole_folder
 from effort_finetune.weights.checkpoint import Checkpoint, abbreviate
 from effort_finetune.weights.deepfakebench_layout import Exported
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
@@ -89,16 +88,16 @@ def export_peft(
     )
     folder = Path(folder)
     head = {key: state[key].float() for key in ("head.weight", "head.bias")}
-    with TemporaryDirectory() as scratch:
-        config.save_pretrained(scratch)
-        text = (Path(scratch) / "adapter_config.json").read_text(encoding="utf-8")
     wrapped = "CLIPModel" if tower else "CLIPVisionModel"
+    with whole_folder(folder) as made:
+        config.save_pretrained(str(made))
+        written = (
+            write_safetensors(made / "adapter_model.safetensors", weights, {"format": "pt"}),
+            write_safetensors(made / HEAD_FILE, head, {"format": "pt"}),
+            made / "adapter_config.json",
+        )
     return Exported(
-        (
-            write_safetensors(folder / "adapter_model.safetensors", weights, {"format": "pt"}),
-            write_safetensors(folder / HEAD_FILE, head, {"format": "pt"}),
-            write_text(folder / "adapter_config.json", text),
-        ),
+        tuple(folder / path.name for path in written),
         (f"load with PeftModel.from_pretrained({wrapped}.from_pretrained(<base>), '{folder}')",),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.strict_json import parse_json
 from effort_finetune.weights import vision_config
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.layouts import LOSS_LEAF, RESIDUAL_LEAVES
@@ -57,7 +57,7 @@ class AdapterInfo:
             UserError: If it was written by a later format or is not what :func:`save_adapter` writes.
         """
         try:
-            document = json.loads(metadata[METADATA_KEY])
+            document = parse_json(metadata[METADATA_KEY], f"{what}: {METADATA_KEY}")
             if document["format_version"] != FORMAT_VERSION:
                 raise UserError(
                     what, got=f"adapter format {document['format_version']}", expected=f"{FORMAT_VERSION}",
@@ -67,7 +67,7 @@ class AdapterInfo:
             document["base"] = {key: document["base"][key] for key in _BASE_KEYS}
             document["preprocessing"] = dict(document["preprocessing"])
             info = cls(**document)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(what, got=f"a damaged adapter header ({error!r})") from error
         vision_config.checked(info.vision_config or {}, f"{what}: vision_config")
         return info

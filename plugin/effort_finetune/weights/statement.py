@@ -18,6 +18,7 @@ from typing import Any
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
+from effort_finetune.core.strict_json import parse_json, read_json
 
 #: Entry of a state dict's metadata, property of an ONNX file, key of ``preprocessor_config.json``.
 ENTRY = "effort_finetune"
@@ -106,7 +107,7 @@ def of_text(text: str, what: str) -> Statement:
     try:
         if len(text) > MAX_BYTES:
             raise ValueError(f"{len(text)} characters")
-        found = json.loads(text)
+        found = parse_json(text, f"{what}: {ENTRY}")
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what}: {ENTRY}", got=visible(error), expected="a JSON object") from error
     return checked(found, what)
@@ -149,7 +150,7 @@ def beside(file: Path) -> Statement:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         if not isinstance(config, dict):
             raise ValueError(f"a {type(config).__name__}")
     except (OSError, ValueError, RecursionError) as error:

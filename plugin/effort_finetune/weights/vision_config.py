@@ -9,7 +9,6 @@ DeepfakeBench's keys and no other, and every ``load_state_dict(strict=True)`` ta
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.strict_json import read_json
 from effort_finetune.weights.first_look import FOLDER_FILES
 from effort_finetune.weights.statement import ENTRY as STATEMENT_ENTRY
 from effort_finetune.weights.statement import Statement
@@ -188,8 +188,8 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: If it is missing or no JSON object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError("CLIP folder", got=f"{path} ({error})", expected="a JSON object") from error
     if not isinstance(found, dict):
         raise UserError("CLIP folder", got=f"{path} holding no object", expected="a JSON object")

@@ -81,6 +81,15 @@ def test_what_a_host_prints_warns_or_cannot_compute(bench, detector, monkeypatch
     assert not [w for w in recwarn if "no positive" in str(w.message)]
 
 
+def test_a_score_that_is_no_number_is_never_a_complete_measurement(bench, detector, tmp_path):
+    bench.write("ToyA")
+    with torch.no_grad():
+        detector.scale.fill_(float("nan"))
+    with pytest.raises(EvaluationFailure, match=r"24 of 24 scores of ToyA are not finite, first .*000"):
+        evaluate_model(detector, bench.host, bench.settings(), ["ToyA"], output_dir=tmp_path)
+    assert (tmp_path / "scores" / "ToyA.csv").is_file(), "what there is can be looked at"
+
+
 def test_one_class_gives_null_and_the_run_goes_on(bench, detector):
     bench.write("ToyA", groups=["Toy_Real"])
     bench.write("ToyB")

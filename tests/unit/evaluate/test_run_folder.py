@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.evaluation_record import output_folder
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, archive
 
 
@@ -84,3 +88,12 @@ def test_a_users_own_files_are_never_moved(tmp_path, name, content):
         archive(tmp_path, [name])
     assert names(tmp_path) == {name}
     assert (tmp_path / name).read_text() == content
+
+
+def test_an_output_folder_that_another_process_writes_is_refused_and_left_alone(tmp_path):
+    mine = tmp_path / "results.json"
+    with ThreadPoolExecutor(1) as other, output_folder(tmp_path):
+        mine.write_text(json.dumps({"schema_version": "2.0", "kind": "evaluation"}))
+        with pytest.raises(UserError, match="is in use"):
+            other.submit(output_folder(tmp_path).__enter__).result()
+        assert mine.exists()
