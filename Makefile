@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 # Two cores in CI: one process a worker, one thread each, is faster than one process with two threads.
 WORKERS ?= 2
 
-.PHONY: demo test lint docs-check bench clean
+.PHONY: demo test lint generate docs docs-check bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo | test | lint | docs-check | bench | clean"
+	@echo "make demo | test | lint | generate | docs | docs-check | bench | clean"
 
 $(VENV)/.ready: constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+generate: $(VENV)/.ready
+	$(BIN)/python -m tools.generate
 
 docs-check: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/docs

@@ -17,6 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 ELSEWHERE = {
     "make demo": "tests/docs/test_demo.py",
     "make test": "this very run",
+    "make generate": "tests/docs/test_generated.py",
     "make bench": "tens of minutes, quiet machine; tests/unit/benchmarks runs it with tiny sizes",
     "DEEPFAKEBENCH_ROOT=/path/to/DeepfakeBench .venv/bin/python -m pytest tests/host": "a real checkout",
     ".venv/bin/python -m pytest tests/gpu": "part of this very run where there is an accelerator",
