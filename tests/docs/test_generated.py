@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+
 from tools.generate import BLOCKS, ROOT, generated
 
 
