@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import tempfile
 import time
 from argparse import Namespace
@@ -49,12 +48,11 @@ def head_only(options: Namespace) -> Iterator[dict[str, Any]]:
         loader = shuffled_loader(frames, settings)
         model = EffortFinetuneDetector(settings, tower=dense(options.layers))
         precision = resolve_precision(settings.precision, torch.device("cpu"))
-        logger = logging.getLogger("benchmark")
-        run = feature_run(model, RunData(frames, loader, {}, {}), settings, logger)
+        run = feature_run(model, RunData(frames, loader, {}, {}), settings, [])
         if run is None:
             raise RuntimeError("features are not kept: not what this row measures")
         started = time.perf_counter()
-        run.compute(settings, precision, logger, lambda: False)
+        run.compute(settings, precision, lambda: False)
         computed = time.perf_counter() - started
 
         def epochs(trained: torch.nn.Module, batches: DataLoader[Any]) -> Callable[[], object]:
