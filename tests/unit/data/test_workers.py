@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from torch.utils.data._utils import signal_handling
 
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import Interrupted, InterruptGuard
@@ -68,7 +69,17 @@ def test_more_workers_than_cores_can_feed_are_an_error():
 
 
 @pytest.fixture
-def loader(embedded: Bench, monkeypatch):
+def deaf_to_deaths():
+    """Torch's own handler raises wherever the main thread is when a worker dies: pytest itself, at times."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    installed, signal_handling._SIGCHLD_handler_set = signal_handling._SIGCHLD_handler_set, True
+    yield
+    signal_handling._SIGCHLD_handler_set = installed
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture
+def loader(embedded: Bench, monkeypatch, deaf_to_deaths):
     monkeypatch.setattr(room, "_POLL", 0.1)
     embedded.write(pair_of_groups(6))
     frames = open_frames(embedded.host, embedded.settings(), split="train", names=["UADFV"])
