@@ -7,7 +7,7 @@ to the last, a host's own loop one epoch at a time. All of its state is in ``ckp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from effort_finetune.core.errors import RunFailure
 from effort_finetune.train import resuming
 from effort_finetune.train.early_stopping import EarlyStopping
 from effort_finetune.train.epoch_progress import EpochProgress
+from effort_finetune.train.guards import Watched, findings
 from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.train.optim import learning_rate
 from effort_finetune.train.reports import Reports
@@ -58,6 +59,7 @@ class Engine:
         start: What the weights scored before the first step.
         best: A copy of the selected epoch's trained weights; ``None`` before an epoch is selected.
         best_sha256: Of ``ckpt_best.pth`` as this run wrote it; ``None`` before :meth:`finish`.
+        data_notes: What of the training data may explain a low number.
         start_weights: Where the run began, whatever a continuation was built from.
     """
 
@@ -87,6 +89,7 @@ class Engine:
         self.best: dict[str, Tensor] | None = None
         self.best_sha256: str | None = None
         self.has_state = False
+        self.data_notes: Sequence[str] = ()
         report = getattr(self.model, "load_report", None)
         self.start_weights: dict[str, Any] | None = None if report is None else report.to_dict()
         self.changing = run_state.changing_names(self.model)
@@ -178,8 +181,13 @@ class Engine:
         self.reports.measured(
             epoch, self.selector, measured, step=self._step(epoch, batches, batches), entry=self.history[-1]
         )
+        self.reports.findings(findings(self.watched()))
         if self.is_over or number % self.job.settings.save_epoch == 0:
             self.save()
+
+    def watched(self) -> Watched:
+        """Returns what the guards look at."""
+        return Watched(self.start, self.history, self.selector, self.is_over, self.data_notes)
 
     def _settle(self, epoch: int, rate: float, measured: Measured, seconds: float) -> None:
         """Ends an epoch: what it was, whether it is the best, and the step to the next one."""

@@ -99,7 +99,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> 
             document = write_results(
                 prepared,
                 tested=DatasetResults(tested),
-                failure=None if failure is None else str(failure),
+                failure=failure,
                 published=published,
                 timings=timings,
             )

@@ -20,6 +20,7 @@ from effort_finetune.core.device import is_out_of_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.precision import Precision
+from effort_finetune.train.broken_step import gradient_failure, loss_failure, memory_failure
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
 
@@ -166,7 +167,7 @@ class TrainingLoop:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 largest = max(len(batch["label"]) for batch in usable)
-                raise RunFailure(_OUT_OF_MEMORY.format(device=self.device, batch=largest)) from error
+                raise memory_failure(self.device, largest) from error
             raise
         # One transfer for all numbers of a step: each .item() would wait for the device anew.
         scalars = [value for batch_terms in terms for value in batch_terms.values()]
@@ -224,16 +225,9 @@ class TrainingLoop:
         )
         for batch, terms in zip(batches, values, strict=True):
             if not math.isfinite(terms["overall"]):
-                raise RunFailure(
-                    f"the loss is not finite: overall {terms['overall']} at {where}; frames: "
-                    f"{', '.join(self.describe(batch)) or 'not known to this loader'}; "
-                    "next: lower optimizer.lr, set clip_grad_norm 1.0 or precision float32; see these frames"
-                )
+                raise loss_failure(terms, where, self.describe(batch), batch, self.model)
         if not math.isfinite(norm) and not self.scaler.is_enabled():
-            raise RunFailure(
-                f"a gradient is not finite (norm {norm}) though the loss is, at {where}; "
-                "next: lower optimizer.lr, set clip_grad_norm 1.0 or precision float32"
-            )
+            raise gradient_failure(norm, where, batches, self.model)
 
     def _record(self, progress: EpochProgress, window: EpochProgress, total: int, grad_norm: float) -> None:
         self.on_record(
@@ -248,12 +242,6 @@ class TrainingLoop:
                 seconds_per_batch=progress.seconds / progress.batches,
             )
         )
-
-
-_OUT_OF_MEMORY = (
-    "{device} ran out of memory on a batch of {batch} frames; next: halve train_batchSize and double "
-    "accumulation_steps (the same step, half the memory), or set precision bf16"
-)
 
 
 def _count(group: Sequence[Batch], parts: Sequence[EpochProgress]) -> None:

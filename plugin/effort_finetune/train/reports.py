@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,7 @@ class Reports:
         self.board = board
         self._device = device or torch.device("cpu")
         self._bar: tqdm | None = None
+        self._said: set[str] = set()
 
     @contextmanager
     def bar(self, *, total: int, done: int = 0) -> Iterator[None]:
@@ -55,6 +56,13 @@ class Reports:
     def warn(self, text: str) -> None:
         """Writes a warning to the log."""
         self.logger.warning("%s", text)
+
+    def findings(self, found: Sequence[Mapping[str, str]]) -> None:
+        """Warns of what the guards see, once a run each."""
+        for finding in found:
+            if finding["guard"] not in self._said:
+                self._said.add(finding["guard"])
+                self.warn(f"{finding['guard']}: {finding['says']}; next: {finding['next']}")
 
     def step(self, epoch: int, batches: int, loss: float) -> None:
         """Moves the bar after a step of some batches."""

@@ -16,12 +16,15 @@ from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.run_folder import SETTINGS_MARK
 from effort_finetune.evaluate.table import results_table
+from effort_finetune.train.broken_step import BrokenStep
 from effort_finetune.train.data import selection_names, selection_warnings
 from effort_finetune.train.features import FrameFeatures
+from effort_finetune.train.guards import findings
 from effort_finetune.train.validation import choice_warnings, class_videos
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
+    from effort_finetune.core.errors import RunFailure
     from effort_finetune.train.data import RunData
     from effort_finetune.train.run_files import RunPaths
     from effort_finetune.train.selection import Selector
@@ -64,7 +67,7 @@ def write_results(
     prepared: Prepared,
     *,
     tested: DatasetResults,
-    failure: str | None,
+    failure: RunFailure | None,
     published: Path | None,
     timings: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def write_results(
     Args:
         prepared: The run.
         tested: Test results; empty without test datasets.
-        failure: Why the run did not finish; ``None`` if it did.
+        failure: Why the run did not finish, and what caused that; ``None`` if it did.
         published: Where the selected checkpoint was put beside the run folder.
         timings: Seconds by phase; ``total_s`` over all processes of a resumed run.
 
@@ -94,20 +97,25 @@ def write_results(
         timings=timings,
         command=job.command,
         status="complete" if failure is None else "failed",
-        reason=failure,
-        training=training_block(prepared, published=published),
+        reason=None if failure is None else str(failure),
+        training=training_block(prepared, published=published, failure=failure),
     )
     results_file.write(paths.results, document)
     return document
 
 
-def training_block(prepared: Prepared, *, published: Path | None) -> dict[str, Any]:
+def training_block(
+    prepared: Prepared, *, published: Path | None, failure: RunFailure | None
+) -> dict[str, Any]:
     """Returns the ``training`` block of the results.
 
     Args:
         prepared: The run.
         published: Where the selected checkpoint was put beside the run folder.
+        failure: Why the run did not finish.
     """
+    cause = None if failure is None else failure.__cause__
+    broken = [cause.finding()] if isinstance(cause, BrokenStep) else []
     settings, model, data = prepared.job.settings, prepared.model, prepared.data
     engine = prepared.engine
     real, fake = data.counts
@@ -120,6 +128,7 @@ def training_block(prepared: Prepared, *, published: Path | None) -> dict[str, A
         "start": engine.start,
         "history": engine.history,
         "gain": gain(engine.start, engine.history, engine.selector),
+        "findings": [*findings(engine.watched()), *broken],
         "samples_per_second": samples_per_second(engine.history),
         "selection": {
             **engine.selector.report(selection_names(settings)),

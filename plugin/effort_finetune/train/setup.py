@@ -20,6 +20,7 @@ from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.train import resuming
 from effort_finetune.train.data import RunData, open_data
+from effort_finetune.train.data_notes import data_notes
 from effort_finetune.train.engine import Engine
 from effort_finetune.train.features import FeatureRun, feature_run
 from effort_finetune.train.loop import Batch, TrainingLoop
@@ -173,7 +174,7 @@ def _engine(
         should_stop=guard,
         describe=lambda batch: _frames_of(batch, data),
     )
-    return Engine(
+    engine = Engine(
         job,
         paths.folder,
         model=model,
@@ -184,6 +185,8 @@ def _engine(
         processes=Processes(device, precision, started),
         frames=data.digests(),
     )
+    engine.data_notes = data_notes(data)
+    return engine
 
 
 def _validation(
