@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.data.corruptions import ALL, CORRUPTIONS, choose_corruptions
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.weights.first_look import look_at
 
@@ -28,7 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("evaluation_results"),
         help="folder of everything that is written (default: %(default)s)",
     )
-    add_settings_arguments(parser, command="evaluate", skip=("pretrained_weights", "output_dir", "resume"))
+    parser.add_argument(
+        "--robustness",
+        nargs="*",
+        metavar="NAME",
+        help=f"measure corruptions, five levels each: {', '.join(CORRUPTIONS)} (the flag alone: all)",
+    )
+    own = ("pretrained_weights", "output_dir", "resume", "robustness")
+    add_settings_arguments(parser, command="evaluate", skip=own)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -38,7 +46,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If anything asked for is wrong; nothing has been scored then.
         RunFailure: If it could not finish; what there is was saved.
     """
-    host, settings = open_run(args, context, mode="test")
+    corruptions = args.robustness if args.robustness != [] else [ALL]
+    host, settings = open_run(args, context, mode="test", robustness=corruptions)
+    choose_corruptions(settings.robustness)
     chosen = args.weights or settings.pretrained_weights
     if chosen is not None:
         look_at(chosen)

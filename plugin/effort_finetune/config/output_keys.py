@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from effort_finetune.config.kinds import CountOrZero, Share, Text
+from effort_finetune.config.kinds import CountOrZero, Share, Text, Texts
 from effort_finetune.config.section import SCORE, TRAIN, Section, setting
 
 
@@ -16,6 +16,11 @@ class OutputKeys(Section):
     threshold: Share = setting(0.5, "fake probability above which a frame or video is called fake")
     bootstrap_samples: CountOrZero = setting(
         1000, "resamples of videos for the 95 % intervals; 0 leaves them out"
+    )
+    robustness: Texts = setting(
+        (),
+        "corruptions that are measured beside the pictures as they are, at five levels each; or all",
+        read_by=("evaluate",),
     )
     log_dir: Text = setting(
         "./training/logs", "folder of the run folders when no output_dir is given", path=True, read_by=TRAIN

@@ -9,6 +9,7 @@ pixels.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import cv2
@@ -61,22 +62,35 @@ def native_square(image: np.ndarray, size: int, *, seed: int | None = None) -> n
     return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
-def fitted(image: np.ndarray, fit: Fit, resolution: int, *, seed: int | None = None) -> np.ndarray:
-    """The whole road of a picture that is no crop of the index.
+def fitted(
+    image: np.ndarray,
+    fit: Fit | None,
+    resolution: int,
+    *,
+    seed: int | None = None,
+    corrupt: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """The whole road of a decoded picture to the input's size; a crop is resized as the host does it.
 
     Args:
         image: ``uint8[H, W, 3]``, RGB.
-        fit: See :func:`fit_square` and :func:`native_square`.
+        fit: See :func:`fit_square` and :func:`native_square`; None for a crop, which is a square already.
         resolution: Side of the result.
         seed: Place of ``native`` in training.
+        corrupt: Done to the square before it is resized.
 
     Returns:
         ``uint8[resolution, resolution, 3]``, RGB.
     """
     if fit == "native":
-        return native_square(image, resolution, seed=seed)
-    crop = fit_square(image, fit)
-    return cv2.resize(crop, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
+        image = native_square(image, resolution, seed=seed)
+    elif fit is not None:
+        image = fit_square(image, fit)
+    if corrupt is not None:
+        image = corrupt(image)
+    if fit == "native":
+        return image
+    return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
 
 
 def _middle(image: np.ndarray) -> np.ndarray:

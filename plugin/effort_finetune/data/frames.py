@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -15,12 +16,14 @@ from torch.utils.data import Dataset
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import Augmentation, item_seed
 from effort_finetune.data.collect import Collected, FrameRow, collect_rows
+from effort_finetune.data.corruptions import Corrupting
 from effort_finetune.data.dataset_name import folder_of, labels_of
 from effort_finetune.data.decode import decode
 from effort_finetune.data.fit import Fit, fitted
 from effort_finetune.data.folder_part import TrainedFolder, folder_part
 from effort_finetune.data.host_listing import FOLDER, listing_verdict
 from effort_finetune.data.index import SPLITS, load_index, with_own_labels
+from effort_finetune.data.normalisation import normalisation_table, normalise
 from effort_finetune.data.overlap import split_overlap
 from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sources import FileSource, FrameSource, open_source
@@ -90,7 +93,8 @@ class FrameDataset(Dataset[Any]):
         self.augmentation = augmentation
         self._sources = dict(sources)
         self._fits = dict(fits or {})
-        self._table = _normalisation_table(mean, std)
+        self._corrupting: Corrupting | None = None
+        self._table = normalisation_table(mean, std)
         # In shared memory, so that workers which outlive an epoch see the next one's number.
         self._epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
 
@@ -104,16 +108,24 @@ class FrameDataset(Dataset[Any]):
             return Missing(index, "absent")
         seed, epoch = self._epoch.tolist()
         drawn = None if self.augmentation is None else item_seed(seed, epoch, index)
-        image = decode_rgb(data, self.resolution, self._fits.get(row.dataset), seed=drawn)
+        corrupt = None if self._corrupting is None else partial(self._corrupting, item=row.path)
+        image = decode_rgb(data, self.resolution, self._fits.get(row.dataset), seed=drawn, corrupt=corrupt)
         if image is None:
             return Missing(index, "undecodable")
         if self.augmentation is not None and drawn is not None:
             image = self.augmentation(image, drawn)
-        return {"image": self._normalise(image), "label": row.label, "index": index}
+        return {"image": normalise(image, self._table), "label": row.label, "index": index}
 
     def set_epoch(self, seed: int, epoch: int) -> None:
         """Makes the augmentation draw for this epoch of the run with this seed, in all workers."""
         self._epoch.copy_(torch.tensor([seed, epoch]))
+
+    def corrupted(self, corrupting: Corrupting) -> FrameDataset:
+        """The same rows, every crop corrupted before it is resized; the protocol says so."""
+        other = copy.copy(self)
+        other._corrupting = corrupting
+        other.protocol = {**self.protocol, "corruption": corrupting.to_dict()}
+        return other
 
     def load_rgb(self, index: int) -> np.ndarray | None:
         """The resized frame before augmentation and normalisation.
@@ -137,25 +149,14 @@ class FrameDataset(Dataset[Any]):
             return "", os.path.realpath(source.file(row.path))
         return source.location, row.path
 
-    def _normalise(self, image: np.ndarray) -> torch.Tensor:
-        """``uint8[H, W, 3]`` to the normalised ``float32[3, H, W]``, by a table of the 256 values a channel
-        takes."""
-        planes = np.empty((3, *image.shape[:2]), dtype=np.float32)
-        for plane, channel, table in zip(planes, cv2.split(image), self._table, strict=True):
-            cv2.LUT(channel, table, dst=plane)
-        return torch.from_numpy(planes)
-
-
-def _normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """``float32[3, 256]``: (value / 255 - mean) / std, rounded as torch's own operations round it."""
-    values = torch.arange(256, dtype=torch.float32).div(255).repeat(3, 1)
-    offset = torch.tensor(list(mean), dtype=torch.float32)[:, None]
-    scale = torch.tensor(list(std), dtype=torch.float32)[:, None]
-    return values.sub(offset).div(scale).numpy()
-
 
 def decode_rgb(
-    data: bytes, resolution: int, fit: Fit | None = None, *, seed: int | None = None
+    data: bytes,
+    resolution: int,
+    fit: Fit | None = None,
+    *,
+    seed: int | None = None,
+    corrupt: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray | None:
     """Decodes an image and resizes it as the host does (INTER_CUBIC, also when shrinking).
 
@@ -164,6 +165,7 @@ def decode_rgb(
         resolution: Side of the result.
         fit: How a picture becomes a square crop first; None for the crops of an index, which are ones.
         seed: Of the place that ``native`` takes in training.
+        corrupt: Done to the square crop before it is resized.
 
     Returns:
         ``uint8[resolution, resolution, 3]``, RGB; None where the bytes are no picture that can be decoded.
@@ -172,9 +174,7 @@ def decode_rgb(
         image = decode(data)
     except Unreadable:
         return None
-    if fit is not None:
-        return fitted(image, fit, resolution, seed=seed)
-    return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
+    return fitted(image, fit, resolution, seed=seed, corrupt=corrupt)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResul
 from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.evaluation_record import output_folder, reason_of, save
 from effort_finetune.evaluate.predictions import score
+from effort_finetune.evaluate.robustness import add_robustness
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
@@ -184,6 +185,7 @@ def evaluate(
                 ):
                     done[result.name] = result
                     logger.info("%s: %s", result.name, table.summary_line(result.block))
+                add_robustness(model, settings, done, autocast=autocast, should_stop=guard)
         except BaseException as error:  # whatever ends it: what there is gets its results file
             failure = reason_of(error)
             logger.error("%s", failure)

@@ -14,6 +14,7 @@ from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import ensure_writable_dir, write_text
 from effort_finetune.core.locks import hold
 from effort_finetune.evaluate import results, table
+from effort_finetune.evaluate.robustness_table import robustness_table
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, SETTINGS_MARK, archive
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def save(
     write_text(folder / "settings.yaml", f"{SETTINGS_MARK} an evaluation\n{tree}")
     path = results.write(folder / "results.json", document)
     report.write_html(folder / "report.html", [path], frames=frames)
-    summary = table.results_table(document)
+    summary = "\n\n".join(filter(None, [table.results_table(document), robustness_table(document)]))
     logger.info("summary\n%s", summary)
     print(summary)
     logger.info("results: %s", path)
