@@ -63,6 +63,8 @@ class DeepfakeAbstractBaseDataset(Dataset):
     def collect_img_and_label_for_one_dataset(self, dataset_name: str) -> tuple[list, list, list]:
         """List the frames of one dataset in this object's split: ``frame_num`` a video, evenly spread.
 
+        With ``frame_sampling: first`` they are the first ones, as in upstream.
+
         Args:
             dataset_name: A name with an index; ``<name>_c40`` takes that compression.
 
@@ -88,8 +90,8 @@ class DeepfakeAbstractBaseDataset(Dataset):
                     raise HostError(f"label '{entry['label']}' of dataset '{name}' is not in label_dict")
                 frames = sorted(entry["frames"], key=_frame_number)
                 count = len(frames) if self.frame_num is None else min(self.frame_num, len(frames))
-                chosen = [frames[index * len(frames) // count] for index in range(count)]
-                paths += chosen
+                first = self.config.get("frame_sampling") == "first"
+                paths += [frames[i if first else i * len(frames) // count] for i in range(count)]
                 labels += [self.config["label_dict"][entry["label"]]] * count
                 videos += [f"{name}/{group}/{video}"] * count
         if not paths:

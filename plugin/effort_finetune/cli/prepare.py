@@ -34,7 +34,7 @@ __all__ = ["HELP", "NAME", "add_arguments", "run"]
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Runs one step, or all; 1 when it made nothing of a source it should have cropped.
+    """Runs one step, or all; 1 when more sources could not be read than ``max_missing_rate`` allows.
 
     Raises:
         UserError: What was asked for cannot be done.
@@ -79,7 +79,26 @@ def _crop(args: argparse.Namespace, host: Host, settings: Settings) -> int:
             expected="faces in some of them",
             next_step="--faces whole for pictures without faces, --faces cropped for face crops",
         )  # fmt: skip
-    return 0 if all(report.error is None for report in run.reports) else 1
+    return _verdict(
+        len(run.reports), sum(r.error is not None for r in run.reports), settings.max_missing_rate
+    )
+
+
+def _verdict(sources: int, unread: int, allowed: float) -> int:
+    """The exit code: a few sources that cannot be read stop no ``prepare ... && finetune``.
+
+    One may always be missing; of many the share that runs allow of their frames.
+    """
+    if not unread:
+        return 0
+    above = unread > max(1, allowed * sources)
+    print(
+        f"{'error' if above else 'warning'}: {unread} of {sources} sources could not be read, "
+        f"{'above' if above else 'within'} what may be missing (one, or max_missing_rate {allowed:g}); "
+        "the others are done",
+        file=sys.stderr,
+    )
+    return int(above)
 
 
 def _options(args: argparse.Namespace, host: Host, target: Path) -> CropOptions:

@@ -97,6 +97,11 @@ class DataKeys(Section):
         "how a picture of a folder becomes a square; null: the weights' own way, else crop",
         read_by=SCORE,
     )
+    faces: Literal["cropped", "whole"] = setting(
+        "cropped",
+        "what the pictures of a folder are: crops of faces, or whole pictures; part of the crop recipe",
+        read_by=SCORE,
+    )
     compression: Literal["raw", "c23", "c40"] = setting("c23", "FF++ compression level")
     lmdb: Truth = setting(True, "read crops from LMDB (false: from plain files)")
     lmdb_dir: Text = setting("./datasets/lmdb", "folder of the <name>_lmdb databases", path=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -57,17 +57,46 @@ class CropRecipe:
         return ", ".join(parts)
 
 
-def recipe_warning(trained: CropRecipe | None, tested: CropRecipe | None, name: str) -> str | None:
+def stated(recipes: Iterable[CropRecipe | None]) -> dict[str, Any] | None:
+    """What weights state of the data they were trained on: one recipe, or ``several`` of them.
+
+    Args:
+        recipes: Of each training dataset; None where nobody knows.
+
+    Returns:
+        JSON types only; None where no recipe is known.
+    """
+    known = list(dict.fromkeys(recipe for recipe in recipes if recipe is not None))
+    if len(known) > 1:
+        return {"several": [recipe.to_dict() for recipe in known]}
+    return known[0].to_dict() if known else None
+
+
+def recipes_in(tree: Any) -> tuple[CropRecipe, ...]:
+    """The recipes that :func:`stated` wrote; empty where there are none."""
+    several = tree.get("several") if isinstance(tree, Mapping) else None
+    trees = several if isinstance(several, list) else [tree]
+    return tuple(recipe for entry in trees if (recipe := CropRecipe.from_dict(entry)) is not None)
+
+
+def recipe_warning(trained: Sequence[CropRecipe], tested: CropRecipe | None, name: str) -> str | None:
     """A sentence where a dataset was cut by another recipe than the weights were trained on.
 
     Args:
-        trained: Recipe of the training data, where it is known.
+        trained: Recipes of the training data; empty where nobody knows.
         tested: Recipe of the dataset, where it is known.
         name: Dataset.
     """
-    if trained is None or tested is None or trained == tested:
+    if not trained or tested is None or any(_alike(tested, recipe) for recipe in trained):
         return None
     return (
-        f"{name} was cut by another recipe ({tested}) than the training data ({trained}): "
-        "a part of the difference in scores is that of the crops"
+        f"{name} was cut by another recipe ({tested}) than the training data "
+        f"({' and '.join(map(str, trained))}): a part of the difference in scores is that of the crops"
     )
+
+
+def _alike(one: CropRecipe, other: CropRecipe) -> bool:
+    """Of crops made elsewhere nobody knows the recipe: they differ for sure from whole pictures alone."""
+    if "cropped" in (one.finder, other.finder) and one.finder != other.finder:
+        return "whole" not in (one.finder, other.finder)
+    return one == other

@@ -20,6 +20,7 @@ from effort_finetune.data.findings import Finding, index_findings
 from effort_finetune.data.folder_check import confound_findings, folder_findings
 from effort_finetune.data.host_listing import listing_verdict
 from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index, with_own_labels
+from effort_finetune.data.perceptual_hash import look, near_pairs
 from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sources import FileSource, FrameSource, open_source
 
@@ -88,7 +89,6 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
     Raises:
         UserError: There is no index of this name. Everything else is a finding.
     """
-    settings = with_own_labels(settings, [name])
     folder = folder_of(host, settings, name)
     if folder is not None:
         return _check_folder(folder, settings, name, decode)
@@ -98,6 +98,7 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
     except UserError as error:
         report.findings.append(_from_error("index", error))
         return report
+    settings = with_own_labels(settings, index)
     videos = {split: [v for v in index.walk(split) if isinstance(v, Video)] for split in SPLITS}
     report.findings += index_findings(index, videos, settings)
     _count(report, videos)
@@ -119,8 +120,41 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
             report.host_listing[split] = verdict
     if source is not None:
         _check_container(report, source, videos, settings)
+        report.findings += _near_duplicates(source, videos, index.name)
     _sort(report)
     return report
+
+
+def _near_duplicates(
+    source: FrameSource, videos: Mapping[str, Sequence[Video]], name: str
+) -> Iterator[Finding]:
+    """The same pictures under other videos' names in two splits: first, middle and last frame of each."""
+    shown: dict[str, tuple[str, str]] = {}
+    for split in SPLITS:
+        for video in videos[split]:
+            frames = video.frames
+            for path in {frames[0], frames[len(frames) // 2], frames[-1]} if frames else ():
+                shown.setdefault(path, (split, video.id))  # the same path in two splits is said elsewhere
+    paths = sorted(shown)
+    looks: list[bytes | None] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for chunk in _chunks(paths, f"{name} looks"):
+            looks += threads.map(lambda path: look(source.read(path) or b""), chunk)
+    pairs: dict[tuple[str, str], set[str]] = {}
+    for places in near_pairs(looks):
+        (one, first), (other, second) = sorted(
+            (shown[paths[place]] for place in places), key=lambda found: SPLITS.index(found[0])
+        )
+        if one != other:
+            pairs.setdefault((one, other), set()).add(f"{visible(second)} = {visible(first)}")
+    for (one, other), items in pairs.items():
+        yield Finding(
+            "error", "near_duplicate", other, len(items),
+            f"{len(items)} videos of {other} show pictures of {one} under another name: results on it do not "
+            "measure generalisation",
+            "take them out of one of the two splits",
+            sorted(items),
+        )  # fmt: skip
 
 
 def _check_container(

@@ -128,6 +128,8 @@ def folder_part(
         part = _test_part(content, known, take_all=settings.split == "all")
     else:
         part = _training_part(content, split)
+    if split == "test" and known is not None:
+        part = _met_before(part)
     part = _changed(part, folder, trained, known)
     if not part.samples:
         raise _empty(folder, part, split)
@@ -197,6 +199,25 @@ def _changed(
     told = (
         f"the weights were trained on a folder named {visible(namesakes[0].name)} with other pictures: "
         "which of these were trained on is not known"
+    )
+    return FolderPart(part.content, part.samples, part.taken, (*part.warnings, told), part.notes)
+
+
+def _met_before(part: FolderPart) -> FolderPart:
+    """Says how many samples of the folder's own test or val folder show persons of its train folder."""
+    if part.taken not in ("test folder", "val folder") or "train" not in part.content.own_splits:
+        return part
+    chosen = {sample.place for sample in part.samples}
+    met = 0
+    for group in part.content.people()[0]:
+        samples = [part.content.samples[place] for place in group]
+        if any(sample.split == "train" for sample in samples):
+            met += sum(sample.place in chosen for sample in samples)
+    if not met:
+        return part
+    told = (
+        f"{met} of {len(part.samples)} samples of its {part.taken} show persons or pictures of its train "
+        "folder: the numbers hold training data"
     )
     return FolderPart(part.content, part.samples, part.taken, (*part.warnings, told), part.notes)
 

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import Augmentation, item_seed
-from effort_finetune.data.collect import Collected, FrameRow, collect_rows
+from effort_finetune.data.collect import FrameRow
 from effort_finetune.data.corruptions import Corrupting
-from effort_finetune.data.dataset_name import folder_of, labels_of
+from effort_finetune.data.dataset_name import labels_of
+from effort_finetune.data.dataset_part import open_part
 from effort_finetune.data.decode import decode
 from effort_finetune.data.fit import Fit, fitted
-from effort_finetune.data.folder_part import TrainedFolder, folder_part
-from effort_finetune.data.host_listing import FOLDER, listing_verdict
-from effort_finetune.data.index import SPLITS, load_index, with_own_labels
+from effort_finetune.data.folder_part import TrainedFolder
+from effort_finetune.data.index import SPLITS
 from effort_finetune.data.normalisation import normalisation_table, normalise
-from effort_finetune.data.overlap import split_overlap
 from effort_finetune.data.picture_header import Unreadable
-from effort_finetune.data.sources import FileSource, FrameSource, open_source
+from effort_finetune.data.sources import FileSource, FrameSource
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -142,6 +142,15 @@ class FrameDataset(Dataset[Any]):
         row = self.rows[index]
         return self._sources[row.dataset].read(row.path)
 
+    def stored_bytes(self, index: int) -> int:
+        """The size of a picture as it is stored; 0 where it is missing."""
+        row = self.rows[index]
+        return self._sources[row.dataset].size(row.path)
+
+    def recipes(self) -> tuple[CropRecipe | None, ...]:
+        """How the pictures of each dataset were cut, in their order; None where nobody knows."""
+        return tuple(CropRecipe.from_dict(part["crop_recipe"]) for part in self.protocol["datasets"].values())
+
     def place(self, row: FrameRow) -> tuple[str, str]:
         """Where a frame is read from, the same under whatever dataset's name it is listed."""
         source = self._sources[row.dataset]
@@ -175,56 +184,6 @@ def decode_rgb(
     except Unreadable:
         return None
     return fitted(image, fit, resolution, seed=seed, corrupt=corrupt)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One dataset of a split, from the index or a folder."""
-
-    label: str
-    collected: Collected
-    source: FrameSource
-    fit: Fit | None
-    also_in: dict[str, Any]
-    folder: dict[str, Any] | None
-    host_listing: str
-    warnings: tuple[str, ...] = ()
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            **self.collected.facts(),
-            "path_rule": self.source.rule,
-            "also_in": self.also_in,
-            "host_listing": self.host_listing,
-            "warnings": list(self.warnings),
-            **({} if self.folder is None else {"folder": self.folder}),
-        }
-
-
-def _open_part(
-    host: Host, settings: Settings, name: str, label: str, split: str, trained: Sequence[TrainedFolder]
-) -> _Part:
-    asked = settings.frame_num.test if split == "test" else settings.frame_num.train
-    folder = folder_of(host, settings, name)
-    if folder is None:
-        index = load_index(host, settings, name)
-        part = collect_rows(settings, index, split=split, asked=asked, sampling=settings.frame_sampling)
-        source = open_source(host, settings, name, [row.path for row in part.rows])
-        listing = listing_verdict(host, settings, index, split=split, asked=asked)
-        shared = split_overlap(index, split)
-        own: Fit | None = "native" if settings.fit == "native" else None  # crops are squares already
-        return _Part(label, part, source, own, shared, None, listing, tuple(part.remarks(split)))
-    chosen = folder_part(folder, settings, split=split, trained=trained)
-    rows = chosen.rows(label, split, asked=asked, sampling=settings.frame_sampling)
-    part = Collected(
-        rows,
-        sum(len(sample.frames) for sample in chosen.samples),
-        len(chosen.samples),
-        sum(len(sample.frames) < asked for sample in chosen.samples if not sample.still),
-    )
-    fit: Fit = settings.fit or "crop"
-    source = FileSource(os.path.realpath(folder), "as_listed")
-    return _Part(label, part, source, fit, {}, {**chosen.describe(), "fit": fit}, FOLDER, chosen.warnings)
 
 
 def open_frames(
@@ -262,8 +221,7 @@ def open_frames(
         )
     asked = settings.frame_num.test if split == "test" else settings.frame_num.train
     labels = labels_of(settings, names)
-    settings = with_own_labels(settings, names)
-    parts = [_open_part(host, settings, name, labels[name], split, trained) for name in names]
+    parts = [open_part(host, settings, name, labels[name], split, trained) for name in names]
     rows = [row for part in parts for row in part.collected.rows]
     sources = {part.label: part.source for part in parts}
     kinds = {part.source.kind for part in parts}

@@ -6,11 +6,12 @@ relatives have one level more, the compression, between split and video.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError, suggest
 from effort_finetune.core.strict_json import read_json
 
@@ -79,6 +80,8 @@ class DatasetIndex:
         path: The JSON file.
         compression: Compression level to take where the index has levels.
         groups: Content of the file under ``key``.
+        labels: What the file itself says of its labels, as ``prepare index`` writes it.
+        recipe: How its crops were cut; None where the file does not say.
     """
 
     name: str
@@ -86,6 +89,8 @@ class DatasetIndex:
     path: Path
     compression: str
     groups: Mapping[str, Any]
+    labels: Mapping[str, int] = field(default_factory=dict)
+    recipe: CropRecipe | None = None
 
     def walk(self, split: str) -> Iterator[Video | Problem]:
         """Yields every video of a split, and every entry that is not one, in the file's order."""
@@ -222,7 +227,8 @@ def load_index(host: Host, settings: Settings, name: str) -> DatasetIndex:
             expected=f"top level [{key!r}]",
             next_step="rename the file or its top-level key so that they agree",
         )
-    return DatasetIndex(name, key, path, compression, groups)
+    recipe = CropRecipe.from_dict(content.get("crop_recipe"))
+    return DatasetIndex(name, key, path, compression, groups, _own_labels(content, key, groups), recipe)
 
 
 def _unknown_dataset(folder: Path, name: str) -> UserError:
@@ -251,6 +257,7 @@ def available_splits(host: Host, settings: Settings, name: str) -> dict[str, Spl
         UserError: As :func:`load_index`; a label that is not in ``label_dict`` or a malformed entry.
     """
     index = load_index(host, settings, name)
+    settings = with_own_labels(settings, index)
     counts = {}
     for split in SPLITS:
         videos = index.videos(split)
@@ -262,14 +269,22 @@ def available_splits(host: Host, settings: Settings, name: str) -> dict[str, Spl
     return counts
 
 
-def with_own_labels(settings: Settings, names: Sequence[str]) -> Settings:
-    """Adds the labels that ``prepare index`` gives a dataset, ``<name>_Real`` and ``<name>_Fake``.
-
-    What ``label_dict`` says of them already stays.
-    """
-    own = {f"{name}_{word}": value for name in names for word, value in (("Real", 0), ("Fake", 1))}
-    absent = {label: value for label, value in own.items() if label not in settings.label_dict}
+def with_own_labels(settings: Settings, index: DatasetIndex) -> Settings:
+    """Adds the labels that a dataset's index brings along; what ``label_dict`` says of them already stays."""
+    absent = {label: value for label, value in index.labels.items() if label not in settings.label_dict}
     return settings.changed(label_dict={**settings.label_dict, **absent}) if absent else settings
+
+
+def _own_labels(content: Mapping[str, Any], key: str, groups: Mapping[str, Any]) -> dict[str, int]:
+    """The file's ``label_dict``; of older ones by ``prepare index`` the names it gives, ``<name>_Real``."""
+    stated = content.get("label_dict")
+    found = {
+        label: value
+        for label, value in (stated.items() if isinstance(stated, Mapping) else ())
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    }
+    named = {f"{key}_Real": 0, f"{key}_Fake": 1}
+    return {**{label: value for label, value in named.items() if label in groups}, **found}
 
 
 def class_id(settings: Settings, video: Video, source: Path) -> int:

@@ -48,6 +48,10 @@ class FrameSource(Protocol):
     def read(self, path: str) -> bytes | None:
         """The encoded image, None where it does not exist."""
 
+    def size(self, path: str) -> int:
+        """Bytes of the encoded image, 0 where it is missing."""
+        ...
+
     def present(self, paths: Sequence[str]) -> list[bool]:
         """Tells for each frame whether it exists, without reading it."""
 
@@ -119,6 +123,10 @@ class LmdbSource:
         """The encoded image, None where the LMDB has no such key."""
         return lmdb_pool.read_value(self.location, self.key(path))
 
+    def size(self, path: str) -> int:
+        """Its bytes, 0 where there is no such key."""
+        return len(self.read(path) or b"")
+
     def present(self, paths: Sequence[str]) -> list[bool]:
         """Tells for each frame whether its key exists."""
         return lmdb_pool.keys_present(self.location, [self.key(path) for path in paths])
@@ -157,6 +165,13 @@ class FileSource:
             if os.path.isfile(file):
                 raise  # there, but the disk or its rights refuse it: nothing a result may hide
             return None
+
+    def size(self, path: str) -> int:
+        """Its bytes, 0 where there is no such file."""
+        try:
+            return os.stat(self.file(path)).st_size
+        except (OSError, ValueError):
+            return 0
 
     def present(self, paths: Sequence[str]) -> list[bool]:
         """Tells for each frame whether its file exists."""

@@ -80,14 +80,7 @@ def measure(
         "timings": {"scoring_s": seconds, "frames_per_s": len(scores.index) / seconds},
     }
     if split == "test":
-        container = container_score(
-            dataset.encoded,
-            [row.label for row in dataset.rows],
-            [row.video for row in dataset.rows],
-            seed=settings.manualSeed,
-        )
-        block["protocol"] = {**dataset.protocol, "container": container.to_dict()}
-        block["warnings"] += [f"{name}: {container.sentence()}"] if container.warns else []
+        _add_container(block, name, dataset, seed=settings.manualSeed)
     if output_dir is not None:
         write_scores(output_dir / file, dataset.rows, scores)
         block["scores"], block["scores_sha256"] = file, sha256_file(output_dir / file)
@@ -96,7 +89,7 @@ def measure(
         block["reason"] = (
             f"{len(missing)} of {len(dataset.rows)} {split} frames of {name} could not be read "
             f"({rate:.2%}, allowed {settings.max_missing_rate:.2%}), first {missing[0]}; "
-            "next: mend the dataset or raise --max_missing_rate"
+            "next: fix the dataset or raise --max_missing_rate"
         )
         return DatasetResult(name, block, dataset, scores, None)
     if (reason := _not_finite(name, dataset, scores)) is not None:
@@ -120,6 +113,14 @@ def _not_finite(name: str, dataset: FrameDataset, scores: Scores) -> str | None:
         f"{visible(dataset.rows[scores.index[broken[0]]].path)}; next: check mean and std, the weights "
         "(effort-finetune inspect), or set --precision float32"
     )
+
+
+def _add_container(block: dict[str, Any], name: str, dataset: FrameDataset, *, seed: int) -> None:
+    """Adds how well the files alone tell the classes apart, and a warning where they do."""
+    labels, videos = [row.label for row in dataset.rows], [row.video for row in dataset.rows]
+    container = container_score(dataset.encoded, labels, videos, seed=seed)
+    block["protocol"] = {**dataset.protocol, "container": container.to_dict()}
+    block["warnings"] += [f"{name}: {container.sentence()}"] if container.warns else []
 
 
 def metric_blocks(settings: Settings, scores: Scores, videos: VideoScores, samples: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from effort_finetune.core.crop_recipe import CropRecipe, recipes_in
 from effort_finetune.core.device import choose_device
 from effort_finetune.core.errors import RunFailure, UserError, UserErrors
 from effort_finetune.core.interrupt import Interrupted, InterruptGuard
@@ -26,6 +27,7 @@ from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResul
 from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.evaluation_record import output_folder, reason_of, save
 from effort_finetune.evaluate.predictions import score
+from effort_finetune.evaluate.protocol import data_lines, recipe_warnings
 from effort_finetune.evaluate.robustness import add_robustness
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
@@ -170,10 +172,12 @@ def evaluate(
     loaded: Any = model.load_report
     with output_folder(output_dir) as folder, evaluation_log(folder / "evaluation.log"):
         logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
-        for line in (*detector.lines(), *loaded.lines()):
+        for line in (*detector.lines(), *loaded.lines(), *_folder_lines(datasets)):
             logger.info("%s", line)
+        trained_crops: Sequence[CropRecipe] = ()
         if isinstance(model, EffortFinetuneDetector):
             logger.info("%s", model.status.line())
+            trained_crops = recipes_in(loaded.statement.crop)
         logger.info("device: %s, %s", device, autocast or "float32")
         done: dict[str, DatasetResult] = {}
         failure: str | None = None
@@ -184,6 +188,7 @@ def evaluate(
                     model, host, settings, datasets, "test", autocast, samples, folder, guard
                 ):
                     done[result.name] = result
+                    result.block["warnings"] += recipe_warnings(result.name, result.dataset, trained_crops)
                     logger.info("%s: %s", result.name, table.summary_line(result.block))
                 add_robustness(model, settings, done, autocast=autocast, should_stop=guard)
         except BaseException as error:  # whatever ends it: what there is gets its results file
@@ -225,7 +230,6 @@ def _prepare(
         except UserError as error:
             errors.extend(_flat(error))
     told = told_by(chosen)
-    settings = settings.changed(fit=settings.fit or told.fit)
     trained = [TrainedFolder.of_record(entry) for entry in told.trained_on]
     try:
         datasets = open_datasets(host, settings, settings.test_dataset, "test", trained=trained)
@@ -234,6 +238,10 @@ def _prepare(
     if errors:
         raise UserErrors(errors) if len(errors) > 1 else errors[0]
     return settings, datasets
+
+
+def _folder_lines(datasets: Mapping[str, FrameDataset]) -> list[str]:
+    return [line for dataset in datasets.values() for line in data_lines(dataset)]
 
 
 def _build(settings: Settings) -> EffortFinetuneDetector:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from effort_finetune.core.crop_recipe import CropRecipe, recipe_warning
 from effort_finetune.core.metrics import ECE_BINS
 from effort_finetune.evaluate.intervals import LEVEL
 
@@ -37,7 +38,8 @@ def protocol(
         "compression": settings.compression,
         "resolution": settings.resolution,
         "interpolation": "INTER_CUBIC",
-        "crops": "the face crops of the dataset, as the host's index lists them; no crop is made here",
+        "crops": "as the host's index lists them; those of a folder become squares by its `fit`; no face is "
+        "looked for",
         "label_map": dict(settings.label_dict),
         "probability": "softmax of the two logits, float64 from float32 logits",
         "forward_precision": "float32" if autocast is None else str(autocast).removeprefix("torch."),
@@ -88,6 +90,32 @@ def leakage_warnings(dataset: FrameDataset, split: str) -> list[str]:
             sentences.append(f"{what} of {own} are in its {other} split too: {consequence}")
         sentences += [f"{own}: {warning}" for warning in part.get("warnings", ())]
     return sentences
+
+
+def recipe_warnings(name: str, dataset: FrameDataset, trained: Sequence[CropRecipe]) -> list[str]:
+    """Returns a sentence if the pictures were cut otherwise than those that were trained on.
+
+    Args:
+        name: Data set.
+        dataset: Its opened split.
+        trained: Recipes of the training data; empty where the weights do not state them.
+    """
+    sentences = (recipe_warning(trained, recipe, name) for recipe in dataset.recipes())
+    return [sentence for sentence in sentences if sentence]
+
+
+def data_lines(dataset: FrameDataset) -> list[str]:
+    """Returns a line for each folder of a split: what is read of it, who is in it, what is not taken."""
+    lines = []
+    for name, part in dataset.protocol["datasets"].items():
+        if (folder := part.get("folder")) is None:
+            continue
+        left = [f"{count} {reason}" for reason, count in folder["not_taken"].items()]
+        facts = [f"{folder['taken']}, {part['videos']} samples, {part['frames_used']} pictures"]
+        facts += [folder["person_rules"]] if folder["person_rules"] else []
+        facts += [f"not taken: {', '.join(left)}"] if left else []
+        lines.append(f"{name}: {'; '.join([*facts, *folder['notes']])}")
+    return lines
 
 
 def class_warnings(name: str, video_label: NDArray[np.int64]) -> list[str]:

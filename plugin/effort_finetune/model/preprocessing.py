@@ -11,6 +11,7 @@ from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.weights.reader import read_statement
 from effort_finetune.weights.statement import Statement, checked
+from effort_finetune.weights.trained_on import told_by
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ def obey(settings: Settings, *, earlier: Mapping[str, Any] | None = None) -> Set
     """
     source = settings.pretrained_weights or settings.clip_path
     path = Path(source).expanduser()
+    if settings.fit is None:
+        told = told_by(settings.pretrained_weights).fit if earlier is None else earlier.get("fit")
+        if told is not None:
+            logger.info("fit: %s, as %s", told, "the weights were trained" if earlier is None else "before")
+            settings = settings.changed(fit=told)
     if earlier is not None:
         source = "the run that is resumed"
         stated = checked({key: earlier[key] for key in _KEYS if key in earlier}, source)

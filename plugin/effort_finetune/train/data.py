@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 
 from effort_finetune.core.errors import UserError, UserErrors
+from effort_finetune.core.escaping import visible
 from effort_finetune.data.dataset_name import check_names, folder_of, labels_of, tag_of
 from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset, open_frames
 from effort_finetune.data.loader import make_loader
+from effort_finetune.data.shared_pictures import shared_pictures
 from effort_finetune.evaluate.evaluation import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
 from effort_finetune.evaluate.score_file import frames_digest
@@ -78,7 +80,6 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
     except UserError as error:
         errors.append(error)
     told = told_by(settings.pretrained_weights)
-    settings = settings.changed(fit=settings.fit or told.fit)
     trained: list[TrainedFolder] = []
     try:
         trained = trained_folders(host, settings)
@@ -96,12 +97,40 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         flat = [e for error in errors for e in getattr(error, "errors", (error,))]
         # What training and test data lack together is one error.
         raise UserErrors({str(error): error for error in flat}.values())
+    refuse_trained_pictures(settings, train, test)
     loader = shuffled_loader(train, settings, pin_memory=pin_memory)
     own = [folder.record(settings.fit or "crop") for folder in trained]
     earlier_record = [
         dict(entry) for entry in told.trained_on if entry["name"] not in {o["name"] for o in own}
     ]
     return RunData(train, loader, selection, test, (*earlier_record, *own))
+
+
+def refuse_trained_pictures(
+    settings: Settings, train: FrameDataset, test: Mapping[str, FrameDataset]
+) -> None:
+    """Stops a run whose test data hold pictures that another dataset of it trains on.
+
+    Raises:
+        UserErrors: One line for each such test dataset; none with ``split: all``, where the results say it.
+    """
+    if settings.split == "all":
+        return
+    errors = []
+    for name, frames in test.items():
+        if shared := shared_pictures(train, frames):
+            errors.append(
+                UserError(
+                    f"test data {visible(name)}",
+                    got=f"{len(shared)} of {len(frames.rows)} pictures that are trained on, such as "
+                    f"{' = '.join(map(visible, shared[0]))}",
+                    expected="pictures that no training folder has",
+                    next_step="take them out of one of the two, or score them all the same and have it said "
+                    "in the results: --split all",
+                )
+            )
+    if errors:
+        raise UserErrors(errors) if len(errors) > 1 else errors[0]
 
 
 def trained_folders(host: Host, settings: Settings) -> list[TrainedFolder]:
@@ -156,12 +185,19 @@ def training_warnings(name: str, frames: FrameDataset, split: str, train: FrameD
     """
     trained = {train.place(row) for row in train.rows if row.dataset != name}
     shared = {row.video for row in frames.rows if frames.place(row) in trained}
+    told = []
+    if copies := shared_pictures(train, frames):
+        told.append(
+            f"{len(copies)} of {len(frames.rows)} {split} pictures of {name} are those of another folder "
+            f"trained on, such as {' = '.join(map(visible, copies[0]))}: the numbers hold training data"
+        )
     if not shared:
-        return []
+        return told
     videos = len({row.video for row in frames.rows})
     return [
+        *told,
         f"{len(shared)} of {videos} {split} videos of {name} are trained on under another dataset's name: "
-        "the numbers hold training data"
+        "the numbers hold training data",
     ]
 
 

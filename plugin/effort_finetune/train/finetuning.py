@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from effort_finetune.core.crop_recipe import recipes_in, stated
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.files import sha256_stream
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
+from effort_finetune.evaluate.protocol import recipe_warnings
 from effort_finetune.host.job import Job
 from effort_finetune.train.data import training_warnings
 from effort_finetune.train.failures import failure_of
@@ -153,8 +155,10 @@ def _test_selected(
         tested.update(error.results.datasets)
         raise
     tested.update(results.datasets)
+    trained_crops = recipes_in(stated(data.train.recipes()))
     for name, result in tested.items():
         result.block["warnings"] += training_warnings(name, result.dataset, "test", data.train)
+        result.block["warnings"] += recipe_warnings(name, result.dataset, trained_crops)
         result.block["warnings"] += low_auc(name, numbers_of(result))
         if settings.select_on == "test":
             result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from effort_finetune.core.crop_recipe import recipes_in, stated
 from effort_finetune.core.device import device_name, memory_report
 from effort_finetune.core.files import write_text
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.dataset_results import DatasetResults
+from effort_finetune.evaluate.protocol import data_lines
 from effort_finetune.evaluate.run_folder import SETTINGS_MARK
 from effort_finetune.evaluate.table import results_table
 from effort_finetune.train.broken_step import BrokenStep
@@ -47,6 +49,11 @@ def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
         "training on %s: %d frames (%d real, %d fake) of %d videos",
         *(", ".join(settings.train_dataset), frames, real, fake, videos),
     )
+    for dataset in (data.train, *data.selection.values(), *data.test.values()):
+        for line in data_lines(dataset):
+            logger.info("%s: %s", dataset.protocol["split"], line)
+    if len(recipes := recipes_in(stated(data.train.recipes()))) > 1:
+        logger.warning("the training data were cut by several recipes: %s", "; ".join(map(str, recipes)))
     logger.info(
         "an epoch: %d batches of %d frames or fewer, %d steps of %d or fewer",
         *(batches, min(settings.train_batchSize, frames)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from effort_finetune.core import seeding
+from effort_finetune.core.crop_recipe import stated
 from effort_finetune.core.device import choose_device, device_name
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
@@ -120,6 +121,7 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     seeding.seed_everything(settings.manualSeed)
     model = build_model(job, data).to(device)
     model.trained_on = list(data.trained_on)
+    model.statement = replace(model.statement, crop=stated(data.train.recipes()))
     paths = choose_paths(job)
     notes = chosen.lines()
     features = feature_run(model, data, settings, notes)

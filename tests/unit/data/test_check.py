@@ -3,7 +3,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import toyhost
 
 from effort_finetune.cli.main import main
 from effort_finetune.core.errors import UserError
@@ -11,7 +13,7 @@ from effort_finetune.data.check import EVERY_FRAME, DatasetReport, LabelCount, c
 from effort_finetune.data.index import Video
 from effort_finetune.data.write_dataset import write_index
 
-from .conftest import EMBEDDED, LABELS, Bench, pair_of_groups, video
+from .conftest import EMBEDDED, LABELS, Bench, pair_of_groups, picture, video
 
 
 def check(bench: Bench, name: str = "UADFV", decode: int = 0, **flags: Any) -> DatasetReport:
@@ -165,3 +167,23 @@ def test_command(embedded: Bench, capsys: pytest.CaptureFixture[str], tmp_path: 
     for words in (["UADVF"], ["UADFV", "--decode", "some"]):
         assert main(command(embedded, *words)) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_same_picture_under_two_names_in_two_splits_is_found(embedded: Bench) -> None:
+    videos = [
+        video(group, name, split, frames=1)
+        for split in ("train", "test")
+        for group in ("UADFV_Real", "UADFV_Fake")
+        for name in ("0", "1")
+    ]
+    numbers = {item.id + item.split: number for number, item in enumerate(videos)}
+    numbers[videos[4].id + "test"] = numbers[videos[1].id + "train"]
+
+    def shown(item: Video, _: int) -> np.ndarray:
+        return picture(numbers[item.id + item.split], 64)
+
+    toyhost.write_dataset(embedded.root, "UADFV", videos, shown)
+    findings = check_dataset(embedded.host, embedded.settings(), "UADFV").findings
+    found = [finding for finding in findings if finding.kind == "near_duplicate"]
+    assert [(finding.split, finding.count) for finding in found] == [("test", 1)]
+    assert found[0].items == ["UADFV/UADFV_Real/0 = UADFV/UADFV_Real/1"]

@@ -225,3 +225,34 @@ def test_the_hosts_preprocessing_commands_are_the_same_steps(
         runpy.run_path(str(path), run_name="__main__")
     assert left.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_one_source_that_cannot_be_read_stops_no_chain_and_many_do(
+    videos: Path, tmp_path: Path, where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = ["prepare", str(videos), "--name", "Mine", "--faces", "cropped", "--jobs", "1", *where]
+    (videos / "real" / "broken.avi").write_bytes(b"RIFF0000AVI ")
+    assert main(one) == 0
+    assert "warning: 1 of 13 sources could not be read" in capsys.readouterr().err
+    (videos / "fake" / "broken2.avi").write_bytes(b"RIFF0000AVI ")
+    assert main(one) == 1
+    assert "error: 2 of 14 sources could not be read, above" in capsys.readouterr().err
+
+
+def test_the_index_brings_its_labels_whatever_it_is_called(embedded: Bench) -> None:
+    clip = embedded.root / "rgb" / "Mine"
+    for label in ("real", "fake"):
+        for number in range(4):
+            place = clip / label / "frames" / f"v{number}{label}" / "000.png"
+            place.parent.mkdir(parents=True)
+            cv2.imwrite(str(place), picture(number))
+    made = index_crops(embedded.root / "rgb", embedded.root / "json", "Mine", ratios=RATIOS, seed=1)
+    index = json.loads(made.path.read_text())
+    renamed = {"Other": index.pop("Mine"), **index}
+    (embedded.root / "json" / "Other.json").write_text(json.dumps(renamed))
+    for name in ("Mine", "Other"):
+        settings = embedded.settings(
+            label_dict={"Unrelated": 0}, lmdb=False, rgb_dir=str(embedded.root / "rgb")
+        )
+        rows = open_frames(embedded.host, settings, split="train", names=[name]).rows
+        assert {(row.label_name, row.label) for row in rows} == {("Mine_Real", 0), ("Mine_Fake", 1)}
