@@ -20,12 +20,14 @@ NOT_COPIED = shutil.ignore_patterns("__pycache__", "logs", "pretrained", "weight
 #: What a command line needs to run the toy tower; the fork's own files name private folders.
 SETTINGS = (
     *("--resolution", "224", "--head_width", "16", "--workers", "0", "--device", "cpu", "--lmdb", "true"),
-    *("--precision", "float32", "--bootstrap_samples", "0"),
+    *("--precision", "float32", "--bootstrap_samples", "20"),
     *("--lmdb_dir", "./datasets/lmdb", "--dataset_json_folder", "./preprocessing/dataset_json"),
 )
 
 #: Name of the dataset -> its label groups, real first, as upstream's label_dict has them.
 DATASETS = {"UADFV": ("UADFV_Real", "UADFV_Fake"), "Celeb-DF-v2": ("CelebDFv2_real", "CelebDFv2_fake")}
+#: The landmark file that hosts open when their blending datasets are imported.
+LANDMARKS = "preprocessing/dlib_tools/shape_predictor_81_face_landmarks.dat"
 SPLITS = {"train": 4, "val": 3, "test": 3}
 FRAMES = 4
 

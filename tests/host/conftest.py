@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bench_data import NEEDS_REAL, REAL, SETTINGS, copy_host, write_dataset
+from bench_data import NEEDS_REAL, REAL, copy_host, write_dataset
 from toyhost import save_clip
 
 from effort_finetune.cli.main import main
@@ -31,9 +31,13 @@ class Bench:
 
     def script(self, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Runs ``training/<name>`` from the host's root, as its README says."""
+        return self.python(f"training/{name}", *arguments)
+
+    def python(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Runs the interpreter in the host's root."""
         environment = {key: value for key, value in os.environ.items() if key != "DEEPFAKEBENCH_ROOT"}
         return subprocess.run(
-            [sys.executable, f"training/{name}", *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             cwd=self.root,
             env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -63,20 +67,6 @@ def bench(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     assert main(["install", str(root)]) == 0
     save_clip(folder / "clip", image_size=224, patch_size=32)
     return Bench(root, folder / "clip")
-
-
-@pytest.fixture(scope="session")
-def trained(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of one epoch of the host's own ``train.py`` on our detector."""
-    folder = tmp_path_factory.mktemp("trained")
-    done = bench.script(
-        "train.py",
-        *("--detector_path", "training/config/detector/effort_finetune.yaml"),
-        *("--train_dataset", "UADFV", "--test_dataset", "UADFV", "--clip_path", bench.clip),
-        *("--nEpochs", 1, "--optimizer.lr", 0.001, "--output_dir", folder, *SETTINGS),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture

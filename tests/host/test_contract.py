@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from bench_data import SETTINGS
 from sklearn.metrics import roc_auc_score
@@ -90,50 +89,6 @@ def test_status_and_a_second_install(bench, capsys):
     assert "nothing" in capsys.readouterr().out
 
 
-@pytest.mark.timeout(600)
-def test_train_py_trains_through_our_trainer(bench, trained):
-    assert {"ckpt_best.pth", "ckpt_last.pth"} <= {path.name for path in trained.iterdir()}
-    state = torch.load(trained / "ckpt_best.pth", weights_only=True)
-    assert state["backbone.encoder.layers.0.self_attn.q_proj.S_residual"].shape == (1,)
-    assert list(trained.glob("test/UADFV/events.out.tfevents*"))
-
-
-@pytest.mark.timeout(600)
-def test_test_py_and_evaluate_finetune_agree(bench, trained, tmp_path):
-    common = ("--test_dataset", "UADFV", *SETTINGS)
-    weights = trained / "ckpt_best.pth"
-    output = tmp_path / "test.json"
-    done = bench.script("test.py", *OURS, "--weights_path", weights, "--output_json", output, *common)
-    assert done.returncode == 0, done.stdout + done.stderr
-    tested = json.loads(output.read_text())["datasets"]["UADFV"]
-    assert tested["frames"] == 24
-    done = bench.script("evaluate_finetune.py", "--weights", weights, "--output_dir", tmp_path / "e", *common)
-    assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((tmp_path / "e" / "results.json").read_text())
-    assert results["host"]["name"] == bench.host.name
-    evaluated = results["datasets"]["UADFV"]
-    for name in ("auc", "ap", "acc"):
-        assert tested[name] == pytest.approx(evaluated["frame"][name], abs=1e-6), name
-    for name in ("auc", "ap", "acc", "eer", "video_auc"):
-        assert tested[name] == pytest.approx(evaluated["host_metrics"]["values"][name], abs=1e-6), name
-    assert tested["video_auc"] == pytest.approx(evaluated["video"]["auc"], abs=1e-6)
-
-
-@pytest.mark.timeout(600)
-def test_finetune_py_goes_on_from_the_checkpoint(bench, trained, tmp_path):
-    done = bench.script(
-        "finetune.py",
-        *("--train_dataset", "UADFV", "--test_dataset", "UADFV", "--nEpochs", 1),
-        *("--pretrained_weights", trained / "ckpt_best.pth", "--output_dir", tmp_path / "f"),
-        *("--save_to", tmp_path / "published.pth", *SETTINGS),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "published.pth").is_file()
-    results = json.loads((tmp_path / "f" / "results.json").read_text())
-    assert results["status"] == "complete"
-    assert results["host"]["name"] == bench.host.name
-
-
 @pytest.mark.timeout(300)
 def test_a_user_error_in_train_py_is_one_line(bench):
     done = bench.script("train.py", *OURS, "--train_dataset", "UADVF", "--test_dataset", "UADFV", *SETTINGS)
@@ -149,6 +104,7 @@ def test_help_names_our_flags(bench, script):
     assert done.returncode == 0, done.stderr
     flags = {"train.py": ("--pretrained_weights", "--resume", "--output_dir"), "test.py": ("--output_json",)}
     assert all(flag in done.stdout for flag in flags[script])
+    assert done.stdout.index("--test_dataset") < done.stdout.index(flags[script][0])
 
 
 def test_every_python_file_of_the_result_parses(bench):

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from effort_finetune.cli import doctor_checks as checks
 from effort_finetune.cli.context import Context
+from effort_finetune.cli.doctor_packages import packages
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
 from effort_finetune.host import Host, locate, open_host
-from effort_finetune.install.known_problems import Finding, find_traps
+from effort_finetune.install.finding import Finding
 
 NAME = "doctor"
 HELP = (
@@ -50,6 +50,17 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _examine(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
+    present = list(packages())
+    yield from present
+    if any(finding.level == "error" for finding in present):  # what follows imports them
+        return
+    yield from _with_packages(args, context)
+
+
+def _with_packages(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
+    from effort_finetune.cli import doctor_checks as checks  # torch, which may not be there
+    from effort_finetune.install.known_problems import find_traps
+
     yield from checks.machine()
     try:
         host = open_host(locate(args.host, script=context.script))
@@ -63,6 +74,8 @@ def _examine(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
 
 
 def _with_settings(args: argparse.Namespace, context: Context, host: Host) -> Iterator[Finding]:
+    from effort_finetune.cli import doctor_checks as checks
+
     _, settings = open_run(args, context, mode="test")
     yield Finding("settings", "ok", f"{settings.model_name}: all keys known, all values in bounds")
     yield from _guarded("device", lambda: checks.device(settings))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -19,33 +16,16 @@ from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.index import SPLITS, Video, available_datasets, load_index
 from effort_finetune.data.sources import open_source
 from effort_finetune.host import Host
-from effort_finetune.install.known_problems import Finding
+from effort_finetune.install.finding import Finding
 from effort_finetune.install.record import FINE_STATES, MANIFEST, is_installed, read_record, status
 from effort_finetune.weights.reader import read_checkpoint
-
-_PACKAGES = ("torch", "transformers", "numpy", "albumentations", "lmdb", "opencv-python-headless")
-_OLDEST_PYTHON = (3, 11)
 
 #: A fine-tuned ViT-L/14 is 1.2 GB on disk; a run keeps last, best and published, and writes one aside.
 _ROOM_NEEDED = 5 * 2**30
 
 
 def machine() -> Iterator[Finding]:
-    """Python, packages, processors and accelerators."""
-    supported = sys.version_info >= _OLDEST_PYTHON
-    yield Finding(
-        "machine",
-        "ok" if supported else "error",
-        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
-        "" if supported else f"use Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer",
-    )
-    versions = []
-    for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            yield Finding("machine", "error", f"{package} is not installed", f"pip install {package}")
-    yield Finding("machine", "ok", ", ".join(versions))
+    """Processors and accelerators."""
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         accelerators.append("Apple GPU (MPS)")

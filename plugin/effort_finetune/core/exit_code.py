@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +12,10 @@ from effort_finetune.core.errors import EXIT_RUN_FAILURE, EXIT_USER_ERROR, RunFa
 from effort_finetune.core.escaping import LINE_LIMIT, visible
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# The interpreter's last garbage collection would go through every object that torch and transformers made: a
+# second or more, after all was printed and written, in which a command seems to hang.
+atexit.register(gc.freeze)
 
 
 def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
@@ -27,6 +33,16 @@ def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
         for line in str(error).splitlines():
             print(f"error: {visible(line, limit=LINE_LIMIT)}", file=sys.stderr)
         return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if debug or package in ("", "effort_finetune"):
+            raise
+        print(
+            f"error: the package {package!r} is not installed for this Python; got {sys.executable}; "
+            "next: install it there, or use the Python that the plugin was installed for",
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         if debug:
             raise

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from effort_finetune.host import missing_packages as absent
 from effort_finetune.host.host import Host
 from effort_finetune.host.module_loader import TOP_LEVEL
-
-Level = Literal["ok", "note", "warning", "error"]
+from effort_finetune.install.finding import Finding
 
 #: Where the hosts look for dlib's 81-point predictor.
 LANDMARK_FILES = (
@@ -27,24 +24,6 @@ LANDMARK_FILES = (
     "preprocessing/shape_predictor_81_face_landmarks.dat",
 )
 _AREA = "other detectors of the host (effort_finetune is not affected)"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        area: What it belongs to, e.g. ``host`` or ``data``.
-        level: ``ok``; ``note`` (good to know); ``warning`` (something will not work); ``error`` (a run of
-            the plugin would fail).
-        what: One line.
-        cure: What to do about it; empty for ``ok``.
-    """
-
-    area: str
-    level: Level
-    what: str
-    cure: str = ""
 
 
 def find_traps(host: Host) -> list[Finding]:

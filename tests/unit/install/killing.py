@@ -41,6 +41,7 @@ CHANGING = {
     "os.truncate",
 }
 SURVIVED = 0
+os.fsync = lambda descriptor: None  # the kernel lives on, and hundreds of commands need not wait for a disk
 
 
 class Death:

