@@ -188,11 +188,6 @@ def test_doctor_finds_a_host_in_order(installed, capsys):
         ("data", "UADFV: ", lambda root: shutil.rmtree(root / "datasets")),
         ("data", "UADFV", lambda root: (root / "preprocessing/dataset_json/UADFV.json").write_text("{")),
         ("host", "not as installed", lambda root: (root / "training/finetune.py").unlink()),
-        (
-            "host",
-            "RuntimeError",
-            lambda root: (root / "training/dataset/albu.py").write_text("raise RuntimeError"),
-        ),
         ("settings", "nEpoch", lambda root: _setting(root, "nEpoch: 1")),
         ("device", "device", lambda root: _setting(root, "device: cuda:7")),
         ("weights", "nowhere.pth", lambda root: _setting(root, "pretrained_weights: nowhere.pth")),
@@ -223,6 +218,16 @@ def test_doctor_before_there_is_any_data_is_an_error_with_its_cure(installed, ca
     assert ("demo" in found["cure"]) == embedded
     main(["doctor", "--host", str(installed)])
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 error, ")
+
+
+def test_doctor_notes_a_dataset_class_that_does_not_import_and_our_runs_do_not_use(installed, capsys):
+    (installed / "training/dataset/albu.py").write_text("raise RuntimeError")
+    _add_dataset(installed)
+    (installed / "training/config/test_config.yaml").write_text("label_dict: {UADFV_Real: 0}\n")
+    found = _doctor(installed, capsys, "--test_dataset", "UADFV")
+    assert not _errors(found)
+    (note,) = (finding for finding in found if "RuntimeError" in finding["what"])
+    assert note["level"] == "note"
 
 
 def test_doctor_without_a_host_says_so_and_stops(tmp_path, capsys):
