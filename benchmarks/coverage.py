@@ -1,7 +1,6 @@
-"""Measures how often the 95 % intervals hold the true value, and how often comparisons see what is not there.
+"""Measures how often the 95 % intervals hold the true value.
 
-    python benchmarks/coverage.py                                 # intervals, 1,000 sets a cell
-    python benchmarks/coverage.py --part comparisons --sets 2000
+    python benchmarks/coverage.py                                 # 1,000 sets a cell
     python benchmarks/coverage.py --sets 50 --videos 30+30 --auc 0.9   # does it run?
 
 Scores are binormal: a video's score is normal with its class's mean, its frames vary around it, and the true

@@ -2,7 +2,9 @@
 
 Platt's logistic fit (1999) on the log-odds of the videos, with slope 1/temperature; thresholds by the ROC of
 the same videos; the band by split conformal prediction with one quantile a class (Vovk 2012): of either class
-at most a share ``error`` of new videos gets the wrong verdict, the others the right one or "unsure".
+at most a share ``error`` of new videos gets the wrong verdict, the others the right one or "unsure". The
+split is that of training and validation videos. That temperature and bias come from the same validation
+videos takes nothing from it: they keep the order, so the band is made of the raw scores' own quantiles.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Two detectors on the same videos: the difference of a metric, its interval, and what it could have been.
 
-Both detectors are measured on the same draws of videos. The interval of a difference of AUCs is DeLong's, so
-that it excludes 0 where his p is under .05; that of every other metric is the percentile bootstrap's: a
-difference of two detectors that are alike is symmetric about 0, where the corrections of BCa only add noise
-(of AUCs at 30+30 videos it excludes 0 in 8 to 11 of 100 pairs, the percentiles in 7, DeLong's in 5;
-``benchmarks/no_difference.py``).
+The interval of a difference of AUCs is DeLong's, so that it excludes 0 where his p is under .05. That of
+every other metric is the percentile bootstrap's, both detectors on the same draws of videos: the difference
+of two detectors that are alike is symmetric about 0, which leaves BCa's corrections nothing to correct.
+``benchmarks/no_difference.py`` measures how often either sees a difference that is not there.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from effort_finetune.core.metrics import TABLE, sorted_scores
@@ -24,6 +22,7 @@ from effort_finetune.evaluate.resampling import resample_videos
 
 POWER = 0.8
 _NO_WIDTH = 1e-12
+_FEW = "a class has fewer than 2 videos"
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,15 @@ class Difference:
 
 
 def differences(
-    first: Level, second: Level, names: Sequence[str], *, counts: NDArray[np.uint16] | None = None,
-    samples: int = 1000, seed: int = 0,
-) -> dict[str, Difference]:  # fmt: skip
+    first: Level, second: Level, names: Sequence[str], *, samples: int = 1000, seed: int = 0
+) -> dict[str, Difference]:
     """Compares two detectors by several metrics.
 
     Args:
         first: Samples of the first.
         second: Samples of the second; its videos are the first's.
         names: Metrics.
-        counts: Resamples, where they are at hand.
-        samples: Their number, where they are not.
+        samples: Resamples of what has no interval of DeLong's.
         seed: Of the resamples.
 
     Returns:
@@ -105,11 +102,14 @@ def differences(
         resamples' standard error.
     """
     video_label = video_labels(first.label, first.video)
-    if counts is None:
-        counts = resample_videos(video_label, samples=samples, seed=seed)
     sides = (first.sorted(), second.sorted())
     functions = {name: TABLE[name].function for name in names}
-    point, drawn = ([side.apply(functions, weights) for side in sides] for weights in (None, counts))
+    point = [side.apply(functions) for side in sides]
+    bootstrapped = {name: function for name, function in functions.items() if name != "auc"}
+    drawn: list[dict[str, FloatArray]] = [{}, {}]
+    if bootstrapped:
+        counts = resample_videos(video_label, samples=samples, seed=seed)
+        drawn = [side.apply(bootstrapped, counts) for side in sides]
     few = min(int(video_label.sum()), int(np.sum(video_label == 0))) < 2
     found: dict[str, Difference] = {}
     for name in names:
@@ -121,21 +121,21 @@ def differences(
             why = TABLE[name].reason(sides[0]) or TABLE[name].reason(sides[1]) or TABLE[name].undefined
             found[name] = Difference(values[0], values[1], None, why, None, None, len(video_label))
             continue
-        gaps = drawn[1][name] - drawn[0][name]
-        interval: tuple[float, float] | None = None
-        error: float | None = None
-        p: float | None = None
-        reason = "a class has fewer than 2 videos" if few else _unbounded(gaps)
-        if reason is None:
-            low, high = np.quantile(gaps, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-            interval, error = (float(low), float(high)), float(np.std(gaps))
-        if name == "auc" and not few:
-            placements = [placed(s.label, s.prob, s.video, video_label) for s in (first, second)]
-            error, p = difference_test(*placements)
-            if reason is None and error > 0:
-                half = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
-                interval = (values[1] - values[0] - half, values[1] - values[0] + half)
-        found[name] = Difference(values[0], values[1], interval, reason, p, error, len(video_label))
+        change = values[1] - values[0]
+        if few:
+            found[name] = Difference(values[0], values[1], None, _FEW, None, None, len(video_label))
+        elif name == "auc":
+            error, p = difference_test(
+                *(placed(s.label, s.prob, s.video, video_label) for s in (first, second))
+            )
+            half = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
+            bounds = (change - half, change + half) if error > 0 else None
+            reason = None if error > 0 else "no video tells the two apart, which bounds nothing"
+            found[name] = Difference(values[0], values[1], bounds, reason, p, error, len(video_label))
+        else:
+            found[name] = _bootstrapped(
+                values[0], values[1], drawn[1][name] - drawn[0][name], len(video_label)
+            )
     return found
 
 
@@ -148,6 +148,13 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
         adjusted[index] = highest
     return [float(value) for value in adjusted]
+
+
+def _bootstrapped(first: float, second: float, gaps: FloatArray, videos: int) -> Difference:
+    if (reason := _unbounded(gaps)) is not None:
+        return Difference(first, second, None, reason, None, None, videos)
+    low, high = np.quantile(gaps, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Difference(first, second, (float(low), float(high)), None, None, float(np.std(gaps)), videos)
 
 
 def _unbounded(gaps: FloatArray) -> str | None:
