@@ -9,9 +9,7 @@ videos takes nothing from it: they keep the order, so the band is made of the ra
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,61 +17,21 @@ from scipy import optimize, special
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.core.seeding import derive
 from effort_finetune.core.weighted import FloatArray, IntArray
+from effort_finetune.evaluate.intervals import clopper_pearson
+from effort_finetune.weights.stored_calibration import StoredCalibration, log_odds
 
 #: Fewer videos of a class than this make a calibration a guess; it is made, with a warning.
 FEW_VIDEOS = 50
 BINS = 15
-_SMALLEST = 1e-12
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A calibration and what it was fitted on.
-
-    Attributes:
-        temperature: The log-odds are divided by it.
-        bias: Added to the log-odds after that.
-        thresholds: Name to a threshold of the calibrated probability; fake is above it.
-        unsure: Lower and upper end of the band, calibrated; ``None`` where the videos are too few for it.
-        error: The error rate the band was made for.
-        fitted_on: Datasets, split, videos of each class.
-        before: NLL, ECE and Brier score of the videos as they came.
-        after: The same after calibration, on the same videos.
-        warnings: What a user has to know.
-    """
-
-    temperature: float
-    bias: float
-    thresholds: dict[str, float | None]
-    unsure: tuple[float, float] | None
-    error: float
-    fitted_on: dict[str, Any]
-    before: dict[str, float | None]
-    after: dict[str, float | None]
-    warnings: tuple[str, ...]
-
-    def apply(self, prob: FloatArray) -> FloatArray:
-        """Returns calibrated probabilities."""
-        return np.asarray(special.expit(log_odds(prob) / self.temperature + self.bias))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns JSON types only, with a hash of what changes a verdict."""
-        document = asdict(self)
-        deciding = {key: document[key] for key in ("temperature", "bias", "thresholds", "unsure")}
-        text = json.dumps(deciding, sort_keys=True)
-        return {**document, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def log_odds(prob: FloatArray) -> FloatArray:
-    """Returns the log-odds of probabilities, kept finite."""
-    return np.asarray(special.logit(np.clip(prob, _SMALLEST, 1 - _SMALLEST)))
+FOLDS = 5
 
 
 def fit(
     label: IntArray, prob: FloatArray, *, error: float = 0.1, cost: float | None = None,
-    fitted_on: dict[str, Any] | None = None,
-) -> Calibration:  # fmt: skip
+    fitted_on: dict[str, Any] | None = None, warnings: Sequence[str] = (),
+) -> StoredCalibration:  # fmt: skip
     """Fits a calibration.
 
     Args:
@@ -82,6 +40,7 @@ def fit(
         error: Error rate of the band, of each class.
         cost: What a real called fake costs, a missed fake costing 1; adds the threshold ``cost``.
         fitted_on: For the record.
+        warnings: What is known to be wrong with the videos.
 
     Raises:
         UserError: If a class is missing or a probability is no number.
@@ -94,7 +53,7 @@ def fit(
         )
     odds = log_odds(prob)
     slope, bias = _logistic(odds, label)
-    warnings = []
+    warnings = list(warnings)
     if min(reals, fakes) < FEW_VIDEOS:
         warnings.append(
             f"fitted on {reals} real and {fakes} fake videos: with fewer than {FEW_VIDEOS} of a class, "
@@ -108,10 +67,49 @@ def fit(
     band = _band(label, calibrated, error)
     if band is None:
         warnings.append(f"too few videos for a band of error rate {error:g}")
-    return Calibration(
-        1 / slope, bias, thresholds, band, error, fitted_on or {"real": reals, "fake": fakes},
-        _quality(label, prob), _quality(label, calibrated), tuple(warnings),
+    about = {"real": reals, "fake": fakes, **(fitted_on or {})}
+    errors = {
+        name: called(label, calibrated, value) for name, value in thresholds.items() if value is not None
+    }
+    return StoredCalibration(
+        1 / slope, bias, thresholds, band, error, about, errors,
+        quality(label, prob), _left_out(label, prob), tuple(warnings),
     )  # fmt: skip
+
+
+def quality(label: IntArray, prob: FloatArray) -> dict[str, float | None]:
+    """Returns NLL, ECE and Brier score."""
+    block = binary_metrics(label, prob)
+    return {name: block[name] for name in ("nll", "ece", "brier")}
+
+
+def called(label: IntArray, prob: FloatArray, threshold: float) -> dict[str, Any]:
+    """Returns FPR and FNR at a threshold with their exact 95 % intervals; ``None`` without the class."""
+    found: dict[str, Any] = {}
+    for name, value, wrong in (("fpr", 0, prob > threshold), ("fnr", 1, prob <= threshold)):
+        own = wrong[label == value]
+        found[name] = float(own.mean()) if len(own) else None
+        bounds = list(clopper_pearson(float(own.mean()), len(own))) if len(own) else None
+        found[f"{name}_interval"] = bounds
+    return found
+
+
+def _left_out(label: IntArray, prob: FloatArray) -> dict[str, float | None]:
+    """Quality of calibrated videos that the fit did not see: of five parts, each in turn is left out."""
+    folds = min(FOLDS, int(label.sum()), int(np.sum(label == 0)))
+    if folds < 2:
+        return dict.fromkeys(("nll", "ece", "brier"))
+    rng = np.random.default_rng(derive(0, "calibration folds", 0))
+    fold = np.empty(len(label), dtype=np.int64)
+    for value in (0, 1):
+        own = np.flatnonzero(label == value)
+        fold[rng.permutation(own)] = np.arange(len(own)) % folds
+    odds, calibrated = log_odds(prob), np.empty(len(label))
+    for number in range(folds):
+        out = fold == number
+        slope, bias = _logistic(odds[~out], label[~out])
+        calibrated[out] = special.expit(odds[out] * slope + bias)
+    return quality(label, calibrated)
 
 
 def reliability(label: IntArray, prob: FloatArray, bins: int = BINS) -> list[dict[str, float]]:
@@ -174,8 +172,3 @@ def _band(label: IntArray, prob: FloatArray, error: float) -> tuple[float, float
         return None
     ends = sorted((float(fakes[low_rank]), float(reals[high_rank])))
     return ends[0], ends[1]
-
-
-def _quality(label: IntArray, prob: FloatArray) -> dict[str, float | None]:
-    block = binary_metrics(label, prob)
-    return {name: block[name] for name in ("nll", "ece", "brier")}

@@ -12,6 +12,7 @@ from effort_finetune.core.files import sha256_file
 from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.data.confounds import container_score
 from effort_finetune.data.dataset_name import file_stem
+from effort_finetune.evaluate.calibrated_block import calibrated_block, calibration_warnings, kind_of
 from effort_finetune.evaluate.dataset_results import DatasetResult
 from effort_finetune.evaluate.group_rows import group_rows
 from effort_finetune.evaluate.host_metrics import host_metrics
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.data.frames import FrameDataset
     from effort_finetune.host import Host
+    from effort_finetune.weights.stored_calibration import StoredCalibration
 
 
 def measure(
@@ -39,6 +41,7 @@ def measure(
     bootstrap_samples: int,
     seconds: float,
     output_dir: Path | None,
+    calibration: StoredCalibration | None = None,
 ) -> DatasetResult:
     """Counts, writes the score file and computes every number of one dataset.
 
@@ -52,6 +55,7 @@ def measure(
         bootstrap_samples: Resamples of the intervals.
         seconds: What scoring took.
         output_dir: Folder for ``scores/``; ``None`` writes none.
+        calibration: What the weights carry.
 
     Returns:
         The result; its status is ``failed``, without metrics, when too many frames are missing or a score is
@@ -97,6 +101,10 @@ def measure(
         return DatasetResult(name, block, dataset, scores, None)
     block.update(metric_blocks(settings, scores, videos, bootstrap_samples))
     block["warnings"] += inverted_warnings(name, block)
+    if calibration is not None and np.isfinite(videos.prob).all():
+        block["calibrated"] = calibrated_block(calibration, videos.label, videos.prob)
+        kind = kind_of(dataset.protocol)
+        block["warnings"] += calibration_warnings(calibration, name, kind, block["frames_sha256"])
     group_of = {row.video: row.label_name for row in dataset.rows}
     block["groups"] = group_rows(group_of, videos, threshold=settings.threshold)
     block["host_metrics"] = host_metrics(host, scores, [dataset.rows[i].path for i in scores.index])

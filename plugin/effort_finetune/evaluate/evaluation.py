@@ -33,6 +33,7 @@ from effort_finetune.model.chosen_detector import build_host_detector, choose_de
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.weights.loading import NEW_HEAD
+from effort_finetune.weights.stored_calibration import StoredCalibration, calibration_of
 from effort_finetune.weights.trained_on import told_by
 
 if TYPE_CHECKING:
@@ -165,11 +166,12 @@ def evaluate(
     foreign = None
     if not detector.is_ours and (weights or settings.pretrained_weights) is not None:
         foreign = build_host_detector(detector, settings, host, weights)
-    settings, datasets = _prepare(settings, host, weights)
-    model = (_build(settings) if foreign is None else foreign).to(device)
+    settings, datasets = prepare(settings, host, weights)
+    model = (build(settings) if foreign is None else foreign).to(device)
     # Last, so that an evaluation that cannot start leaves no folder behind.
     loading = time.perf_counter() - start
     loaded: Any = model.load_report
+    calibration = calibration_of(loaded)
     with output_folder(output_dir) as folder, evaluation_log(folder / "evaluation.log"):
         logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
         for line in (*detector.lines(), *loaded.lines(), *_folder_lines(datasets)):
@@ -185,7 +187,7 @@ def evaluate(
             with InterruptGuard() as guard:
                 samples = settings.bootstrap_samples
                 for result in _results(
-                    model, host, settings, datasets, "test", autocast, samples, folder, guard
+                    model, host, settings, datasets, "test", autocast, samples, folder, guard, calibration
                 ):
                     done[result.name] = result
                     result.block["warnings"] += recipe_warnings(result.name, result.dataset, trained_crops)
@@ -213,8 +215,8 @@ def evaluate(
     return path
 
 
-def _prepare(
-    settings: Settings, host: Host, weights: Path | str | None
+def prepare(
+    settings: Settings, host: Host, weights: Path | str | None, split: str = "test"
 ) -> tuple[Settings, dict[str, FrameDataset]]:
     """Finds every user error that can be found without reading the weights, and reports them together."""
     errors: list[UserError] = []
@@ -232,7 +234,8 @@ def _prepare(
     told = told_by(chosen)
     trained = [TrainedFolder.of_record(entry) for entry in told.trained_on]
     try:
-        datasets = open_datasets(host, settings, settings.test_dataset, "test", trained=trained)
+        names = settings.test_dataset if split == "test" else settings.val_dataset or ()
+        datasets = open_datasets(host, settings, names, split, trained=trained)
     except UserError as error:
         errors.extend(_flat(error))
     if errors:
@@ -244,7 +247,7 @@ def _folder_lines(datasets: Mapping[str, FrameDataset]) -> list[str]:
     return [line for dataset in datasets.values() for line in data_lines(dataset)]
 
 
-def _build(settings: Settings) -> EffortFinetuneDetector:
+def build(settings: Settings) -> EffortFinetuneDetector:
     """Builds the detector from the checkpoint.
 
     Raises:
@@ -272,6 +275,7 @@ def _results(
     samples: int,
     output_dir: Path | None,
     should_stop: Callable[[], bool],
+    calibration: StoredCalibration | None = None,
 ) -> Iterator[DatasetResult]:
     """Yields each dataset's result as soon as it is there."""
     device = _device(model)
@@ -299,6 +303,7 @@ def _results(
                 bootstrap_samples=samples,
                 seconds=time.perf_counter() - start,
                 output_dir=output_dir,
+                calibration=calibration,
             )
         except Exception as error:
             if should_stop():  # a loader's worker that Ctrl-C hit as it started is not the news

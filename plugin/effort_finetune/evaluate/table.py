@@ -56,6 +56,7 @@ def results_table(document: Mapping[str, Any]) -> str:
             f"{row['real']} real + {row['fake']} fake"
             for group, row in (block.get("groups") or {}).items()
         ]
+        lines += calibrated_lines(name, block.get("calibrated"))
         if missing := block["counts"]["frames_missing"]:
             lines.append(
                 f"{visible(name)}: {missing} of {block['counts']['frames_listed']} frames could not be read"
@@ -65,6 +66,30 @@ def results_table(document: Mapping[str, Any]) -> str:
                 lines.append(f"{visible(name)}: no {level} AUC, {reason}")
         lines.extend(f"warning: {visible(warning, limit=LINE_LIMIT)}" for warning in block["warnings"])
     return "\n".join(lines)
+
+
+def calibrated_lines(name: str, block: Mapping[str, Any] | None) -> list[str]:
+    """Returns what the weights' calibration makes of a dataset's videos, a few short lines."""
+    if block is None:
+        return []
+    gains = [
+        f"{title} {number(block['raw'][key])} raw, {number(block['calibrated'][key])} calibrated"
+        for key, title in (("nll", "NLL"), ("ece", "ECE"), ("brier", "Brier"))
+    ]
+    lines = [f"{name} calibrated: {'; '.join(gains)}"]
+    lines += [
+        f"{name} at threshold {key} ({number(at['threshold'])}): FPR {number(at['fpr'])} "
+        f"{interval(at['fpr_interval'])}, recall {number(at['recall'])}, ACC {number(at['acc'])}, "
+        f"F1 {number(at['f1'])}"
+        for key, at in block["at"].items()
+    ]
+    if (band := block["unsure"]) is not None:
+        lines.append(
+            f"{name} unsure between {number(band['low'])} and {number(band['high'])}: {band['share']:.1%} of "
+            f"videos; reals called fake {number(band['real_called_fake'])}, "
+            f"fakes called real {number(band['fake_called_real'])}"
+        )
+    return lines
 
 
 def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
