@@ -101,7 +101,7 @@ def measured(name: str, raw: VideoScores, curve: list[VideoScores], settings: Se
     relative: list[float | None] = []
     for level, videos in enumerate(curve, start=1):
         second = _level(videos, settings.threshold)
-        gap = differences(first, second, ["auc"], counts=counts)["auc"]
+        gap = differences(first, second, ["auc"])["auc"]
         auc_raw = gap.first
         relative.append(_relative(gap.first, gap.second))
         verdicts = (raw.prob > settings.threshold, videos.prob > settings.threshold)
