@@ -73,8 +73,8 @@ def run_command(words: tuple[str, ...], folder: str, log: str) -> None:
     os._exit(code)
 
 
-def prepare_inputs(folder: Path) -> None:
-    """Writes what the commands read: a host with data and a tower, pictures, crops, a run."""
+def prepare_inputs(folder: Path, *, crops: bool = True, run: bool = True) -> None:
+    """Writes what the commands read: a host with data and a tower, pictures; crops and a run if wanted."""
     host = toyhost.link_host(folder / "host")
     videos = toyhost.list_videos("Toy", LABELS, {"train": 4, "val": 2, "test": 2})
     toyhost.write_dataset(host, "Toy", videos, toyhost.noise(LABELS), layout=toyhost.IN_HOST)
@@ -86,9 +86,10 @@ def prepare_inputs(folder: Path) -> None:
             clip.mkdir(parents=True)
             for frame in range(2):
                 cv2.imwrite(str(clip / f"{frame}.png"), draw.integers(0, 255, (96, 96, 3), np.uint8))
-    for name, make, words in (
-        ("crops", _with_pictures, CROP), ("finished", _with_host, (*TRAIN, "--nEpochs", "1")),
-    ):  # fmt: skip
+    first = {"crops": (crops, _with_pictures, CROP), "finished": (run, with_host, (*TRAIN, "--nEpochs", "1"))}
+    for name, (wanted, make, words) in first.items():
+        if not wanted:
+            continue
         make(folder, folder / name)
         child = os.fork()
         if child == 0:
@@ -118,7 +119,8 @@ def unreadable(folder: Path) -> Iterator[str]:
                     yield f"{path.relative_to(folder)} cannot be read: {error!r}"
 
 
-def _with_host(inputs: Path, folder: Path) -> None:
+def with_host(inputs: Path, folder: Path) -> None:
+    """A host with data, and a tower beside it."""
     shutil.copytree(inputs / "host", folder / "host", symlinks=True, dirs_exist_ok=True)
     shutil.copytree(inputs / "clip", folder / "clip")
 
@@ -180,16 +182,21 @@ def _entries(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _of_run(folder: Path) -> dict[str, str]:
-    document = json.loads((folder / "run" / "results.json").read_text())
+def numbers_of_run(folder: Path, out: str) -> dict[str, str]:
+    """What a training or a measurement found, as hashes."""
+    document = json.loads((folder / out / "results.json").read_text())
     block = document["datasets"]["Toy"]
     numbers = {key: block[key] for key in ("frame", "video", "loss", "scores_sha256", "counts")}
+    weights = {path.name: _hash(path.read_bytes()) for path in (folder / out).glob("ckpt_best.pth")}
     return {
-        "weights": _hash((folder / "run" / "ckpt_best.pth").read_bytes()),
-        "published": _hash((folder / "published.pth").read_bytes()),
+        **weights,
         "results": _hash(json.dumps(numbers, sort_keys=True).encode()),
         "status": document["status"],
     }
+
+
+def _of_run(folder: Path) -> dict[str, str]:
+    return {**numbers_of_run(folder, "run"), "published": _hash((folder / "published.pth").read_bytes())}
 
 
 def _of_crops(folder: Path) -> dict[str, str]:
@@ -227,7 +234,7 @@ CROP = (
     "--rgb_dir", "rgb",
 )  # fmt: skip
 COMMANDS = (
-    Command("train", _with_host, (*TRAIN, "--nEpochs", "3", "--rec_iter", "2"), _of_run, ("--resume", "run")),
+    Command("train", with_host, (*TRAIN, "--nEpochs", "3", "--rec_iter", "2"), _of_run, ("--resume", "run")),
     Command("crop", _with_pictures, CROP, _of_crops),
     Command(
         "index",
@@ -238,7 +245,7 @@ COMMANDS = (
     Command(
         "lmdb", _with_crops, ("prepare", "lmdb", "Own", "--rgb_dir", "rgb", "--lmdb_dir", "lmdb"), _of_lmdb
     ),
-    Command("cache", _with_host, (*TRAIN, "--nEpochs", "1"), _of_cache, ("--resume", "run")),
+    Command("cache", with_host, (*TRAIN, "--nEpochs", "1"), _of_cache, ("--resume", "run")),
     Command("export", _with_run, ("export", "run", "--to", "merged", "--output", "out"), _of_export),
     Command("install", _with_checkout, ("install", "host"), _of_host),
 )

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import write_json
+from effort_finetune.core.strict_json import read_json
+from effort_finetune.data.class_words import CLASSES
 
 NAME = "crops.json"
 JOURNALS = ".crops"
 VERSION = 2
+_TEXTS = ("title", "root", "place", "kind", "look", "sha256", "shape")
+_COUNTS = ("frames", "crops", "unreadable", "no_face", "lost", "several")
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def read_record(target: Path) -> CropRecord | None:
     path = target / NAME
     trees: list[Mapping[str, Any]] = []
     if path.is_file():
-        trees.append(_parse(path, path.read_text(encoding="utf-8")))
+        trees.append(_parse(path))
     for journal in sorted((target / JOURNALS).glob("*.jsonl")):
         trees += _lines(journal)
     if not trees:
@@ -112,12 +118,12 @@ def read_record(target: Path) -> CropRecord | None:
     skipped: dict[str, int] = {}
     reports: dict[str, SourceReport] = {}
     for tree in trees:
-        if "options" in tree:
-            shaping, skipped = dict(tree["options"]), dict(tree.get("skipped", {}))
-            licence = tree.get("licence")
-        for entry in tree.get("sources", ()):
-            if "removed" in entry:
-                reports.pop(entry["removed"], None)
+        if isinstance(tree.get("options"), dict):
+            shaping, licence = tree["options"], tree.get("licence")
+            skipped = tree["skipped"] if isinstance(tree.get("skipped"), dict) else {}
+        for entry in tree["sources"] if isinstance(tree.get("sources"), list) else ():
+            if isinstance(entry, dict) and "removed" in entry:
+                reports.pop(str(entry["removed"]), None)
             elif (report := _report(entry)) is not None:
                 reports[report.title] = report
     return CropRecord(shaping, CropRecipe.from_dict(shaping), reports, skipped, licence)
@@ -193,27 +199,36 @@ class Journal:
 
 def _lines(journal: Path) -> Iterator[Mapping[str, Any]]:
     """The lines of a journal; one that was cut off tells of a source that is not finished."""
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
+    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
             tree = json.loads(line)
             if isinstance(tree, dict):
                 yield tree
 
 
-def _parse(path: Path, text: str) -> Mapping[str, Any]:
+def _parse(path: Path) -> Mapping[str, Any]:
     try:
-        tree = json.loads(text)
-    except ValueError as error:
+        tree = read_json(path)
+    except (ValueError, OSError) as error:
         raise UserError(
-            f"{path} is damaged", got=str(error), expected="what prepare wrote",
+            f"{path} is damaged", got=visible(error), expected="what prepare wrote",
             next_step="remove the file: the crops are then made again",
         ) from error  # fmt: skip
     return tree if isinstance(tree, dict) else {}
 
 
 def _report(entry: Any) -> SourceReport | None:
-    """A report of this version; None for what another one wrote: its crops are made again."""
-    names = {f.name for f in fields(SourceReport)}
-    if not isinstance(entry, dict) or not {"title", "sha256", "look", "shape", "root", "place"} <= set(entry):
+    """A report of this version; None for what another one wrote: its crops are made again.
+
+    The title names folders that prepare replaces and removes, so it has to lie inside the dataset.
+    """
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in _TEXTS):
         return None
-    return SourceReport(**{name: value for name, value in entry.items() if name in names})
+    known = {name: entry[name] for name in (*_TEXTS, *_COUNTS, "split", "reasons", "error") if name in entry}
+    label, _, name = known["title"].partition("/")
+    inside = label in CLASSES and name and not {"", ".", ".."} & set(re.split(r"[/\\]", name))
+    counts = all(isinstance(known.get(name, 0), int) for name in _COUNTS)
+    reasons = known.get("reasons", {})
+    plain = isinstance(reasons, dict) and all(isinstance(count, int) for count in reasons.values())
+    texts = all(isinstance(known.get(name), (str, type(None))) for name in ("split", "error"))
+    return SourceReport(**known) if inside and counts and plain and texts else None

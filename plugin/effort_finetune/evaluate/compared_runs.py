@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.strict_json import read_json
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.paired import Level
 from effort_finetune.evaluate.score_file import ScoreFile, read_scores
@@ -73,7 +73,7 @@ def read_run(path: Path, label: str) -> Run:
     """
     file = path / "results.json" if path.is_dir() else path
     try:
-        text = json.loads(file.read_text(encoding="utf-8"))
+        text = read_json(file)
     except (OSError, ValueError):
         text = None  # results.read says what is wrong with it
     if isinstance(text, dict) and "schema_version" not in text and isinstance(text.get("datasets"), dict):

@@ -82,7 +82,7 @@ def bears_our_mark(path: Path) -> bool:
 def _is_results(path: Path) -> bool:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, Mapping) and {"schema_version", "kind"} <= document.keys()
 

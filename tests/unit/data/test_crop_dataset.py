@@ -300,3 +300,14 @@ def test_a_damaged_record_is_named(source: Path, tmp_path: Path) -> None:
     (tmp_path / "rgb/crops.json").write_text(json.dumps({"options": {}, "videos": [{"name": "real/a"}]}))
     with pytest.raises(UserError, match="prepare did not make"):
         crop(source, tmp_path / "rgb")
+
+
+@pytest.mark.parametrize(
+    "title", ["real/../../victim", "real/..", "/etc", "other/0", "real/a/../../x", "real\\\\..", 3]
+)
+def test_a_record_names_no_folder_outside_its_dataset(tmp_path, title):
+    """prepare removes and replaces what its record names."""
+    report = dict.fromkeys(("root", "place", "kind", "look", "sha256", "shape"), "x")
+    sources = [{**report, "title": title}, {**report, "title": "real/good"}]
+    (tmp_path / "crops.json").write_text(json.dumps({"options": {}, "sources": sources}))
+    assert list(read_record(tmp_path).reports) == ["real/good"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
 import resource
 import signal
@@ -18,13 +19,20 @@ import make_layouts as golden
 import pytest
 import torch
 from PIL import Image
+from toyhost import EMBEDDED
 
+from effort_finetune.config import Settings
 from effort_finetune.config.resolve import load_yaml
 from effort_finetune.core import strict_json
 from effort_finetune.core.errors import UserError
+from effort_finetune.data.crop_record import read_record
 from effort_finetune.data.decode import decode
+from effort_finetune.data.index import load_index
 from effort_finetune.data.picture_header import Unreadable
+from effort_finetune.evaluate import results
+from effort_finetune.evaluate.compared_runs import read_run
 from effort_finetune.evaluate.score_file import COLUMNS, read_scores
+from effort_finetune.host import open_host
 from effort_finetune.weights import statement
 from effort_finetune.weights.reader import read_checkpoint
 
@@ -60,6 +68,39 @@ def _small_weights(folder: Path) -> bytes:
 INDEX = json.dumps({"A": {"A_Real": {"test": {"0": {"label": "A_Real", "frames": ["A\\0\\000.png"]}}}}})
 SCORES = ",".join(COLUMNS) + "\nA,A/0,'=f.png,1,0.5,0.25\n"
 YAML = "optimizer:\n  lr: 1e-3\nmean: [0.1, 0.2, 0.3]\nlabel_dict: {A: 0}\n"
+CROPS = json.dumps(
+    {
+        "options": {"finder": "cropped", "size": 64, "margin": None},
+        "skipped": {"a link": 1},
+        "sources": [
+            {"title": "real/0", "root": "/r", "place": "0.mp4", "kind": "video", "split": None, "look": "a",
+             "sha256": "b", "shape": "c", "frames": 2, "crops": 2, "reasons": {"cut": 1}},
+            {"removed": "fake/1"},
+        ],
+    }
+)  # fmt: skip
+RESULTS = json.dumps({"schema_version": "1.2", "kind": "evaluation", "status": "complete", "datasets": {}})
+HOST_RESULTS = json.dumps({"datasets": {"A": {"auc": 0.9, "video_auc": 0.5}}, "protocol": {"a": 1}})
+
+
+HOST = open_host(EMBEDDED)
+
+
+def _index(data: bytes, folder: Path) -> object:
+    (folder / "A.json").write_bytes(data)
+    index = load_index(HOST, Settings(dataset_json_folder=str(folder)), "A")
+    return [index.videos(split) for split in ("train", "val", "test")]
+
+
+def _crops(data: bytes, folder: Path) -> object:
+    (folder / "crops.json").write_bytes(data)
+    record = read_record(folder)
+    for report in () if record is None else record.reports.values():
+        for place in report.places(folder):
+            assert folder in Path(os.path.normpath(place)).parents
+    return record
+
+
 #: Parser, seed, and its share of the cases.
 CASES: dict[str, tuple[Parser, Callable[[Path], bytes], float, tuple[type[Exception], ...]]] = {
     **{
@@ -71,6 +112,15 @@ CASES: dict[str, tuple[Parser, Callable[[Path], bytes], float, tuple[type[Except
         lambda _: INDEX.encode(),
         0.1,
         (ValueError, OSError),
+    ),
+    "index": (_index, lambda _: INDEX.encode(), 0.03, (UserError,)),
+    "crops.json": (_crops, lambda _: CROPS.encode(), 0.03, (UserError,)),
+    "results": (_through_file(results.read, "results.json"), lambda _: RESULTS.encode(), 0.01, (UserError,)),
+    "host results": (
+        _through_file(lambda path: read_run(path, "x"), "a.json"),
+        lambda _: HOST_RESULTS.encode(),
+        0.01,
+        (UserError,),
     ),
     "statement": (
         lambda data, _: statement.of_text(data.decode(errors="replace"), "x"),

@@ -1,0 +1,109 @@
+"""Whole commands where a machine is tight: little shared memory, few open files, other ways to start workers.
+
+    python benchmarks/pressure.py
+
+`finetune` and `evaluate` with two loader processes on tiny data, each under a /dev/shm of 64 MB and of 1 MB,
+with 64 and 24 open files, and with workers that are spawned or come from a fork server: all have to end and
+to write the same bits as an undisturbed run. A small /dev/shm is a tmpfs in a mount namespace of its own,
+which takes root on Linux; elsewhere it is left out, and that is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from soak_commands import TRAIN, numbers_of_run, prepare_inputs, run_command, with_host
+
+from effort_finetune.core.files import write_json
+from effort_finetune.data.loader import START_METHOD
+
+HERE = Path(__file__).parent
+LIMIT = 400  # seconds: a run that takes longer hangs
+_NEW_NAMESPACE, _PRIVATE, _RECURSIVE = 0x00020000, 1 << 18, 1 << 14
+CASES: dict[str, dict[str, Any]] = {
+    "undisturbed": {},
+    "/dev/shm of 64 MB": {"shm": 64},
+    "/dev/shm of 1 MB": {"shm": 1},
+    "ulimit -n 64": {"files": 64},
+    "ulimit -n 24": {"files": 24},
+    "spawn": {"start": "spawn"},
+    "forkserver": {"start": "forkserver"},
+}
+JOB = (*(word if word != "0" else "2" for word in TRAIN), "--nEpochs", "2")
+MEASURE = (
+    "evaluate", "--weights", "published.pth", "--test_dataset", "Toy", "--resolution", "32",
+    "--head_width", "16", "--workers", "2", "--bootstrap_samples", "20", "--device", "cpu", "--precision",
+    "float32", "--output_dir", "measured",
+)  # fmt: skip
+
+
+def tight(case: dict[str, Any], words: tuple[str, ...], folder: str, log: str) -> None:
+    """Makes the machine tight for this process, and runs a command in it."""
+    if "shm" in case:
+        libc = ctypes.CDLL(None, use_errno=True)
+        size = f"size={case['shm']}m".encode()
+        if (
+            libc.unshare(_NEW_NAMESPACE)
+            or libc.mount(b"none", b"/", None, _PRIVATE | _RECURSIVE, None)
+            or libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, size)
+        ):
+            os._exit(77)
+    if "files" in case:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (case["files"], case["files"]))
+    if "start" in case:
+        os.environ[START_METHOD] = case["start"]
+    run_command(words, folder, log)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "pressure.json")
+    parser.add_argument("--cases", nargs="+", choices=list(CASES)[1:], default=list(CASES)[1:])
+    options = parser.parse_args()
+    context = multiprocessing.get_context("fork")
+    found: dict[str, dict[str, str]] = {}
+    wanted: dict[str, dict[str, str]] = {}
+    with tempfile.TemporaryDirectory(prefix="effort-pressure-") as scratch:
+        root = Path(scratch)
+        prepare_inputs(root / "inputs", crops=False, run=False)
+        for number, name in enumerate(("undisturbed", *options.cases)):
+            folder = root / str(number)
+            with_host(root / "inputs", folder)
+            for command, words, out in (("finetune", JOB, "run"), ("evaluate", MEASURE, "measured")):
+                log = root / f"{number}-{command}.log"
+                process = context.Process(target=tight, args=(CASES[name], words, str(folder), str(log)))
+                process.start()
+                process.join(LIMIT)
+                if process.is_alive():
+                    process.kill()
+                    end = "hangs"
+                elif process.exitcode == 77:
+                    end = "left out: mounting takes root on Linux"
+                elif process.exitcode:
+                    end = f"exit code {process.exitcode}: {log.read_text(errors='replace')[-300:]}"
+                else:
+                    numbers = numbers_of_run(folder, out)
+                    wanted.setdefault(command, numbers)
+                    warned = "loader processes are started" in log.read_text(errors="replace")
+                    same = numbers == wanted[command]
+                    end = ("same bits" if same else "other bits") + (", fewer workers" if warned else "")
+                found.setdefault(name, {})[command] = end
+                print(f"{name}, {command}: {end}", flush=True)
+            if name != "undisturbed":
+                shutil.rmtree(folder)
+    write_json(options.output, found)
+    good = ("same bits", "left out")
+    return int(not all(end.startswith(good) for ends in found.values() for end in ends.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
