@@ -9,6 +9,7 @@ import torch
 
 from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.evaluate.table import results_table
+from effort_finetune.weights import run_state
 
 from .conftest import write_dataset
 from .running import document, run, state
@@ -26,9 +27,10 @@ def test_select_on_last_takes_the_last_epoch_and_validates_nothing(bench):
     assert results["selection"]["epoch"] == 1
     assert results["selection"]["metric"] is None
     assert results["history"][0]["selection"] == {}
-    last = state(outcome.last_path)["model"]
+    last = run_state.load_last(outcome.run_dir)["changing"]
     best = state(outcome.best_path)
-    assert all(torch.equal(last[name], best[name]) for name in best)
+    assert last
+    assert all(torch.equal(last[name], best[name]) for name in last)
 
 
 def test_select_on_test_is_labelled_an_oracle(bench):
@@ -97,8 +99,8 @@ def test_shared_videos_are_said(bench):
         group["val"] = group["train"]
     path.write_text(json.dumps(index))
     outcome = run(bench, nEpochs=1)
-    (warning,) = document(outcome)["training"]["selection"]["warnings"]
-    assert "4 of 4 val videos of Toy are in its train split" in warning
+    warnings = document(outcome)["training"]["selection"]["warnings"]
+    (warning,) = [w for w in warnings if "4 of 4 val videos of Toy are in its train split" in w]
     assert warning in (outcome.run_dir / "finetuning.log").read_text()
 
 
@@ -112,8 +114,8 @@ def test_videos_trained_on_under_another_datasets_name_are_said(bench):
     (bench.root / "lmdb" / "Copy_lmdb").symlink_to(bench.root / "lmdb" / "Toy_lmdb")
     outcome = run(bench, nEpochs=1, test_dataset=["Toy", "Copy"], val_dataset=["Copy"])
     results = document(outcome)
-    assert results["datasets"]["Toy"]["warnings"] == []
+    assert not any("trained on" in warning for warning in results["datasets"]["Toy"]["warnings"])
     said = "4 of 4 test videos of Copy are trained on under another dataset's name"
-    assert results["datasets"]["Copy"]["warnings"] == [f"{said}: the numbers hold training data"]
-    assert results["training"]["selection"]["warnings"] == []
+    assert f"{said}: the numbers hold training data" in results["datasets"]["Copy"]["warnings"]
+    assert not any("trained on" in warning for warning in results["training"]["selection"]["warnings"])
     assert said in (outcome.run_dir / "finetuning.log").read_text()

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from effort_finetune.core.errors import UserError
+from effort_finetune.core.errors import RunFailure
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import setup as setup_file
 
@@ -53,7 +53,7 @@ def test_exactly_residual_and_head_change(started):
 def test_what_is_trained_is_what_was_asked(started, flags, pattern):
     bench, states = started
     outcome = run(bench, nEpochs=1, **flags)
-    before, after = states[0], state(outcome.last_path)["model"]
+    before, after = states[0], state(outcome.best_path)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if re.search(pattern, name)}
 
@@ -61,7 +61,7 @@ def test_what_is_trained_is_what_was_asked(started, flags, pattern):
 def test_balanced_weights_know_the_training_counts(bench, monkeypatch):
     told = []
     monkeypatch.setattr(EffortFinetuneDetector, "set_class_counts", lambda self, *counts: told.append(counts))
-    with pytest.raises(UserError, match="no class counts"):  # told, but kept from the detector
+    with pytest.raises(RunFailure, match="no class counts"):  # told, but kept from the detector
         run(bench, nEpochs=1, **{"loss.class_weights": "balanced"})
     assert told == [(12, 12)]
     monkeypatch.undo()
