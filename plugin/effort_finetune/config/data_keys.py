@@ -102,6 +102,11 @@ class DataKeys(Section):
         "what the pictures of a folder are: crops of faces, or whole pictures; part of the crop recipe",
         read_by=SCORE,
     )
+    loader: Literal["plugin", "host"] = setting(
+        "plugin",
+        "who lists and reads the frames of an index: we do, or the host's own dataset class",
+        read_by=SCORE,
+    )
     compression: Literal["raw", "c23", "c40"] = setting("c23", "FF++ compression level")
     lmdb: Truth = setting(True, "read crops from LMDB (false: from plain files)")
     lmdb_dir: Text = setting("./datasets/lmdb", "folder of the <name>_lmdb databases", path=True)

@@ -230,6 +230,7 @@ def open_frames(
         augmentation = Augmentation(settings.data_aug)
     protocol = {
         "split": split,
+        "loader": "plugin",
         "frames_asked": asked,
         "sampling": settings.frame_sampling,
         "source": " and ".join(sorted(kinds)),

@@ -58,7 +58,7 @@ def listing_verdict(host: Host, settings: Settings, index: DatasetIndex, *, spli
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return f"not comparable: {' '.join(reason.split())[:_REASON]}"
     ours = {
-        (_plain(row.path), row.class_id)
+        (plain(row.path), row.class_id)
         for row in collect_rows(settings, index, split=split, asked=asked, sampling="first").rows
     }
     number = len(ours ^ theirs)
@@ -80,7 +80,7 @@ def host_listing(
         UserError: If the class cannot be imported.
         Exception: Whatever the listing itself raises.
     """
-    with _quiet(), _generators_kept():
+    with quiet(), generators_kept():
         reader: Any = object.__new__(host.dataset_class)
         reader.config = {
             **settings.to_dict(),
@@ -99,10 +99,11 @@ def host_listing(
         reader.image_list, reader.label_list = [], []
         paths, labels = reader.collect_img_and_label_for_one_dataset(index.name)[:2]
     for path, label in zip(paths, labels, strict=True):
-        yield _plain(str(path)), int(label)
+        yield plain(str(path)), int(label)
 
 
-def _plain(path: str) -> str:
+def plain(path: str) -> str:
+    """Returns a listed path with slashes, by which two spellings of one frame are compared."""
     return path.replace("\\", "/").removeprefix("./")
 
 
@@ -121,13 +122,15 @@ def _stamp(files: Iterable[Path]) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Inside: what foreign code prints is not shown."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
+    """Puts Python's, numpy's and torch's generators back."""
     states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
     try:
         yield

@@ -9,10 +9,12 @@ demand.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -48,6 +50,47 @@ def first_keys(path: str, count: int) -> list[bytes]:
                 break
             found.append(key)
     return found
+
+
+class SharedEnvironment:
+    """Stands in for an ``lmdb.Environment`` of a host's class: opened at the first read, shared, picklable.
+
+    Args:
+        path: Folder of the LMDB.
+
+    Raises:
+        lmdb.Error: It is none, as ``lmdb.open`` would say.
+    """
+
+    def __init__(self, path: str) -> None:
+        if not is_lmdb(Path(path)):
+            raise lmdb.Error(f"{path}: No such file or directory")
+        self.path = os.path.realpath(path)
+
+    @contextlib.contextmanager
+    def begin(self, *_: Any, **__: Any) -> Iterator[lmdb.Transaction]:
+        """Begins a read."""
+        with _lock, _environment(self.path).begin(write=False) as transaction:
+            yield transaction
+
+
+class _SharedLmdb:
+    """The package as a host's module sees it: ``open`` shares its environments with ours."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lmdb, name)
+
+    def open(self, path: Any, *_: Any, **__: Any) -> SharedEnvironment:
+        return SharedEnvironment(os.fspath(path))
+
+
+def share_environments(reader: type) -> None:
+    """Lets a class of a host read its LMDBs through this pool: what it opens itself no fork survives."""
+    for base in reader.__mro__:
+        for function in vars(base).values():
+            names = getattr(function, "__globals__", {})
+            if names.get("lmdb") is lmdb:
+                names["lmdb"] = _SharedLmdb()
 
 
 def close_all() -> None:

@@ -144,7 +144,7 @@ def make_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=getattr(dataset, "collate", collate),  # a host's own
         pin_memory=pin_memory,
         drop_last=drop_last,
         worker_init_fn=_start_worker,

@@ -19,7 +19,8 @@ from effort_finetune.core.interrupt import Interrupted, InterruptGuard
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.dataset_name import labels_of
 from effort_finetune.data.folder_part import TrainedFolder
-from effort_finetune.data.frames import FrameDataset, open_frames
+from effort_finetune.data.frames import FrameDataset
+from effort_finetune.data.host_frames import open_split
 from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.dataset_block import measure
@@ -79,7 +80,7 @@ def open_datasets(
     labels = labels_of(settings, names)
     for name in dict.fromkeys(names):
         try:
-            opened[labels[name]] = open_frames(host, settings, split=split, names=[name], trained=trained)
+            opened[labels[name]] = open_split(host, settings, split=split, names=[name], trained=trained)
         except UserError as error:
             errors.extend(_flat(error))
     if errors:

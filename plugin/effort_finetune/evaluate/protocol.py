@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from effort_finetune.core.crop_recipe import CropRecipe, recipe_warning
 from effort_finetune.core.metrics import ECE_BINS
+from effort_finetune.data.host_frames import HOSTS_OWN
 from effort_finetune.evaluate.intervals import LEVEL
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def protocol(
     return {
         "split": split,
         "frames_asked": settings.frame_num.test if split == "test" else settings.frame_num.train,
-        "frame_sampling": settings.frame_sampling,
+        "loader": settings.loader,
+        "frame_sampling": HOSTS_OWN if settings.loader == "host" else settings.frame_sampling,
         "compression": settings.compression,
         "resolution": settings.resolution,
-        "interpolation": "INTER_CUBIC",
+        "interpolation": HOSTS_OWN if settings.loader == "host" else "INTER_CUBIC",
         "crops": "as the host's index lists them; those of a folder become squares by its `fit`; no face is "
         "looked for",
         "label_map": dict(settings.label_dict),

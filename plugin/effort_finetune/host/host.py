@@ -12,6 +12,7 @@ from effort_finetune.config.host_only_keys import HOST_ONLY_KEYS
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.strict_yaml import read_yaml
 from effort_finetune.host import git
+from effort_finetune.host.dataset_file import find_dataset_class
 from effort_finetune.host.marked_blocks import strip
 from effort_finetune.host.recognise import recognise
 from effort_finetune.host.registered_names import FOLDERS, FilledWhenAsked, registered
@@ -95,12 +96,14 @@ class Host:
 
     @property
     def dataset_class(self) -> type:
-        """The host's ``DeepfakeAbstractBaseDataset``.
+        """The class that lists and reads frames, upstream's ``DeepfakeAbstractBaseDataset``.
 
         Raises:
-            UserError: If the module needs a package while it is imported that is not installed.
+            UserError: If there is none, or its module needs a package that is not installed.
         """
-        return self.modules.load("dataset.abstract_dataset").DeepfakeAbstractBaseDataset
+        module, name = find_dataset_class(self.root / "training")
+        found: type = getattr(self.modules.load(module), name)
+        return found
 
     def get_test_metrics(
         self, y_pred: np.ndarray, y_true: np.ndarray, img_names: Sequence[str]

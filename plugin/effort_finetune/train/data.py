@@ -14,7 +14,8 @@ from effort_finetune.data.dataset_name import check_names, folder_of, labels_of,
 from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.data.folder_part import TrainedFolder
-from effort_finetune.data.frames import FrameDataset, open_frames
+from effort_finetune.data.frames import FrameDataset
+from effort_finetune.data.host_frames import open_split
 from effort_finetune.data.loader import make_loader
 from effort_finetune.data.shared_pictures import shared_pictures
 from effort_finetune.evaluate.evaluation import open_datasets
@@ -76,7 +77,7 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
     errors: list[UserError] = []
     train = test = selection = None
     try:
-        train = open_frames(host, settings, split="train", names=settings.train_dataset)
+        train = open_split(host, settings, split="train", names=settings.train_dataset)
     except UserError as error:
         errors.append(error)
     told = told_by(settings.pretrained_weights)
@@ -235,7 +236,7 @@ def _open_val(host: Host, settings: Settings, names: Sequence[str]) -> Mapping[s
     opened = open_datasets(host, settings, listed, "val") if listed else {}
     if folders:
         labels = labels_of(settings)
-        opened[tag_of([labels[name] for name in folders])] = open_frames(
+        opened[tag_of([labels[name] for name in folders])] = open_split(
             host, settings, split="val", names=folders
         )
     return opened
