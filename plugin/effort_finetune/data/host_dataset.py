@@ -146,6 +146,11 @@ def _made(own: type, config: dict[str, Any], split: str) -> Any:
             finally:
                 self.mode = mode
 
+        def init_data_aug_method(self) -> Any:
+            # Hosts build it for tests too, with arguments that albumentations 2 refuses.
+            return super().init_data_aug_method() if augments else None
+
+    augments = split == "train" and config["use_data_augmentation"]
     Reader.__name__ = own.__name__
     return Reader(config, mode="train" if split == "train" else "test")
 

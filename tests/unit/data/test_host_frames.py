@@ -67,9 +67,9 @@ def test_rows_and_pixels_are_those_of_our_loader_to_the_bit(bench: Bench, split:
     assert theirs.place(theirs.rows[0]) == ours.place(ours.rows[0])
 
 
-def test_workers_read_the_same_and_augment_by_seed_epoch_and_frame(bench: Bench) -> None:
-    bench.write(pair_of_groups(3))
-    frames = opened(bench, "host", "train", use_data_augmentation=True)
+def test_workers_read_the_same_and_augment_by_seed_epoch_and_frame(embedded: Bench) -> None:
+    embedded.write(pair_of_groups(3))
+    frames = opened(embedded, "host", "train", use_data_augmentation=True)
     before = random.getstate(), torch.random.get_rng_state()
 
     def epoch(workers: int, number: int) -> list[torch.Tensor]:
