@@ -57,23 +57,24 @@ def open_split(
         return open_frames(host, settings, split=split, names=names, trained=trained)
     _refuse_what_is_ours(host, settings, names)
     asked = settings.frame_num.test if split == "test" else settings.frame_num.train
-    settings = with_own_labels(settings, names)
     readers: dict[str, HostReader] = {}
     parts: dict[str, dict[str, Any]] = {}
     rows: list[FrameRow] = []
     for name in names:
         index = load_index(host, settings, name)
-        collect_rows(
-            settings, index, split=split, asked=asked, sampling="first"
-        )  # says what is wrong with it
-        readers[name] = reader = HostReader(host, settings, index, split=split, asked=asked)
-        part = _part(settings, index, reader, split, asked)
+        own = with_own_labels(settings, index)
+        # A malformed index is refused in our words, not in the class's.
+        collect_rows(own, index, split=split, asked=asked, sampling="first")
+        readers[name] = reader = HostReader(host, own, index, split=split, asked=asked)
+        part = _part(own, index, reader, split, asked)
         rows += part.rows
         parts[name] = {
             **part.facts(),
             "path_rule": HOSTS_OWN,
             "also_in": split_overlap(index, split),
-            "host_listing": _compared(settings, index, part.rows, split, asked),
+            "host_listing": _compared(own, index, part.rows, split, asked),
+            "fit": None,
+            "crop_recipe": None if index.recipe is None else index.recipe.to_dict(),
             "warnings": part.remarks(split),
         }
     augmented = split == "train" and settings.use_data_augmentation
@@ -174,7 +175,8 @@ class HostFrames(FrameDataset):
         if name not in self._readers:
             host, settings, split = self._opening
             index = load_index(host, settings, name)
-            self._readers[name] = HostReader(host, settings, index, split=split, asked=self.frames_asked)
+            own = with_own_labels(settings, index)
+            self._readers[name] = HostReader(host, own, index, split=split, asked=self.frames_asked)
         return self._readers[name]
 
 
