@@ -20,6 +20,7 @@ from effort_finetune.core.version import __version__
 COMMANDS = {
     "finetune": ("finetune", "fine-tune an Effort checkpoint, or plain CLIP, on a dataset of the host"),
     "evaluate": ("evaluate", "measure a checkpoint on test datasets, as JSON and a table"),
+    "predict": ("predict", "judge pictures and videos: real, fake or unsure, with reasons"),
     "compare": ("compare", "put the results of several runs side by side"),
     "calibrate": ("calibrate", "fit temperature, thresholds and an unsure band on val scores"),
     "report": ("report", "make an HTML report of results"),

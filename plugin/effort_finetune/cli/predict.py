@@ -1,0 +1,118 @@
+"""``effort-finetune predict``: pictures and videos to verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effort_finetune.cli.context import Context
+from effort_finetune.config import Settings
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
+from effort_finetune.core.progress import bar
+from effort_finetune.weights.first_look import look_at
+
+if TYPE_CHECKING:
+    from effort_finetune.predict.file_records import FileRecord
+
+NAME = "predict"
+HELP = (
+    "Judge pictures and videos: faces are found and cut as the weights were trained, each file gets a "
+    "probability of fake and a verdict (real, fake, unsure with its reasons)."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the files, the weights and what is written."""
+    parser.add_argument(
+        "paths", nargs="+", help="files, folders, patterns; - reads a list of paths from standard input"
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="a fine-tuned or released checkpoint")
+    parser.add_argument(
+        "--faces",
+        default="auto",
+        help="auto (the weights' own recipe), dlib81, dlib68, mtcnn, cropped or whole (default: auto)",
+    )
+    parser.add_argument("--predictor", type=Path, help="a landmark model of dlib, of 81 or 68 points")
+    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write every record as a line of JSON")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each file")
+    parser.add_argument(
+        "--stability", action="store_true", help="score each file again as platforms would deliver it"
+    )
+    parser.add_argument(
+        "--labels", choices=("from-folders",), help="measure the verdicts: folders say real or fake"
+    )
+    parser.add_argument("--threshold", type=float, help="in place of the one that the weights carry")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="the I-th of N shares of the files")
+    parser.add_argument("--frames", type=int, default=32, help="of a video at most (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="crops scored at once (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument("--precision", default="auto", help="auto, float32, bf16 or fp16 (default: auto)")
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Judges the files; 0 when each has a record.
+
+    Raises:
+        UserError: If anything asked for is wrong; nothing has been read then.
+    """
+    from effort_finetune.predict.inputs import find_files
+
+    number, count = _shard(args.shard)
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UserError("--threshold", got=args.threshold, expected="a number from 0 to 1")
+    settings = Settings(
+        device=args.device,
+        precision=args.precision,
+        test_batchSize=args.batch,
+        frame_num={"train": 8, "test": args.frames},
+    )
+    look_at(args.weights)
+    files = find_files(args.paths, sys.stdin)[number - 1 :: count]
+
+    os.environ.setdefault(
+        "OPENCV_FFMPEG_LOGLEVEL", "-8"
+    )  # a damaged file has its record; read by OpenCV later
+    # torch, not needed for what is checked above
+    from effort_finetune.data.class_words import ClassWords
+    from effort_finetune.predict.file_metrics import LabelledFiles
+    from effort_finetune.predict.prediction import load_predictor
+    from effort_finetune.predict.record_writer import RecordWriter
+
+    predictor = load_predictor(
+        args.weights, settings, faces=args.faces, predictor=args.predictor, threshold=args.threshold
+    )
+    for line in predictor.lines():
+        print(line, file=sys.stderr)
+    words = ClassWords() if args.labels else None
+    labelled = LabelledFiles(predictor.rule.threshold)
+    verdicts = dict.fromkeys(("real", "fake", "unsure"), 0)
+    with RecordWriter(args.jsonl, args.csv) as writer, bar(total=len(files), unit="file") as progress:
+        for record in predictor.records(files, stability=args.stability, labels=words):
+            writer.write(record)
+            labelled.add(record)
+            verdicts[record.verdict] += 1
+            progress.write(line_of(record), file=sys.stdout)
+            progress.update()
+    print(f"{len(files)} files: {', '.join(f'{n} {name}' for name, n in verdicts.items())}", file=sys.stderr)
+    if words is not None:
+        print("\n".join(labelled.lines()))
+    return 0
+
+
+def line_of(record: FileRecord) -> str:
+    """Returns one record in one line."""
+    score = record.score if record.calibrated is None else record.calibrated
+    parts = [f"{record.verdict:<6}", "     -" if score is None else f"{score:.4f}", visible(record.file)]
+    reasons = f"({visible('; '.join(record.reasons), limit=300)})" if record.reasons else ""
+    return "  ".join([*parts, reasons]).rstrip()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= 100_000):
+        raise UserError("--shard", got=repr(text), expected="I/N with I from 1 to N, such as 2/8")
+    return int(number), int(count)

@@ -1,0 +1,101 @@
+"""The frames of one file, whatever it is called and whatever it holds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.data.containers import describe_container
+from effort_finetune.data.decode import decode, read_bytes, read_picture
+from effort_finetune.data.folder_listing import VIDEO_SUFFIXES
+from effort_finetune.data.picture_header import Unreadable, open_lazily
+from effort_finetune.data.videos import Frame, frame_numbers, read_frames
+from effort_finetune.data.walk import IMAGE_SUFFIXES
+
+
+class FileFrames:
+    """Reads a file as a picture or a video, decided by its content where the suffix is wrong.
+
+    Attributes:
+        kind: ``picture`` or ``video``; set when the first frame is there.
+    """
+
+    def __init__(self, file: str, *, count: int) -> None:
+        self.path = Path(file)
+        self.count = count
+        self.kind: str | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yields number and ``uint8[H, W, 3]``, RGB, or the reason why a frame cannot be decoded.
+
+        Raises:
+            Unreadable: It is neither a picture nor a video, or a damaged one.
+        """
+        first: Unreadable | None = None
+        for kind in self._order():
+            try:
+                if kind == "picture":
+                    frames: Iterator[Frame] = iter([(0, read_picture(self.path))])
+                elif kind == "animation":
+                    frames = _animation(self.path, self.count)
+                else:
+                    frames = read_frames(self.path, count=self.count)
+                start = next(frames)
+            except (Unreadable, UserError, OSError, StopIteration) as error:
+                first = first or Unreadable(_reason(error))
+                continue
+            following = next(frames, None)
+            # An animation of one frame is a picture; a film of one frame is still a film.
+            self.kind = (
+                "picture" if kind == "picture" or (kind, following) == ("animation", None) else "video"
+            )
+            yield start
+            if following is not None:
+                yield following
+                yield from frames
+            return
+        assert first is not None
+        raise first
+
+    def _order(self) -> tuple[str, ...]:
+        try:
+            found = os.stat(self.path)
+            if not stat.S_ISREG(found.st_mode):
+                raise Unreadable("no regular file")
+            if not found.st_size:
+                raise Unreadable("empty file")
+            container, _ = describe_container(self.path)
+        except (OSError, ValueError) as error:
+            raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
+        suffix = self.path.suffix.lower()
+        if container == "GIF":
+            return ("animation",)
+        if suffix in IMAGE_SUFFIXES:
+            return ("picture", "video") if container is not None else ("picture",)
+        if container is not None:
+            return "video", "picture"
+        return ("picture", "video") if suffix in VIDEO_SUFFIXES else ("picture",)
+
+
+def _animation(path: Path, count: int) -> Iterator[Frame]:
+    """Frames of a GIF, evenly spaced, by Pillow: OpenCV gives the first one alone."""
+    data = read_bytes(path)
+    decode(data)  # refuses what is too large
+    with open_lazily(data) as image:
+        for number in frame_numbers(getattr(image, "n_frames", 1), count):
+            try:
+                image.seek(number)
+                yield number, np.array(image.convert("RGB"))
+            except Exception as error:  # Pillow's plugins raise what they like
+                yield number, " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return f"{error.what}: {error.got}" if error.got is not None else error.what
+    return str(error) or type(error).__name__

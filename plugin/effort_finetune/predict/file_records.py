@@ -1,0 +1,124 @@
+"""What is said of one file: typed, made of plain values, the same in Python, JSON lines and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Verdict = Literal["real", "fake", "unsure"]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One crop that was scored.
+
+    Attributes:
+        frame: Number of the frame in the video; 0 of a picture.
+        box: Left, top, right, bottom of the face in pixels; None where the whole picture was taken.
+        prob: Probability of fake.
+    """
+
+    frame: int
+    box: Box | None
+    prob: float
+
+
+@dataclass(frozen=True)
+class FaceRecord:
+    """One face, followed over the frames, or the whole picture.
+
+    Attributes:
+        prob: Mean probability of fake of its frames.
+        calibrated: The same through the calibration of the weights; None where they carry none.
+        verdict: Of this face alone.
+        reasons: Why it is ``unsure``.
+        frames: Its frames, in order of time.
+    """
+
+    prob: float
+    calibrated: float | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    frames: tuple[FrameScore, ...]
+
+
+@dataclass(frozen=True)
+class AnyFace:
+    """The most suspicious face of a file with several.
+
+    Attributes:
+        prob: The largest mean probability of fake over the faces.
+        verdict: ``fake`` where any face is called so.
+        faces: How many there are.
+        false_positive_rate: How often a file of so many real faces would be called fake, were they
+            independent: 1 - (1 - rate)^faces; None where the weights state no rate of their threshold.
+    """
+
+    prob: float
+    verdict: Verdict
+    faces: int
+    false_positive_rate: float | None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The file scored again as platforms would deliver it.
+
+    Attributes:
+        same: Share of the deliveries with the verdict of the same frames as they are.
+        deliveries: Mean probability of fake by delivery; None where no face was found in it any more.
+        frames: How many frames of the file were delivered.
+    """
+
+    same: float | None
+    deliveries: Mapping[str, float | None]
+    frames: int
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file.
+
+    Attributes:
+        file: Its path as it was given or found.
+        sha256: Of its bytes; None where they cannot be read.
+        status: ``scored``, ``no_face`` or ``unreadable``.
+        verdict: That of its largest face (or of the whole picture).
+        reasons: Why it is ``unsure``, or why there is nothing to say.
+        score: Mean probability of fake of the largest face.
+        calibrated: The same through the calibration of the weights; None where they carry none.
+        threshold: Above it (of ``calibrated`` where there is one) a face is called fake.
+        threshold_source: Where that number comes from.
+        kind: ``picture`` or ``video``; None where it is neither.
+        frames_read: Frames that were looked at.
+        frames_without_face: Of these, the ones without a face.
+        frames_undecodable: Frames that the decoder gave no picture of.
+        faces: The largest first; with the whole picture, one.
+        any_face: Of a file with several faces; None with one or none.
+        stability: Where it was asked for.
+        label: What the folders above the file say; None where they say nothing or were not asked.
+    """
+
+    file: str
+    sha256: str | None
+    status: Literal["scored", "no_face", "unreadable"]
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    score: float | None
+    calibrated: float | None
+    threshold: float
+    threshold_source: str
+    kind: Literal["picture", "video"] | None = None
+    frames_read: int = 0
+    frames_without_face: int = 0
+    frames_undecodable: int = 0
+    faces: tuple[FaceRecord, ...] = ()
+    any_face: AnyFace | None = None
+    stability: Stability | None = None
+    label: Literal["real", "fake"] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON types only."""
+        return asdict(self)

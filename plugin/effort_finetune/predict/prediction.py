@@ -1,0 +1,186 @@
+"""A file to a verdict: read, cut, scored in batches over files, decided; memory stays flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from effort_finetune.config import Settings
+from effort_finetune.core.device import choose_device
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.precision import resolve_precision
+from effort_finetune.data.class_words import ClassWords
+from effort_finetune.data.normalisation import normalisation_table, normalise
+from effort_finetune.evaluate.predictions import log_odds, probability
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.preprocessing import obey
+from effort_finetune.predict.chosen_faces import ChosenFaces, choose_faces
+from effort_finetune.predict.file_crops import AS_IS, Cutter, FileCrops, all_deliveries
+from effort_finetune.predict.file_records import FileRecord
+from effort_finetune.predict.file_verdict import record_of
+from effort_finetune.predict.inputs import find_files, label_of
+from effort_finetune.predict.verdicts import Rule, rule_of
+from effort_finetune.weights.first_look import look_at
+from effort_finetune.weights.loading import NEW_HEAD
+from effort_finetune.weights.reader import read_checkpoint, read_statement
+from effort_finetune.weights.trained_on import told_by
+
+WAITING = 64  # files that wait for a batch to be full
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Weights that are ready to judge files.
+
+    Attributes:
+        model: The detector on its device.
+        settings: Its preprocessing, batch size and frames of a video.
+        faces: How pictures are cut.
+        rule: How probabilities become verdicts.
+    """
+
+    model: EffortFinetuneDetector
+    settings: Settings
+    faces: ChosenFaces
+    rule: Rule
+
+    def lines(self) -> list[str]:
+        """What a user should know of this run."""
+        return [self.faces.line(), f"threshold {self.rule.threshold:g}: {self.rule.source}"]
+
+    def records(
+        self, files: Sequence[str], *, stability: bool = False, labels: ClassWords | None = None
+    ) -> Iterator[FileRecord]:
+        """Yields one record a file, in order, whatever the file holds.
+
+        Args:
+            files: Paths.
+            stability: Score each file again under the deliveries.
+            labels: How folder names tell classes; None does not ask them.
+        """
+        cutter = Cutter(
+            self.faces,
+            self.settings.resolution,
+            self.settings.frame_num.test,
+            all_deliveries() if stability else (),
+            self.settings.manualSeed,
+        )
+        batch = self.settings.test_batchSize
+        with ExitStack() as stack:
+            stack.enter_context(self.model.merged())
+            waiting: list[FileCrops] = []
+            for file in files:
+                waiting.append(cutter.cut(file))
+                if sum(map(_crops, waiting)) >= batch or len(waiting) >= WAITING:
+                    yield from self._judged(waiting, labels)
+                    waiting = []
+            yield from self._judged(waiting, labels)
+
+    def _judged(self, waiting: Sequence[FileCrops], labels: ClassWords | None) -> Iterator[FileRecord]:
+        images = [
+            cut.image for found in waiting for cuts in (found.cuts, *found.delivered.values()) for cut in cuts
+        ]
+        probs = iter(self.probabilities(images).tolist())
+        for found in waiting:
+            by_delivery = {AS_IS: [next(probs) for _ in found.cuts]}
+            for name, cuts in found.delivered.items():
+                by_delivery[name] = [next(probs) for _ in cuts]
+            label = None if labels is None else label_of(found.file, labels)
+            yield record_of(found, by_delivery, self.rule, label=label)
+
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the probability of fake, ``float64[N]``, of ``uint8[side, side, 3]`` crops (RGB)."""
+        device = next(self.model.parameters()).device
+        table = normalisation_table(self.settings.mean, self.settings.std)
+        precision = resolve_precision(self.settings.precision, device)
+        size, odds = self.settings.test_batchSize, []
+        for start in range(0, len(images), size):
+            part = torch.stack([normalise(image, table) for image in images[start : start + size]])
+            # Entered for each batch: a generator must not leave its caller in inference mode.
+            with torch.inference_mode(), precision.autocast() if precision.dtype else nullcontext():
+                odds.append(log_odds(self.model({"image": part.to(device)}, inference=True), len(part)))
+        return probability(np.concatenate(odds)) if odds else np.empty(0)
+
+
+def _crops(found: FileCrops) -> int:
+    return len(found.cuts) + sum(map(len, found.delivered.values()))
+
+
+def load_predictor(
+    weights: Path | str,
+    settings: Settings | None = None,
+    *,
+    faces: str = "auto",
+    predictor: Path | None = None,
+    folders: Sequence[Path] = (),
+    threshold: float | None = None,
+) -> Predictor:
+    """Reads weights and what they say of their use.
+
+    Args:
+        weights: A checkpoint, an adapter or a model folder with a trained head.
+        settings: ``device``, ``precision``, ``test_batchSize``, ``frame_num.test``, ``manualSeed`` and what
+            builds the model; ``None``: the defaults at the checkpoint's own resolution.
+        faces: ``auto`` (the weights' own recipe), a finder, ``cropped`` or ``whole``.
+        predictor: A landmark model of dlib.
+        folders: Where hosts keep dlib's 81-point model.
+        threshold: In place of the one that the weights carry.
+
+    Raises:
+        UserError: If the weights cannot be used or a face finder is not there.
+    """
+    look_at(weights)
+    path = str(Path(weights).expanduser().resolve())
+    if settings is None:
+        settings = Settings()
+    stated, told = read_statement(path), told_by(path)
+    chosen = choose_faces(faces, stated.crop, told.fit, predictor=predictor, folders=folders)
+    if chosen.finder is not None:
+        chosen.finder.make()  # its errors belong before the model is built
+    resolution = read_checkpoint(path).resolution
+    settings = obey(settings.changed(pretrained_weights=path, resolution=resolution))
+    model = EffortFinetuneDetector(settings)
+    if model.load_report is None or NEW_HEAD in model.load_report.derived.values():
+        raise UserError(
+            f"--weights {path}",
+            got="a plain CLIP, whose head would be random",
+            expected="a checkpoint with a trained head",
+            next_step="fine-tune it first: effort-finetune finetune",
+        )
+    model = model.to(choose_device(settings.device)).eval()
+    return Predictor(model, settings, chosen, rule_of(stated.calibration, threshold))
+
+
+def predict(
+    paths: Sequence[Path | str] | Path | str,
+    *,
+    weights: Path | str,
+    settings: Settings | None = None,
+    faces: str = "auto",
+    predictor: Path | None = None,
+    threshold: float | None = None,
+    stability: bool = False,
+) -> Iterator[FileRecord]:
+    """Judges pictures and videos; yields one record a file as it is ready.
+
+    Args:
+        paths: Files, folders or patterns.
+        weights: A checkpoint, an adapter or a model folder with a trained head.
+        settings: See :func:`load_predictor`.
+        faces: ``auto`` (the weights' own recipe), a finder, ``cropped`` or ``whole``.
+        predictor: A landmark model of dlib.
+        threshold: In place of the one that the weights carry.
+        stability: Score each file again as platforms would deliver it.
+
+    Raises:
+        UserError: If a path does not exist, the weights cannot be used or a face finder is not there; a file
+            that cannot be read has a record.
+    """
+    files = find_files([paths] if isinstance(paths, (str, Path)) else paths)
+    loaded = load_predictor(weights, settings, faces=faces, predictor=predictor, threshold=threshold)
+    return loaded.records(files, stability=stability)
