@@ -52,8 +52,6 @@ CALIBRATION = {
 def weights(tmp_path_factory) -> Path:
     torch.manual_seed(3)
     detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    with torch.no_grad():
-        detector.head.weight.mul_(20)
     path = tmp_path_factory.mktemp("weights") / "effort.pth"
     torch.save(detector.state_dict(), path)
     return path
@@ -98,7 +96,7 @@ def test_a_picture_has_the_probability_that_evaluate_measures(weights, settings,
     predicted = {Path(record.file).name: record.score for record in records}
     assert len(measured) == 12
     assert predicted == pytest.approx(measured, abs=1e-6)
-    assert np.ptp(list(measured.values())) > 1e-5  # so that a swap of two would be seen
+    assert np.ptp(list(measured.values())) > 1e-3  # so that a swap of two would be seen
 
 
 def test_whatever_a_file_holds_it_has_a_record(weights, settings, pictures, tmp_path):
