@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
+from effort_finetune.data.dataset_name import check_names
+from effort_finetune.export.calibrated_name import calibrated_name, check_output
 from effort_finetune.weights.first_look import look_at
 
 if TYPE_CHECKING:
@@ -56,10 +58,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """
     _check(args)
     if args.weights is not None:
-        from effort_finetune.export.calibrated import calibrated_name, check_output
-
         output = args.output or calibrated_name(args.weights)
-        check_output(args.weights, output)
+        check_output(output)
     scores = _scored(args, context) if args.val_dataset else _read(args)
 
     from effort_finetune.evaluate.calibration import fit
@@ -119,6 +119,8 @@ def _read(args: argparse.Namespace) -> ValScores:
 
 def _scored(args: argparse.Namespace, context: Context) -> ValScores:
     host, settings = open_run(args, context, mode="test", val_dataset=args.val_dataset)
+    for note in check_names(host, settings, which=("val_dataset",)):
+        print(note)
 
     from effort_finetune.evaluate.val_scoring import score_val
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from effort_finetune.evaluate import table
 from effort_finetune.evaluate.compared_runs import Run
-from effort_finetune.evaluate.comparison import NOTHING_SHOWN, Comparison, Row, forgetting, seed_groups
+from effort_finetune.evaluate.comparison import (
+    NOTHING_SHOWN,
+    Comparison,
+    Row,
+    compare,
+    forgetting,
+    seed_groups,
+)
 from effort_finetune.evaluate.table_formats import rendered
 
 
@@ -67,6 +74,23 @@ def rendered_comparison(document: Mapping[str, Any], form: str) -> str:
         lines = [*document["said"], *document["notes"], *document["differs"], *document["warnings"]]
         parts += ["\n".join(f"- {line}" if form == "markdown" else line for line in lines)] if lines else []
     return "\n\n".join(parts)
+
+
+def forgotten(before: Run, after: Run, trained_on: Sequence[str]) -> str | None:
+    """Returns the table of forgetting of one training; ``None`` where no other dataset was measured twice.
+
+    Args:
+        before: The run of the starting weights, of ``compared_runs.read_run``.
+        after: That of the trained ones.
+        trained_on: The datasets that the training held.
+
+    Raises:
+        UserError: If a score file is damaged.
+    """
+    rows, means = forgetting(compare([before, after], []), trained_on)
+    if not rows:
+        return None
+    return f"{forgetting_table(rows)}\nmean change of old datasets: {means[after.label]:+.4f}"
 
 
 def forgetting_table(rows: Sequence[Row], form: str = "text") -> str:

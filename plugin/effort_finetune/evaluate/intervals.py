@@ -10,6 +10,7 @@ errors do not shorten; all others by the bias-corrected and accelerated bootstra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from effort_finetune.evaluate.resampling import influence_sums, leave_out
 LEVEL = 0.95
 #: Metrics that get an interval.
 BOUNDED = tuple(name for name, metric in TABLE.items() if metric.has_interval)
+#: A value read where fewer reals than this are called fake hangs on the one at the edge.
+_FEWEST_ERRORS = 5
 _NO_WIDTH = 1e-12  # sums in another order differ by less
 
 Bounds = tuple[float, float]
@@ -68,6 +71,9 @@ def confidence_intervals(
     if wanted:
         scores = sorted_scores(label, prob, video, threshold=threshold)
         video_label = video_labels(label, video)
+        few = {name: why for name in wanted if (why := _few_above(TABLE[name], video_label)) is not None}
+        reasons.update(few)
+        wanted = [name for name in wanted if name not in few]
         kinds = {name: TABLE[name].interval for name in wanted}
         drawn = resampled_metrics(scores, [n for n in wanted if kinds[n] in ("exact", "bca")], counts)
         rows, about = leave_out(video_label)
@@ -165,6 +171,15 @@ def _effective_size(metric: Metric, value: float, drawn: FloatArray, video_label
     if variance < _NO_WIDTH or not 0 < value < 1:
         return float(most)
     return value * (1 - value) / variance
+
+
+def _few_above(metric: Metric, video_label: IntArray) -> str | None:
+    """Why a metric that is read at an FPR hangs on too few reals; fewer than five give no interval."""
+    reals = int(np.sum(video_label == 0))
+    if metric.fpr is None or reals * metric.fpr >= _FEWEST_ERRORS - 1e-9:
+        return None
+    needed = math.ceil(_FEWEST_ERRORS / metric.fpr - 1e-9)
+    return f"FPR {metric.fpr:g} of {reals} real videos is fewer than 5 of them (at least {needed} needed)"
 
 
 def _blocker(label: IntArray, video: IntArray, counts: NDArray[np.uint16]) -> str | None:

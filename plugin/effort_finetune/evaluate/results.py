@@ -64,6 +64,7 @@ def build(
         The document; see ``schema.json``.
     """
     # Reading a results file, which comparisons do, needs no torch.
+    from effort_finetune.evaluate.across_datasets import across_datasets
     from effort_finetune.evaluate.group_rows import over_samples
     from effort_finetune.evaluate.protocol import protocol
     from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
@@ -79,6 +80,10 @@ def build(
         "average": {
             **results.average([labels_of(settings)[name] for name in settings.test_dataset]),
             "over_samples": over_samples(list(results.datasets.values()), threshold=settings.threshold),
+            "across": across_datasets(
+                {r.name: (r.videos.label, r.videos.prob) for r in results.datasets.values() if r.videos},
+                {r.name: r.block.get("groups") or {} for r in results.datasets.values()},
+            ),
         },
         "protocol": protocol(
             settings,

@@ -49,7 +49,7 @@ def results_table(document: Mapping[str, Any]) -> str:
         for level, pooled in document["average"].get("over_samples", {}).items():
             values = [number(pooled[metric]) for metric, _ in COLUMNS]
             rows.append(["all samples", level, *values, "", f"{pooled['real']} real + {pooled['fake']} fake"])
-    lines = [aligned(rows)]
+    lines = [aligned(rows), *_across_lines(document["average"].get("across") or {})]
     for name, block in document["datasets"].items():
         lines += [
             f"{name} {group}: video AUC {number(row['auc'])}, ACC {number(row['acc'])}, "
@@ -66,6 +66,18 @@ def results_table(document: Mapping[str, Any]) -> str:
                 lines.append(f"{visible(name)}: no {level} AUC, {reason}")
         lines.extend(f"warning: {visible(warning, limit=LINE_LIMIT)}" for warning in block["warnings"])
     return "\n".join(lines)
+
+
+def _across_lines(across: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if (cross := across.get("cross_auc")) is not None:
+        lines.append(
+            f"video Cross-AUC (reals of one dataset, fakes of another): mean {number(cross['mean'])}, worst "
+            f"{number(cross['worst'])} of {len(cross['pairs'])} pairs"
+        )
+    if (worst := across.get("worst_group")) is not None:
+        lines.append(f"worst group: {worst['group']} of {worst['dataset']}, video AUC {number(worst['auc'])}")
+    return lines
 
 
 def calibrated_lines(name: str, block: Mapping[str, Any] | None) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import atomic_write, write_json
 from effort_finetune.core.strict_json import read_json
+from effort_finetune.export.calibrated_name import check_output
 from effort_finetune.weights import safe_io
 from effort_finetune.weights.adapter_header import METADATA_KEY
 from effort_finetune.weights.first_look import locate
@@ -24,25 +25,6 @@ from effort_finetune.weights.vision_config import of_state
 
 #: What a model folder consists of beside its weights' own files.
 _LARGEST_FOLDER = 64
-
-
-def calibrated_name(weights: Path) -> Path:
-    """Returns the name beside the weights that a calibrated copy gets."""
-    if weights.is_dir():
-        return weights.with_name(f"{weights.name}_calibrated")
-    return weights.with_name(f"{weights.stem}_calibrated{weights.suffix}")
-
-
-def check_output(weights: Path, output: Path) -> None:
-    """Refuses an output that would take the place of anything.
-
-    Raises:
-        UserError: If there is something already: published weights are never overwritten.
-    """
-    if output.exists():
-        raise UserError(
-            "--output", got=f"{output}, which exists", expected="a new file: weights are never overwritten"
-        )
 
 
 def store_calibration(weights: Path, calibration: StoredCalibration, output: Path) -> Path:
@@ -56,7 +38,7 @@ def store_calibration(weights: Path, calibration: StoredCalibration, output: Pat
     Raises:
         UserError: If the output exists, or the weights are of a kind that carries no statement.
     """
-    check_output(weights, output)
+    check_output(output)
     if weights.is_dir():
         return _folder(weights, calibration, output)
     if weights.suffix == ".onnx":

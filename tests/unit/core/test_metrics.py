@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,3 +186,13 @@ def test_calibration_of_the_two_verdicts_makes_up_the_whole_at_a_bins_edge(data)
     called = np.mean(prob > 7 / 15)
     parts = [(block["ece_fake"] or 0) * called, (block["ece_real"] or 0) * (1 - called)]
     assert sum(parts) == pytest.approx(block["ece"], abs=1e-12)
+
+
+def test_the_documented_table_is_the_tables():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
+    for name, metric in TABLE.items():
+        how = metric.interval if metric.has_interval else f"none: {metric.interval}"
+        best = "lower" if metric.lower_is_better else "higher"
+        assert f"| `{name}` | {metric.title} | {metric.meaning} | {best} | {how} |" in page
+    listed = [line for line in page.splitlines() if line.startswith("| `") and line.count(" | ") == 4]
+    assert len(listed) == len(TABLE)

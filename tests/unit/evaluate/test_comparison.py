@@ -18,6 +18,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file
 from effort_finetune.evaluate.compared_runs import Run, read_run
 from effort_finetune.evaluate.comparison import NOTHING_SHOWN, compare, forgetting, seed_groups
+from effort_finetune.evaluate.comparison_text import forgotten
 from effort_finetune.evaluate.delong import difference_test, placed
 from effort_finetune.evaluate.paired import Level, differences, holm
 from effort_finetune.evaluate.table_formats import rendered
@@ -162,6 +163,17 @@ def test_forgetting_leaves_out_what_was_trained_on(tmp_path):
     assert [row.dataset for row in rows] == ["Old", "Older"]
     assert rows[0].verdict == "worse"
     assert means == {"second": pytest.approx(np.mean([row.change for row in rows]))}
+
+
+def test_a_trainings_forgetting_is_one_call(tmp_path):
+    first = make_run(tmp_path, "first", {"New": scored(1, 0.8), "Old": scored(2, 5.0)})
+    second = make_run(tmp_path, "second", {"New": scored(3, 5), "Old": scored(4, 0.8)})
+    text = forgotten(first, second, ["New"])
+    assert "Old" in text
+    assert "worse" in text
+    assert "New" not in text
+    assert "mean change of old datasets: -0." in text
+    assert forgotten(first, second, ["New", "Old"]) is None
 
 
 def test_groups_of_seeds():

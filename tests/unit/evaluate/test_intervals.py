@@ -180,3 +180,13 @@ def test_leaving_out_groups_keeps_the_acceleration(videos):
     parts = influence_sums(rows @ values / rows.sum(axis=1), about)
     single = (values - values.mean()) / videos
     assert np.sum(parts**2) == pytest.approx(np.sum(single**2), rel=0.35 if videos > 200 else 0.02)
+
+
+def test_what_hangs_on_fewer_than_five_reals_has_no_interval():
+    rng = np.random.default_rng(4)
+    for reals, bounded in ((99, False), (100, True)):
+        label = np.r_[np.zeros(reals, int), np.ones(60, int)]
+        block, result = intervals_of(label, np.clip(rng.normal(0.4 + 0.3 * label, 0.2), 0, 1))
+        assert block["tpr_at_fpr_5pct"] is not None
+        assert (result["intervals"]["tpr_at_fpr_5pct"] is not None) == bounded
+        assert ("tpr_at_fpr_5pct" in result["null_reasons"]) != bounded

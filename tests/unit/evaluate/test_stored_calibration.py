@@ -19,7 +19,8 @@ from effort_finetune.evaluate.calibration import fit
 from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.evaluate.val_scores import of_file, read_foreign_scores
 from effort_finetune.evaluate.val_scoring import score_val
-from effort_finetune.export.calibrated import calibrated_name, store_calibration
+from effort_finetune.export.calibrated import store_calibration
+from effort_finetune.export.calibrated_name import calibrated_name
 from effort_finetune.export.merged import export_merged
 from effort_finetune.weights.adapter import save_adapter
 from effort_finetune.weights.deepfakebench_layout import export_deepfakebench
