@@ -183,7 +183,10 @@ def main() -> int:
         for kind, act, command in todo:
             if time.perf_counter() - began > options.seconds:
                 break
-            ended = act(command)
+            try:
+                ended = act(command)
+            except KeyboardInterrupt:  # what was done counts
+                break
             rounds.setdefault(f"{kind} {command.name}", Counter())[ended] += 1
             print(f"{kind} {command.name}: {ended}; lost so far: {len(soak.lost)}", flush=True)
     totals = {
