@@ -27,7 +27,7 @@ from effort_finetune.core.files import write_json
 from effort_finetune.data.loader import START_METHOD
 
 HERE = Path(__file__).parent
-LIMIT = 400  # seconds: a run that takes longer hangs
+LIMIT = 1800  # seconds: a run that takes longer hangs; spawned workers import torch first
 _NEW_NAMESPACE, _PRIVATE, _RECURSIVE = 0x00020000, 1 << 18, 1 << 14
 CASES: dict[str, dict[str, Any]] = {
     "undisturbed": {},
