@@ -1,4 +1,5 @@
-"""Writes what is made from the code's tables: the settings' JSON Schema and the marked blocks of docs/.
+"""Writes what is made from the code's tables: the settings' JSON Schema, the marked blocks of docs/, and
+``data_aug`` of the settings file that ships.
 
 ``make generate`` runs it. A block of a page stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``;
 :data:`BLOCKS` says which table fills it. With ``--check`` nothing is written, and the exit code is 1 where
@@ -9,19 +10,70 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from effort_finetune.cli import settings
 from effort_finetune.config import json_schema
+from effort_finetune.config.augmentations import STEPS
+from effort_finetune.config.wording import in_yaml
+from effort_finetune.install.known_problems import PROBLEMS
+from effort_finetune.weights.layouts import KNOWN, Layout
 
 ROOT = Path(__file__).resolve().parents[1]
+_YAML = Path("configs/detector/effort_finetune.yaml")
 SCHEMA = Path("plugin/effort_finetune/config/settings.schema.json")
+
+
+def _table(heading: str, rows: Iterable[Iterable[str]]) -> str:
+    names = heading.split(" | ")
+    cells = [names, ["---"] * len(names), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def _augmentations() -> str:
+    return _table(
+        "step | keys of `data_aug`",
+        ((step.STEP, ", ".join(f"`{name}`" for name in step.model_fields)) for step in STEPS),
+    )
+
+
+def _layouts() -> str:
+    return _table("layout | its keys | for example", map(_layout, KNOWN))
+
+
+def _layout(layout: Layout) -> tuple[str, str, str]:
+    head = f", `{layout.head}*`" if layout.head else ""
+    tower = f"`{layout.tower}*`" if layout.tower else "without a prefix"
+    return f"`{layout.name}`", f"{tower}{head}", layout.example
+
+
+def _problems() -> str:
+    return _table(
+        "what goes wrong | what to do",
+        ((re.sub(r"{\w+}", "…", text) for text in (problem.what, problem.fix)) for problem in PROBLEMS),
+    )
+
+
+def _data_aug() -> str:
+    """The lines of ``data_aug`` in the settings file that ships."""
+    lines = []
+    for step in STEPS:
+        for name, field in step.model_fields.items():
+            value = in_yaml(field.get_default(call_default_factory=True))
+            lines.append(f"  {f'{name}: {value}':<31} # {field.description}")
+    return "\n".join(lines)
+
+
 #: The name of a block to the Markdown that it holds.
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "settings": settings.table,
     "aliases": settings.aliases_table,
+    "augmentations": _augmentations,
+    "layouts": _layouts,
+    "problems": _problems,
 }
+_DATA_AUG = re.compile(r"(?<=^  # made by `make generate`\n)(.*?)(?=^  extra:)", re.S | re.M)
 _BLOCK = re.compile(r"(?<=^<!-- generated: )(\w+)( -->\n)(.*?)(?=^<!-- end -->$)", re.S | re.M)
 
 
@@ -34,7 +86,11 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
     Raises:
         KeyError: If a page names a block that is not in :data:`BLOCKS`.
     """
-    files = {root / SCHEMA: json_schema.as_text()}
+    shipped = (root / _YAML).read_text(encoding="utf-8")
+    files = {
+        root / SCHEMA: json_schema.as_text(),
+        root / _YAML: _DATA_AUG.sub(lambda _: _data_aug() + "\n", shipped),
+    }
     for page in sorted((root / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")
         if _BLOCK.search(text):

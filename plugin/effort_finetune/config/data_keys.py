@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
+from effort_finetune.config.augmentations import STEPS
 from effort_finetune.config.kinds import (
     Count,
     CountOrZero,
-    JpegQuality,
-    KernelRange,
     Pixels,
     Processes,
-    Range,
     Rgb,
     RgbDeviation,
     Share,
@@ -35,19 +33,13 @@ class FrameNum(Section):
     test: Count = setting(32, "frames of each test video")
 
 
-class DataAug(Section):
+# The steps' fields, in the steps' order; a type checker does not see through bases that are computed.
+_Steps: Any = type("_Steps", tuple(reversed(STEPS)), {"__module__": __name__})
+
+
+class DataAug(_Steps):
     """Training augmentation, DeepfakeBench's keys; milder than its defaults, for fine-tuning."""
 
-    flip_prob: Share = setting(0.3, "probability of a horizontal flip")
-    rotate_prob: Share = setting(0.2, "probability of a rotation")
-    rotate_limit: Range = setting((-5.0, 5.0), "rotation range in degrees")
-    blur_prob: Share = setting(0.2, "probability of a Gaussian blur")
-    blur_limit: KernelRange = setting((3, 7), "range of the blur's kernel size in pixels")
-    brightness_prob: Share = setting(0.3, "probability of a brightness, contrast or colour change")
-    brightness_limit: Range = setting((-0.05, 0.05), "range of the brightness factor")
-    contrast_limit: Range = setting((-0.05, 0.05), "range of the contrast factor")
-    quality_lower: JpegQuality = setting(60, "lowest JPEG quality")
-    quality_upper: JpegQuality = setting(100, "highest JPEG quality")
     extra: Mapping[Text, Share] = setting({}, "further albumentations transforms by name, each with its p")
 
     @model_validator(mode="after")

@@ -1,30 +1,22 @@
-"""The host's training augmentation from the ``data_aug`` keys, the same under albumentations 1.x and 2.x.
-
-Passing the host's own arguments to albumentations 2 turns the JPEG compression off with no more than a
-warning, fills rotated corners with black instead of a reflection, and blurs with even kernels, which shift
-the image.
-"""
+"""The training augmentation as one pipeline, the same under albumentations 1.x and 2.x."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import random
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
+from effort_finetune.config.augmentations import STEPS
 from effort_finetune.core.errors import UserError, did_you_mean
 from effort_finetune.core.seeding import derive
 
 if TYPE_CHECKING:
     from effort_finetune.config import DataAug
-
-JPEG_PROB = 0.5  # fixed in the host, training/dataset/abstract_dataset.py
 
 
 class Augmentation:
@@ -66,21 +58,7 @@ class Augmentation:
         """The steps in order, with probability and limits, for the results' protocol block."""
         aug = self._data_aug
         return [
-            {"step": "horizontal flip", "p": aug.flip_prob},
-            {
-                "step": "rotation",
-                "p": aug.rotate_prob,
-                "degrees": list(aug.rotate_limit),
-                "border": "reflect",
-            },
-            {"step": "Gaussian blur", "p": aug.blur_prob, "kernel": list(aug.blur_limit)},
-            {
-                "step": "one of brightness and contrast, colour PCA, hue and saturation",
-                "p": aug.brightness_prob,
-                "brightness": list(aug.brightness_limit),
-                "contrast": list(aug.contrast_limit),
-            },
-            {"step": "JPEG", "p": JPEG_PROB, "quality": [aug.quality_lower, aug.quality_upper]},
+            *({"step": step.STEP, **step.values(aug)} for step in STEPS),
             *({"step": name, "p": p, "values": "albumentations' defaults"} for name, p in aug.extra.items()),
         ]
 
@@ -90,49 +68,14 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
     return derive(seed, "augment", epoch, index)
 
 
-def _blur_sizes(aug: DataAug) -> Counter[int]:
-    """Odd kernel sizes and their weights: as in albumentations 1, an even draw counts for the next odd
-    size."""
-    low, high = aug.blur_limit
-    return Counter(size | 1 for size in range(max(1, low), high + 1) if size | 1 <= high)
-
-
 def _compose(aug: DataAug) -> Any:
     # It asks the package index for a newer version of itself whenever it is imported, unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A  # here, because it takes a second and evaluation never augments
 
-    sizes = _blur_sizes(aug)
-    # Sigma is what OpenCV derives from a kernel size, and what albumentations 1 leaves to it.
-    blurs = [
-        A.GaussianBlur(blur_limit=(size, size), sigma_limit=(sigma, sigma), p=weight / sizes.total())
-        for size, weight in sizes.items()
-        for sigma in [0.3 * ((size - 1) * 0.5 - 1) + 0.8]
-    ]
-    if "quality_range" in inspect.signature(A.ImageCompression.__init__).parameters:
-        quality: dict[str, Any] = {"quality_range": (aug.quality_lower, aug.quality_upper)}
-    else:
-        quality = {"quality_lower": aug.quality_lower, "quality_upper": aug.quality_upper}
     # The host's isotropic resize is left out: it gets square images that have the target size already.
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=aug.flip_prob),
-            A.Rotate(limit=tuple(aug.rotate_limit), border_mode=cv2.BORDER_REFLECT_101, p=aug.rotate_prob),
-            A.OneOf(blurs, p=aug.blur_prob),
-            A.OneOf(
-                [
-                    A.RandomBrightnessContrast(
-                        brightness_limit=tuple(aug.brightness_limit), contrast_limit=tuple(aug.contrast_limit)
-                    ),
-                    A.FancyPCA(),
-                    A.HueSaturationValue(),
-                ],
-                p=aug.brightness_prob,
-            ),
-            A.ImageCompression(**quality, p=JPEG_PROB),
-            *(_by_name(A, name, p) for name, p in aug.extra.items()),
-        ]
-    )
+    steps = [step.transform(aug, A) for step in STEPS]
+    return A.Compose([*steps, *(_by_name(A, name, p) for name, p in aug.extra.items())])
 
 
 def _by_name(library: Any, name: str, p: float) -> Any:

@@ -7,6 +7,7 @@ with ``weight_main, S_residual, U_residual, V_residual, bias`` in a decomposed m
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -53,30 +54,24 @@ class Layout:
 
     Attributes:
         name: As reported.
+        example: Who writes it, for the documentation.
+        known_by: Whether keys are in it; the first entry of :data:`KNOWN` that says so is taken.
         tower: Prefix of the tower's keys.
         head: Prefix of the head's keys, or ``None`` where there is no head.
         ignored: Pattern of whole keys to the rule why they are not used.
+        renamed: Makes tensors under the names of transformers of those in the file, where names differ; gets
+            the name of the file for an error, too.
+        finished: Converts what lies under canonical keys, where a tensor means something else.
     """
 
     name: str
+    example: str
+    known_by: Callable[[Collection[str]], bool]
     tower: str
     head: str | None = None
-    ignored: dict[re.Pattern[str], str] = field(default_factory=dict)
-
-
-UNIVERSALFAKEDETECT = Layout(
-    "universalfakedetect",
-    "model.vision_model.",
-    "fc.",
-    {re.compile(rf"model\.{pattern.pattern}"): rule for pattern, rule in _CLIP_IGNORED.items()},
-)
-DEEPFAKEBENCH = Layout("deepfakebench", "backbone.", "head.")
-DENSE_DETECTOR = Layout("deepfakebench-dense", "backbone.", "head.")
-EFFORT_FORK = Layout("effort-fork", "backbone.", "head.")
-CLIP_PREFIXED = Layout("clip-vision-model", "vision_model.", "head.", _CLIP_IGNORED)
-CLIP_BARE = Layout("clip-vision-model-5.6", "", "head.")
-OPEN_CLIP = Layout("open-clip", "", None, _OPEN_CLIP_IGNORED)
-KNOWN = (UNIVERSALFAKEDETECT, DEEPFAKEBENCH, EFFORT_FORK, DENSE_DETECTOR, CLIP_PREFIXED, CLIP_BARE, OPEN_CLIP)
+    ignored: Mapping[re.Pattern[str], str] = field(default_factory=dict)
+    renamed: Callable[[dict[str, Tensor], Canonical, str], dict[str, Tensor]] | None = None
+    finished: Callable[[Canonical], None] | None = None
 
 
 @dataclass
@@ -100,25 +95,9 @@ class Canonical:
     stated: dict[str, str] = field(default_factory=dict)
 
 
-def detect(tensors: dict[str, Tensor]) -> Layout | None:
+def detect(keys: Collection[str]) -> Layout | None:
     """Returns the layout a flat state dict is in, or ``None`` when it is none of :data:`KNOWN`."""
-
-    def any_key(start: str, end: str = "") -> bool:
-        return any(key.startswith(start) and key.endswith(end) for key in tensors)
-
-    if any_key("model.vision_model."):
-        return UNIVERSALFAKEDETECT
-    if any_key("backbone.encoder.", ".weight_main"):
-        return EFFORT_FORK if any(_FORK_LEAF.fullmatch(key) for key in tensors) else DEEPFAKEBENCH
-    if any_key("backbone.encoder.layers."):
-        return DENSE_DETECTOR
-    if any_key("visual.transformer.resblocks."):
-        return OPEN_CLIP
-    if any_key("vision_model.encoder.layers."):
-        return CLIP_PREFIXED
-    if any_key("encoder.layers."):
-        return CLIP_BARE
-    return None
+    return next((layout for layout in KNOWN if layout.known_by(keys)), None)
 
 
 def canonicalise(tensors: dict[str, Tensor], what: str) -> Canonical:
@@ -140,13 +119,12 @@ def canonicalise(tensors: dict[str, Tensor], what: str) -> Canonical:
             expected=f"one of {', '.join(known.name for known in KNOWN)}",
         )
     result = Canonical(layout.name)
-    if layout is OPEN_CLIP:
-        if any(key in tensors for key in _OPENAI_SIZES):
-            result.stated["hidden_act"] = "quick_gelu"
-        tensors = _open_clip_to_transformers(tensors, result, what)
+    if layout.renamed:
+        tensors = layout.renamed(tensors, result, what)
     for key, tensor in tensors.items():
         _place(key, tensor, layout, result)
-    _convert_one_logit_head(layout, result)
+    if layout.finished:
+        layout.finished(result)
     return result
 
 
@@ -168,14 +146,14 @@ def _place(key: str, tensor: Tensor, layout: Layout, result: Canonical) -> None:
         result.unexpected.append(key)
 
 
-def _rule(key: str, rules: dict[re.Pattern[str], str]) -> str | None:
+def _rule(key: str, rules: Mapping[re.Pattern[str], str]) -> str | None:
     return next((rule for pattern, rule in rules.items() if pattern.fullmatch(key)), None)
 
 
-def _convert_one_logit_head(layout: Layout, result: Canonical) -> None:
+def _convert_one_logit_head(result: Canonical) -> None:
     """Makes two logits of UniversalFakeDetect's one: (-z/2, +z/2): softmax[1] == sigmoid(z), exactly."""
     weight = result.tensors.get("head.weight")
-    if layout is not UNIVERSALFAKEDETECT or weight is None or weight.shape[0] != 1:
+    if weight is None or weight.shape[0] != 1:
         return
     for leaf in ("weight", "bias"):
         tensor = result.tensors.get(f"head.{leaf}")
@@ -211,6 +189,8 @@ _OPEN_CLIP_BLOCK_NAMES = {
 
 def _open_clip_to_transformers(tensors: dict[str, Tensor], result: Canonical, what: str) -> dict[str, Tensor]:
     """Renames open_clip's tower and splits its stacked q, k, v; other keys stay for the layout's rules."""
+    if any(key in tensors for key in _OPENAI_SIZES):
+        result.stated["hidden_act"] = "quick_gelu"
     renamed: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         block = _OPEN_CLIP_BLOCK.fullmatch(key)
@@ -233,3 +213,75 @@ def _open_clip_to_transformers(tensors: dict[str, Tensor], result: Canonical, wh
         else:
             renamed[key] = tensor
     return renamed
+
+
+def _has(start: str, end: str = "") -> Callable[[Collection[str]], bool]:
+    return lambda keys: any(key.startswith(start) and key.endswith(end) for key in keys)
+
+
+_decomposed = _has("backbone.encoder.", ".weight_main")
+UNIVERSALFAKEDETECT = Layout(
+    "universalfakedetect",
+    "`effort_clip_L14_trainOn_UniversalFakeDetect.pth`; its one logit `z` becomes `(-z/2, +z/2)`, which "
+    "gives the same probability exactly",
+    _has("model.vision_model."),
+    "model.vision_model.",
+    "fc.",
+    {re.compile(rf"model\.{pattern.pattern}"): rule for pattern, rule in _CLIP_IGNORED.items()},
+    finished=_convert_one_logit_head,
+)
+EFFORT_FORK = Layout(
+    "effort-fork",
+    "checkpoints of the Effort authors' training code, which adds `S_r`, `U_r`, `V_r`",
+    lambda keys: _decomposed(keys) and any(_FORK_LEAF.fullmatch(key) for key in keys),
+    "backbone.",
+    "head.",
+)
+DEEPFAKEBENCH = Layout(
+    "deepfakebench",
+    "the released `effort_clip_L14_trainOn_FaceForensic.pth`, our `ckpt_best.pth`",
+    _decomposed,
+    "backbone.",
+    "head.",
+)
+DENSE_DETECTOR = Layout(
+    "deepfakebench-dense",
+    "the same names without a decomposition: decomposed on loading (cached)",
+    _has("backbone.encoder.layers."),
+    "backbone.",
+    "head.",
+)
+OPEN_CLIP = Layout(
+    "open-clip",
+    "open_clip and the original CLIP: decomposed on loading (cached), with a new head",
+    _has("visual.transformer.resblocks."),
+    "",
+    None,
+    _OPEN_CLIP_IGNORED,
+    renamed=_open_clip_to_transformers,
+)
+CLIP_PREFIXED = Layout(
+    "clip-vision-model",
+    "`CLIPModel` and `CLIPVisionModel` of transformers: the same",
+    _has("vision_model.encoder.layers."),
+    "vision_model.",
+    "head.",
+    _CLIP_IGNORED,
+)
+CLIP_BARE = Layout(
+    "clip-vision-model-5.6",
+    "`CLIPVisionModel` of transformers 5.6 and later: the same",
+    _has("encoder.layers."),
+    "",
+    "head.",
+)
+#: Every known layout: the one list, asked from the top.
+KNOWN = (
+    UNIVERSALFAKEDETECT,
+    EFFORT_FORK,
+    DEEPFAKEBENCH,
+    DENSE_DETECTOR,
+    OPEN_CLIP,
+    CLIP_PREFIXED,
+    CLIP_BARE,
+)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from effort_finetune.config import DataAug
-from effort_finetune.data.augment import JPEG_PROB, Augmentation, item_seed
+from effort_finetune.config.augmentations import JPEG_PROB
+from effort_finetune.data.augment import Augmentation, item_seed
 
 from .conftest import picture
 
