@@ -15,7 +15,7 @@ $(VENV)/.ready: constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and alone: the pinned build must not be replaced by another package's wish.
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,peft,onnx]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,peft,onnx,docs]'
 	@touch $@
 
 demo: $(VENV)/.ready
@@ -32,6 +32,10 @@ lint: $(VENV)/.ready
 generate: $(VENV)/.ready
 	$(BIN)/python -m tools.generate
 
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the pages lie in site/"
+
 docs-check: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/docs
 
@@ -39,4 +43,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "make demo": "tests/docs/test_demo.py",
     "make test": "this very run",
     "make generate": "tests/docs/test_generated.py",
+    "make docs": "tests/docs/test_site.py",
     "make bench": "tens of minutes, quiet machine; tests/unit/benchmarks runs it with tiny sizes",
     "DEEPFAKEBENCH_ROOT=/path/to/DeepfakeBench .venv/bin/python -m pytest tests/host": "a real checkout",
     ".venv/bin/python -m pytest tests/gpu": "part of this very run where there is an accelerator",
