@@ -57,6 +57,11 @@ class ChosenDetector:
     asked_for: str
     is_ours: bool
 
+    @property
+    def setting(self) -> str:
+        """``model_name`` by which a continuation asks for the same detector again."""
+        return self.asked_for if not self.is_ours and self.name in OUR_NAMES else self.name
+
     def to_dict(self) -> dict[str, str]:
         """Returns what results record beside the weights."""
         return {"detector": self.name, "asked_for": self.asked_for}
@@ -136,7 +141,12 @@ def choose_detector(settings: Settings, host: Host, *, training: bool) -> Chosen
 
 
 def build_host_detector(
-    chosen: ChosenDetector, settings: Settings, host: Host, weights: Path | str | None = None
+    chosen: ChosenDetector,
+    settings: Settings,
+    host: Host,
+    weights: Path | str | None = None,
+    *,
+    fresh: bool = False,
 ) -> nn.Module:
     """Builds a detector of the host from its own configuration and loads its weights strictly.
 
@@ -146,6 +156,7 @@ def build_host_detector(
         host: The host.
         weights: State dict that brings every weight, ``pretrained_weights`` by default; without either it
             starts from the detector's own pretrained files.
+        fresh: Build it without any file, for a run whose state brings every weight.
 
     Returns:
         The detector, on the CPU; with weights it has ``load_report``, a :class:`HostLoadReport`.
@@ -155,6 +166,8 @@ def build_host_detector(
     """
     weights = weights or settings.pretrained_weights
     config = {**settings.to_dict(), "model_name": chosen.name, "cuda": torch.cuda.is_available()}
+    if fresh:
+        return build_detector(host, chosen.name, config, pretrained=False)
     if weights is None:
         return build_detector(host, chosen.name, config, pretrained=True)
     file = first_look.locate(Path(weights).expanduser())

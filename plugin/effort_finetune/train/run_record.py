@@ -18,6 +18,8 @@ from effort_finetune.evaluate.dataset_results import DatasetResults
 from effort_finetune.evaluate.protocol import data_lines
 from effort_finetune.evaluate.run_folder import SETTINGS_MARK
 from effort_finetune.evaluate.table import results_table
+from effort_finetune.model.chosen_detector import LAYOUT
+from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train.broken_step import BrokenStep
 from effort_finetune.train.data import selection_names, selection_warnings
 from effort_finetune.train.features import FrameFeatures
@@ -25,6 +27,8 @@ from effort_finetune.train.guards import findings
 from effort_finetune.train.validation import choice_warnings, class_videos
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from effort_finetune.config import Settings
     from effort_finetune.core.errors import RunFailure
     from effort_finetune.train.data import RunData
@@ -98,7 +102,12 @@ def write_results(
         results=tested,
         checkpoint=None
         if sha256 is None
-        else {"path": str(paths.best), "sha256": sha256, "layout": "deepfakebench"},
+        else {
+            "path": str(paths.best),
+            "sha256": sha256,
+            "layout": "deepfakebench" if prepared.chosen.is_ours else LAYOUT,
+            **prepared.chosen.to_dict(),
+        },
         device=prepared.device,
         autocast=prepared.precision.dtype,
         timings=timings,
@@ -145,18 +154,7 @@ def training_block(
                 *choice_warnings(engine.selector, engine.start, engine.history, class_videos(data.selection)),
             ],
         },
-        "trainable": {
-            "trainable": model.trainable.trainable,
-            "total": model.trainable.total,
-            "share": model.trainable.trainable / model.trainable.total,
-            "by_group": model.trainable.by_group,
-        },
-        "decomposition": {
-            "layers": len(model.status.layers),
-            "blocks": list(model.status.blocks),
-            "ranks": list(model.status.ranks),
-            "residual_parameters": model.status.residual_parameters,
-        },
+        **_parts(model),
         "start_weights": engine.start_weights,
         "data": {
             "frames": len(data.train.rows),
@@ -175,6 +173,32 @@ def training_block(
         "resumed_from": settings.resume,
         "processes": engine.processes.to_list(),
         "published": None if published is None else str(published),
+    }
+
+
+def _parts(model: nn.Module) -> dict[str, Any]:
+    """What of the model is trained, and what of it is decomposed: nothing of a host's detector."""
+    if isinstance(model, EffortFinetuneDetector):
+        trained, status = model.trainable, model.status
+        groups, layers, blocks, ranks = trained.by_group, len(status.layers), status.blocks, status.ranks
+        learning, total, residual = trained.trainable, trained.total, status.residual_parameters
+    else:
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+        learning, total = sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
+        groups, layers, blocks, ranks, residual = {"all": learning}, 0, (), (), 0
+    return {
+        "trainable": {
+            "trainable": learning,
+            "total": total,
+            "share": learning / total,
+            "by_group": dict(groups),
+        },
+        "decomposition": {
+            "layers": layers,
+            "blocks": list(blocks),
+            "ranks": list(ranks),
+            "residual_parameters": residual,
+        },
     }
 
 

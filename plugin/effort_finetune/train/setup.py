@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from effort_finetune.core import seeding
 from effort_finetune.core.crop_recipe import stated
@@ -16,7 +17,7 @@ from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
-from effort_finetune.model.chosen_detector import OUR_NAME, ChosenDetector, choose_detector
+from effort_finetune.model.chosen_detector import ChosenDetector, build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.train import resuming
@@ -35,8 +36,6 @@ from effort_finetune.train.validation import measured_of
 from effort_finetune.weights import run_state
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from effort_finetune.host import Job
 
 _FRAMES_NAMED = 8  # in an error message about a batch
@@ -48,6 +47,7 @@ class Prepared:
 
     Attributes:
         job: What was asked for.
+        chosen: Which detector that means.
         device: Where the model is.
         precision: Of the forward pass.
         data: What is read; where features stand in for frames, ``data.loader`` is theirs.
@@ -59,10 +59,11 @@ class Prepared:
     """
 
     job: Job
+    chosen: ChosenDetector
     device: torch.device
     precision: Precision
     data: RunData
-    model: EffortFinetuneDetector
+    model: nn.Module
     engine: Engine
     paths: RunPaths
     features: FeatureRun | None
@@ -103,8 +104,8 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
             expected="one process on one device",
             next_step="start it without torchrun; accumulation_steps gives large batches on one device",
         )
-    chosen = _our_detector(job)
-    job = job.changed(model_name=chosen.name)
+    chosen = choose_detector(job.settings, job.host, training=True)
+    job = job.changed(model_name=chosen.setting)
     settings = job.settings
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
     device = choose_device(settings.device)
@@ -114,45 +115,33 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
         settings = obey(settings, earlier=saved["settings"])
         resuming.check_settings(saved["settings"], settings.to_dict())
         resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
-    else:
+    elif chosen.is_ours or settings.pretrained_weights is not None:
         settings = obey(settings)
     job = replace(job, settings=settings)
     data = open_data(settings, job.host, pin_memory=device.type == "cuda")
     seeding.seed_everything(settings.manualSeed)
-    model = build_model(job, data).to(device)
-    model.trained_on = list(data.trained_on)
-    model.statement = replace(model.statement, crop=stated(data.train.recipes()))
+    model = (build_model(job, data) if chosen.is_ours else build_foreign(job, chosen)).to(device)
+    if isinstance(model, EffortFinetuneDetector):
+        model.trained_on = list(data.trained_on)
+        model.statement = replace(model.statement, crop=stated(data.train.recipes()))
+    else:
+        model.device = device  # type: ignore[assignment]  # as a host's own trainer does
     paths = choose_paths(job)
     notes = chosen.lines()
-    features = feature_run(model, data, settings, notes)
+    features = None
+    if isinstance(model, EffortFinetuneDetector):
+        features = feature_run(model, data, settings, notes)
     if features is not None:
         data = replace(data, loader=features.loader)
     engine = _engine(job, model, data, features, precision, device, paths, guard, started)
     if saved is not None:
         engine.restore(saved)
-    return Prepared(job, device, precision, data, model, engine, paths, features, tuple(notes))
-
-
-def _our_detector(job: Job) -> ChosenDetector:
-    """Returns what ``model_name`` means; a detector of the host is not trained here.
-
-    Raises:
-        UserError: ``model_name`` or ``trainer`` names what this run would not obey.
-    """
-    chosen = choose_detector(job.settings, job.host, training=True)
-    if not chosen.is_ours:
-        raise UserError(
-            f"model_name {chosen.asked_for!r}",
-            got="a detector of the host",
-            expected=f"{chosen.asked_for!r} in `evaluate`, or {OUR_NAME} here",
-            next_step=f"train it with {job.host.root / 'training/train.py'}, then evaluate --model_name",
-        )
-    return chosen
+    return Prepared(job, chosen, device, precision, data, model, engine, paths, features, tuple(notes))
 
 
 def _engine(
     job: Job,
-    model: EffortFinetuneDetector,
+    model: nn.Module,
     data: RunData,
     features: FeatureRun | None,
     precision: Precision,
@@ -232,10 +221,12 @@ def attach_reports(prepared: Prepared, reports: Reports) -> None:
     reports.say(f"seed {settings.manualSeed} for Python, numpy and torch")
     precision = prepared.precision
     reports.say(f"device: {device_name(prepared.device)}; precision: {precision.name} ({precision.reason})")
-    for line in () if model.load_report is None else model.load_report.lines():
+    report: Any = getattr(model, "load_report", None)
+    for line in () if report is None else report.lines():
         reports.say(line)
-    reports.say(model.status.line())
-    reports.say(model.trainable.line())
+    if isinstance(model, EffortFinetuneDetector):
+        reports.say(model.status.line())
+        reports.say(model.trainable.line())
     for warning in (schedule_warning(settings), *prepared.notes):
         if warning is not None:
             reports.warn(warning)
@@ -267,6 +258,17 @@ def build_model(job: Job, data: RunData) -> EffortFinetuneDetector:
     model = EffortFinetuneDetector(settings)
     model.set_class_counts(real, fake)
     return model
+
+
+def build_foreign(job: Job, chosen: ChosenDetector) -> nn.Module:
+    """Builds a detector of the host; that of a resumed run gets all its weights from the run's state.
+
+    Raises:
+        UserError: It cannot be built, or the weights are not its own.
+    """
+    if job.settings.resume is None:
+        return build_host_detector(chosen, job.settings, job.host)
+    return build_host_detector(chosen, job.settings, job.host, fresh=True)
 
 
 def _frames_of(batch: Batch, data: RunData) -> list[str]:

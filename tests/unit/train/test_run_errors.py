@@ -46,7 +46,8 @@ def test_a_run_that_cannot_start_writes_nothing(bench, flags):
         ({"train_svd_residuals": False, "train_classification_head": False}, "trainable"),
         ({"trainer": "foo"}, "trainer; got 'foo'"),
         ({"model_name": "mezo4"}, "did you mean 'meso4'"),
-        ({"model_name": "meso4", "head_width": None}, "model_name 'meso4'; got a detector of the host"),
+        ({"model_name": "meso4"}, "head_width; got a value for 'meso4', which has no such thing"),
+        ({"model_name": "meso4", "head_width": None, "residual_rank": 2}, "residual_rank; got a value"),
     ],
 )
 def test_user_errors_come_before_any_step(bench, flags, message):
