@@ -66,7 +66,7 @@ def choose_faces(
     size = recipe.size if recipe is not None else SIZE
     margin = recipe.margin if recipe is not None and recipe.margin is not None else MARGIN
     fits = [recipe.fit if recipe is not None else None, told_fit]
-    fit: Fit = next((f for f in ("crop", "pad", "squash", "native") if f in fits), "crop")  # type: ignore[assignment]
+    fit: Fit = next((f for f in ("crop", "pad", "squash", "native") if f in fits), "crop")
     if asked in WITHOUT:
         return ChosenFaces(None, size, margin, fit, "it was asked for")
     if asked in FINDERS or predictor is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from effort_finetune.core.files import sha256_file
@@ -108,8 +109,9 @@ class Cutter:
             found.sha256 = sha256_file(Path(file))
         except Unreadable as error:
             found.error = str(error)
-        except (OSError, MemoryError) as error:
-            found.error = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        except (OSError, MemoryError, cv2.error) as error:  # OpenCV refuses some shapes in its own words
+            words = " ".join(str(getattr(error, "strerror", None) or error).split())
+            found.error = words[:200] or type(error).__name__
         if found.error is not None:
             found.cuts, found.delivered = [], {}
             found.sha256 = _hash_or_none(file)

@@ -38,9 +38,13 @@ def record_of(
     if not found.cuts:
         unreadable = found.error is not None
         reason = f"unreadable: {found.error}" if unreadable else "no face was found"
-        status = "unreadable" if unreadable else "no_face"
         return FileRecord(
-            status=status, verdict="unsure", reasons=(reason,), score=None, calibrated=None, **common
+            status="unreadable" if unreadable else "no_face",
+            verdict="unsure",
+            reasons=(reason,),
+            score=None,
+            calibrated=None,
+            **common,
         )
     faces = tuple(_faces(found, probs[AS_IS], rule))
     largest = faces[0]
