@@ -25,6 +25,7 @@ import rows_data
 import rows_files
 import rows_head
 import rows_model
+import rows_statistics
 import torch
 
 import effort_finetune
@@ -41,6 +42,7 @@ ROWS = {
     "adapter_size": rows_files.adapter_size,
     "loading": rows_data.loading,
     "head_only": rows_head.head_only,
+    "bootstrap": rows_statistics.bootstrap,
 }
 HERE = Path(__file__).parent
 

@@ -23,7 +23,17 @@ TINY = {
 @pytest.fixture
 def load(monkeypatch):
     """Imports a benchmark module by its name, as `python benchmarks/run.py` does."""
-    names = ("run", "crops", "rows_data", "rows_files", "rows_head", "rows_model", "timing", "towers")
+    names = (
+        "run",
+        "crops",
+        "rows_data",
+        "rows_files",
+        "rows_head",
+        "rows_model",
+        "rows_statistics",
+        "timing",
+        "towers",
+    )
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
