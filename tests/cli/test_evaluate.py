@@ -76,7 +76,7 @@ def process(*arguments: str, host: Path) -> subprocess.CompletedProcess[str]:
 def evaluated(host, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The guide's command, by the guide's script."""
     folder = tmp_path_factory.mktemp("out") / "evaluation_results"
-    script = str(EMBEDDED / "training" / "evaluate_finetune.py")
+    script = str(host / "training" / "evaluate_finetune.py")
     return folder, process(sys.executable, script, *command(host, folder, "UADFV", "roop"), host=host)
 
 

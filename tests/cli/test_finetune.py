@@ -47,7 +47,7 @@ def environment(host: Path) -> dict[str, str]:
 
 
 def script(name: str, *arguments: str, host: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPTS / name), "--detector_config", str(YAML), *arguments]
+    command = [sys.executable, str(host / "training" / name), "--detector_config", str(YAML), *arguments]
     return subprocess.run(
         command, cwd=cwd, env=environment(host), capture_output=True, text=True, check=False
     )
@@ -121,7 +121,7 @@ def test_workflow_2_head_then_everything(host, tmp_path):
 
 def test_ctrl_c_saves_and_the_printed_command_goes_on(host, tmp_path):
     command = [
-        *(sys.executable, str(SCRIPTS / "finetune.py"), "--detector_config", str(YAML)),
+        *(sys.executable, str(host / "training" / "finetune.py"), "--detector_config", str(YAML)),
         *("--train_dataset", "UADFV", "--nEpochs", "40", "--rec_iter", "1", "--train_batchSize", "2"),
         *("--workers", "2", "--output_dir", "run", "--save_to", "null", "--lr_scheduler", "cosine"),
     ]
