@@ -21,12 +21,11 @@ def json_schema() -> dict[str, Any]:
     for name in sorted(HOST_ONLY_KEYS):
         if "." not in name:
             top[name] = {"description": "read by the host's own code only"}
-    for optimizer in ("adam", "adamw", "sgd"):
+    for optimizer in ("adam", "adamw", "sgd", "sam"):
         groups["Optimizer"]["properties"][optimizer] = {
             "type": "object",
             "description": f"the same keys for {optimizer}, where DeepfakeBench has them",
         }
-    groups["Optimizer"]["properties"]["sam"] = {"description": "read by the host's own code only"}
     for name, alias in ALIASES.items():
         group, _, last = name.rpartition(".")
         where = groups[top[group]["$ref"].rpartition("/")[2]]["properties"] if group else top

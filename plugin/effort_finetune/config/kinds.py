@@ -76,6 +76,7 @@ Number = Annotated[float, _NUMBER]
 AtLeastZero = Annotated[float, Ge(0), _NUMBER]
 AboveZero = Annotated[float, Gt(0), _NUMBER]
 Share = Annotated[float, Ge(0), Le(1), _NUMBER]
+UpToOne = Annotated[float, Gt(0), Le(1), _NUMBER]
 UpToAlmostOne = Annotated[float, Ge(0), Le(0.999), _NUMBER]
 #: A colour's deviation, of values from 0 to 1: it divides, so it is never 0.
 Deviation = Annotated[float, Gt(0), Le(1), _NUMBER]

@@ -13,7 +13,7 @@ from effort_finetune.config.key_table import key_groups, known_keys
 from effort_finetune.config.schema import Settings
 from effort_finetune.core.errors import UserError
 
-_OPTIMIZERS = ("adam", "adamw", "sgd")
+_OPTIMIZERS = ("adam", "adamw", "sgd", "sam")
 _NULL_WORDS = frozenset({"null", "none", "~", ""})
 
 

@@ -36,7 +36,7 @@ from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_files import RUN_FILES, remove_state
 from effort_finetune.train.run_history import Processes
 from effort_finetune.train.run_record import write_settings
-from effort_finetune.train.schedule import build_scheduler
+from effort_finetune.train.schedule import Schedule, build_schedule
 from effort_finetune.train.selection import Measured, mean_of_known
 from effort_finetune.train.tensorboard import RunBoard
 from effort_finetune.weights import run_state
@@ -101,7 +101,7 @@ class EffortFinetuneTrainer:
         self.precision = resolve_precision(self.settings.precision, self.device)
         self.model.to(self.device)
         self.model.device = self.device  # type: ignore[assignment]
-        self.scheduler = build_scheduler(optimizer, self.settings) if scheduler is None else scheduler
+        self.scheduler = scheduler
         self.log_dir = ensure_writable_dir(_folder(config, time_now)).resolve()
         self._guard, self._held = InterruptGuard(), ExitStack()
         self._held.enter_context(hold(self.log_dir))  # until the process ends: a host says no end of a run
@@ -136,7 +136,9 @@ class EffortFinetuneTrainer:
             self.log_dir,
             model=self.model,
             optimizer=self.optimizer,
-            scheduler=self.scheduler,
+            schedule=build_schedule(self.optimizer, self.settings, steps=None)
+            if self.scheduler is None
+            else Schedule(self.scheduler),
             loop=loop,
             validate=None,
             processes=Processes(self.device, self.precision, time.perf_counter()),

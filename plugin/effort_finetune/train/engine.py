@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from effort_finetune.core import seeding
 from effort_finetune.core.errors import RunFailure
-from effort_finetune.train import resuming
+from effort_finetune.train import saved_engine
+from effort_finetune.train.draws import Draws
 from effort_finetune.train.early_stopping import EarlyStopping
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.guards import Watched, findings
 from effort_finetune.train.loop import TrainingLoop
-from effort_finetune.train.optim import learning_rate
+from effort_finetune.train.optim import learning_rates
 from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_history import Processes
-from effort_finetune.train.schedule import advance
+from effort_finetune.train.schedule import Schedule
 from effort_finetune.train.selection import Measured, Selector
+from effort_finetune.train.weight_average import WeightAverage
 from effort_finetune.weights import run_state
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Engine:
         folder: The run folder.
         model: Any detector under DeepfakeBench's contract, on its device.
         optimizer: Over its trainable parameters.
-        scheduler: Stepped once an epoch; ``None`` for a constant rate.
+        schedule: Of its rates.
         loop: Makes the steps.
         validate: Measures the model on the data that chooses the checkpoint; ``None`` where none does.
         processes: The record of the processes the run was made by.
@@ -67,7 +68,7 @@ class Engine:
     folder: Path
     model: nn.Module
     optimizer: Optimizer
-    scheduler: LRScheduler | None
+    schedule: Schedule
     loop: TrainingLoop
     validate: Callable[[], Measured] | None
     processes: Processes
@@ -93,9 +94,9 @@ class Engine:
         report = getattr(self.model, "load_report", None)
         self.start_weights: dict[str, Any] | None = None if report is None else report.to_dict()
         self.changing = run_state.changing_names(self.model)
-        self._frozen: run_state.FrozenPart | None = None
-        self._owed: Mapping[str, Any] | None = None  # the generators' states that a resumed run takes up
-        self._epoch_rng: Mapping[str, Any] | None = None
+        self.average = None if s.ema_decay is None else WeightAverage(self.model, self.changing, s.ema_decay)
+        self.frozen: run_state.FrozenPart | None = None
+        self.draws = Draws(self.loop)
         self._settling = False
         self.processes.begin(s.start_epoch, 0)
 
@@ -164,17 +165,17 @@ class Engine:
         sampler: Any = getattr(loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
             sampler.set_epoch(epoch)
-        rate = learning_rate(self.optimizer)
-        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rate)
-        self._begin_epoch()
+        rates = learning_rates(self.optimizer)
+        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rates[0]["lr"])
+        self.draws.begin_epoch()
         with self._reported(batches):
             if self.progress.batches < batches:  # else a resumed run owes only the validation
-                self.loop.run_epoch(loader, self.progress, after_skip=self._take_up)
-        self._take_up()
+                self.loop.run_epoch(loader, self.progress, after_skip=self.draws.take_up)
+        self.draws.take_up()
         self._check_missing()
         measured, seconds = self._measure() if self.validate else (Measured(), 0.0)
         self._settling = True
-        self._settle(epoch, rate, measured, seconds)
+        self._settle(epoch, rates, measured, seconds)
         self._settling = False
         if self.history[-1]["selected"] and measured.interval is not None:
             self.history[-1]["selection_interval"] = dict(measured.interval())
@@ -189,32 +190,44 @@ class Engine:
         """Returns what the guards look at."""
         return Watched(self.start, self.history, self.selector, self.is_over, self.data_notes)
 
-    def _settle(self, epoch: int, rate: float, measured: Measured, seconds: float) -> None:
+    def _settle(self, epoch: int, rates: list[dict[str, Any]], measured: Measured, seconds: float) -> None:
         """Ends an epoch: what it was, whether it is the best, and the step to the next one."""
         losses = {name: numbers.get("loss") for name, numbers in measured.numbers.items()}
         selected = self.selector.consider(epoch, measured.values, losses)
         if selected:
-            self.best = run_state.copy_of(self.model, self.changing)
+            with self._averaged():
+                self.best = run_state.copy_of(self.model, self.changing)
         if measured.numbers:
             self.stopping.update(self.selector.comparable_value(measured.values))
         self.history.append(
             {
                 "epoch": epoch,
-                "lr": rate,
+                "lr": rates[0]["lr"],
+                "rates": rates,
                 "train": self.progress.summary(),
                 **measured.to_dict(),
                 "selected": selected,
                 "selection_seconds": seconds,
             }
         )
-        advance(self.scheduler)
-        self._epoch_rng = None
+        known = bool(measured.numbers)
+        self.schedule.epoch_done(self.selector.comparable_value(measured.values) if known else None)
+        self.draws.end_epoch()
         self.progress = EpochProgress(epoch + 1)
 
     def _measure(self) -> tuple[Measured, float]:
         assert self.validate is not None
         started = time.perf_counter()
-        return self.validate(), time.perf_counter() - started
+        with self._averaged():
+            return self.validate(), time.perf_counter() - started
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def _step_made(self) -> None:
+        self.schedule.step_made()
+        if self.average is not None:
+            self.average.update()
 
     def _check_missing(self) -> None:
         """Fails when more training frames were missing than allowed; below that they are counted."""
@@ -235,17 +248,18 @@ class Engine:
         A loop that kept them would refer back to the engine: model and loader would then outlive the run
         until the garbage collector finds them, and it can only wait for the loader's processes in vain.
         """
-        before = self.loop.on_record, self.loop.on_step
+        before = self.loop.on_record, self.loop.on_step, self.loop.after_step
         self.loop.on_record = lambda record: self.reports.record(
             record,
             step=self._step(record.epoch, record.batch, batches),
             owed=(self.end_epoch - record.epoch) * batches - record.batch,
         )
         self.loop.on_step = lambda count, loss: self.reports.step(self.progress.epoch, count, loss)
+        self.loop.after_step = self._step_made
         try:
             yield
         finally:
-            self.loop.on_record, self.loop.on_step = before
+            self.loop.on_record, self.loop.on_step, self.loop.after_step = before
 
     def steps_done(self, batches: int) -> int:
         """Returns the batches of the run so far, of ``batches`` an epoch: the curves' axis."""
@@ -259,7 +273,8 @@ class Engine:
         if self.stopped_early:
             waited = f"{self.stopping.waited} epochs without a better {self.selector.metric}"
             self.reports.say(f"stopped early: {waited} (early_stopping.patience)")
-        self.best_sha256 = run_state.save_best(self.folder / run_state.BEST_NAME, self.model, self.best)
+        with self._averaged():
+            self.best_sha256 = run_state.save_best(self.folder / run_state.BEST_NAME, self.model, self.best)
 
     def write_frozen(self) -> None:
         """Writes what training cannot change into the run folder, once.
@@ -267,7 +282,7 @@ class Engine:
         Raises:
             RunFailure: If it cannot be written.
         """
-        self._frozen = run_state.write_frozen(self.folder, self.model, self.changing)
+        self.frozen = run_state.write_frozen(self.folder, self.model, self.changing)
 
     def save(self) -> None:
         """Writes ``ckpt_last.pth``: all that :meth:`restore` needs, in the middle of an epoch too.
@@ -275,33 +290,9 @@ class Engine:
         Raises:
             RunFailure: If it cannot be written.
         """
-        if self._frozen is None:
+        if self.frozen is None:
             self.write_frozen()
-        assert self._frozen is not None
-        settings = self.job.settings
-        run_state.save_last(
-            self.folder / run_state.LAST_NAME,
-            {
-                "settings": settings.to_dict(),
-                "settings_digest": settings.digest(),
-                "frozen": asdict(self._frozen),
-                "changing": run_state.copy_of(self.model, self.changing),
-                "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-                "scaler": self.loop.scaler.state_dict(),
-                **self._generators(),
-                "epoch": self.progress.epoch,
-                "progress": self.progress.state_dict(),
-                "selection": self.selector.state_dict(),
-                "early_stopping": self.stopping.state_dict(),
-                "history": self.history,
-                "start": self.start,
-                "start_weights": self.start_weights,
-                "processes": self.processes.to_list(),
-                "frames": dict(self.frames),
-            },
-        )
+        run_state.save_last(self.folder / run_state.LAST_NAME, saved_engine.document(self))
         self.has_state = True
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -313,39 +304,4 @@ class Engine:
         Raises:
             UserError: If its settings or frames are those of another run, or its tensors do not fit.
         """
-        settings = self.job.settings
-        resuming.check_settings(saved["settings"], settings.to_dict())
-        resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
-        resuming.check_frames(saved["frames"], self.frames)
-        resuming.restore(saved, self.model, self.optimizer, self.scheduler, self.loop.scaler)
-        self.selector.load_state_dict(saved["selection"])
-        self.stopping.load_state_dict(saved["early_stopping"])
-        self.progress = EpochProgress.from_state(saved["progress"])
-        self.history, self.start, self.best = list(saved["history"]), saved["start"], saved["best"]
-        self.start_weights = saved["start_weights"]
-        self.processes.begin(self.progress.epoch, self.progress.batches, saved["processes"])
-        self._owed = {"rng": saved["rng"], "epoch_rng": saved["epoch_rng"]}
-
-    def _begin_epoch(self) -> None:
-        """Puts the generators where the epoch began: a host's loader draws its order from them."""
-        self.loop.rng = None
-        if self._owed is not None and self._owed["epoch_rng"] is not None:
-            seeding.restore_state(self._owed["epoch_rng"])
-        elif self._owed is not None:
-            seeding.restore_state(self._owed["rng"])
-        self._epoch_rng = seeding.plain_state(seeding.capture())
-
-    def _take_up(self) -> None:
-        """Puts the generators where the interrupted epoch was left, its batches passed over."""
-        if self._owed is None:
-            return
-        if self._owed["epoch_rng"] is not None:  # else it is taken up at its beginning
-            seeding.restore_state(self._owed["rng"])
-        self._owed, self.loop.rng = None, seeding.capture()
-
-    def _generators(self) -> Mapping[str, Any]:
-        if self._owed is not None:
-            return self._owed
-        inside = self._epoch_rng is not None and self.loop.rng is not None
-        now = self.loop.rng if inside and self.loop.rng is not None else seeding.capture()
-        return {"rng": seeding.plain_state(now), "epoch_rng": self._epoch_rng if inside else None}
+        saved_engine.take_up(self, saved)

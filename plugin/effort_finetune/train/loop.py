@@ -23,6 +23,7 @@ from effort_finetune.core.precision import Precision
 from effort_finetune.train.broken_step import gradient_failure, loss_failure, memory_failure
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
+from effort_finetune.train.sharpness import SAM
 
 Batch = Mapping[str, Any]
 
@@ -62,6 +63,7 @@ class TrainingLoop:
         rec_iter: Batches between two records.
         on_record: Called with each :class:`Record`, the last one of an epoch included.
         on_step: Called after each step with the number of batches it took and the last loss.
+        after_step: Called with each step made, as a part of it: rates and averages move.
         should_stop: Asked between steps; true ends the epoch with :class:`Interrupted`.
         describe: Names the frames of a batch for error messages.
 
@@ -79,6 +81,7 @@ class TrainingLoop:
     rec_iter: int = 50
     on_record: Callable[[Record], None] = lambda record: None
     on_step: Callable[[int, float], None] = lambda batches, loss: None
+    after_step: Callable[[], None] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
     describe: Callable[[Batch], list[str]] = lambda batch: []
     scaler: torch.amp.GradScaler = field(init=False)
@@ -161,6 +164,10 @@ class TrainingLoop:
             weights = [self._weight(batch["label"]) for batch in usable]
             shares = [weight / (sum(weights) or 1.0) for weight in weights]
             terms = [self._backward(batch, share) for batch, share in zip(usable, shares, strict=True)]
+            if isinstance(self.optimizer, SAM):
+                with self.optimizer.ascended():
+                    for batch, share in zip(usable, shares, strict=True):
+                        self._backward(batch, share)
             self.scaler.unscale_(self.optimizer)
             limit = math.inf if self.clip_grad_norm is None else self.clip_grad_norm
             norm = nn.utils.clip_grad_norm_(self.parameters, limit)
@@ -178,6 +185,7 @@ class TrainingLoop:
         self.is_whole = False
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.after_step()
         _count(group, parts)  # only now: a failed step leaves the state before it, and its batches owed
         for part in parts:
             part.steps += math.isfinite(grad_norm)

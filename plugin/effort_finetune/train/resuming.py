@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.train.schedule import Schedule
 
 # Settings that may differ between a run and its continuation: they change where, how fast, how
 # long or on what is reported, not the steps that are taken.
@@ -32,6 +32,7 @@ def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         UserError: Naming every setting that differs and may not.
     """
     free = FREE_SETTINGS - ({"test_dataset"} if saved.get("select_on") == "test" else set())
+    free -= {"nEpochs"} if saved.get("lr_scheduler") == "onecycle" else set()  # it goes over all of them
     current = dict(_leaves(now))
     differing = [
         f"{'.'.join(path)} {current[path]!r} instead of {value!r}"
@@ -91,7 +92,7 @@ def restore(
     saved: Mapping[str, Any],
     model: nn.Module,
     optimizer: Optimizer,
-    scheduler: LRScheduler | None,
+    schedule: Schedule,
     scaler: torch.amp.GradScaler,
 ) -> None:
     """Puts the saved tensors back: what training changed, optimiser, schedule and gradient scaler.
@@ -111,6 +112,5 @@ def restore(
             got="a checkpoint of another model",
             expected=f"this run's ({' '.join(str(error).split())[:300]})",
         ) from error
-    if scheduler is not None:
-        scheduler.load_state_dict(saved["scheduler"])
+    schedule.load_state_dict(saved["scheduler"])
     scaler.load_state_dict(saved["scaler"])

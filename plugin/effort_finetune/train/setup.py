@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from effort_finetune.train.optim import build_optimizer
 from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_files import RunPaths, choose_paths
 from effort_finetune.train.run_history import Processes
-from effort_finetune.train.schedule import build_scheduler, schedule_warning
+from effort_finetune.train.schedule import build_schedule, schedule_warning
 from effort_finetune.train.selection import Measured, Selector
 from effort_finetune.train.validation import measured_of
 from effort_finetune.weights import run_state
@@ -170,7 +171,12 @@ def _engine(
         paths.folder,
         model=model,
         optimizer=optimizer,
-        scheduler=build_scheduler(optimizer, settings),
+        schedule=build_schedule(
+            optimizer,
+            settings,
+            steps=math.ceil(len(data.loader) / settings.accumulation_steps),
+            higher_is_better=Selector(settings.select_on, settings.metric_scoring).higher_is_better,
+        ),
         loop=loop,
         validate=_validation(job, trained, data, features, precision, guard) if data.selection else None,
         processes=Processes(device, precision, started),

@@ -63,8 +63,10 @@ def read_checkpoint(
     file = run_state.file_in(Path(path)) or locate(path)
     content, metadata = safe_io.read_raw(file, allow_pickle=allow_pickle)
     what = f"checkpoint {file}"
+    parts = [file]
     if run_state.is_state(content):
         selected = Path(path).is_dir()
+        parts.append(run_state.frozen_file(content, file.parent))
         content = {"model": run_state.whole(content, file.parent, selected=selected)}
     if adapter_header.METADATA_KEY in metadata:
         tensors, converted = _to_float32(content, what)
@@ -79,7 +81,7 @@ def read_checkpoint(
         )
         return adapter.apply(own, info, under, allow_base_mismatch=allow_base_mismatch)
     flat = wrappers.unwrap(content, what)
-    safe_io.refuse_unbacked(flat.tensors, file)
+    safe_io.refuse_unbacked(flat.tensors, *parts)
     beside = vision_config.of_file(file, required=Path(path).is_dir())
     if beside:
         flat.tensors.update(_head_beside(file))

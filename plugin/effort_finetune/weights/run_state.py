@@ -9,9 +9,8 @@ leaves the last good file, and hold tensors and plain containers only: they load
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import WriteError, atomic_write, free_name, sha256_file
 from effort_finetune.weights.layouts import LOSS_LEAF
+from effort_finetune.weights.tensor_trees import clones, packed, tensors_sha256
 from effort_finetune.weights.vision_config import Said, of_state, stating
 
 LAST_NAME = "ckpt_last.pth"
@@ -29,8 +29,6 @@ BEST_NAME = "ckpt_best.pth"
 FROZEN_FILES = "frozen_*.pth"
 FORMAT = "effort_finetune.train/3"
 VERSION_1_FORMAT = "effort_finetune.train/2"
-
-_PACKED_ELEMENTS = 1 << 18  # larger tensors get a record of their own: packing would copy them
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +197,21 @@ def is_state(content: Any) -> bool:
     return isinstance(content, Mapping) and content.get("format") == FORMAT and "changing" in content
 
 
+def frozen_file(saved: Mapping[str, Any], folder: Path) -> Path:
+    """Returns the file of the frozen part that a run's state names.
+
+    Raises:
+        UserError: If it is missing.
+    """
+    name = saved["frozen"]["name"]
+    path = folder / Path(name).name
+    if not path.is_file():
+        raise UserError(
+            f"run folder {folder}", got=f"no {name}", expected="the frozen weights that the run's state lacks"
+        )
+    return path
+
+
 def whole(saved: Mapping[str, Any], folder: Path, *, selected: bool) -> OrderedDict[str, Tensor]:
     """Puts a state dict together from a run's state and the frozen part beside it.
 
@@ -211,11 +224,7 @@ def whole(saved: Mapping[str, Any], folder: Path, *, selected: bool) -> OrderedD
         UserError: If the frozen part is missing or not the one that the run began with.
     """
     name, sha256 = saved["frozen"]["name"], saved["frozen"]["sha256"]
-    path = folder / Path(name).name
-    if not path.is_file():
-        raise UserError(
-            f"run folder {folder}", got=f"no {name}", expected="the frozen weights that the run's state lacks"
-        )
+    path = frozen_file(saved, folder)
     content = _load(path, f"run folder {folder}")
     frozen = content.get("frozen") if isinstance(content, dict) else None
     if not isinstance(frozen, Mapping) or tensors_sha256(frozen) != sha256:
@@ -225,7 +234,7 @@ def whole(saved: Mapping[str, Any], folder: Path, *, selected: bool) -> OrderedD
             expected=f"SHA-256 {sha256}",
             next_step="copy the run's own file back",
         )
-    best = saved["best"] if selected else None
+    best = (saved["best"] or (saved.get("average") or {}).get("average")) if selected else None
     tensors = {**frozen, **clones(saved["changing"]), **clones(best or {})}
     ordered = {key: tensors[key] for key in content["keys"]}
     return stating(ordered, of_state(frozen, str(path)))
@@ -264,59 +273,6 @@ def finish(folder: Path) -> tuple[Path, int | None]:
         save_weights(path, state, of_state(state, str(path)))
     best = saved["selection"]["best"]
     return path, None if best is None else best["epoch"]
-
-
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Returns a hash of names, types, shapes and bytes, in the order of the names: of no file format."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def packed(tree: Any) -> Any:
-    """Returns a tree whose small tensors are views of one flat tensor per type.
-
-    A file has a record of some hundred bytes for each storage: a thousand tensors of a rank-1 residual and of
-    their moments would cost as much as what they hold.
-    """
-    small: dict[torch.dtype, list[Tensor]] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        tensor = tensor.detach().cpu()
-        if tensor.numel() < _PACKED_ELEMENTS:
-            small.setdefault(tensor.dtype, []).append(tensor)
-        return tensor
-
-    noted = _mapped(tree, note)
-    flat = {kind: torch.cat([t.reshape(-1) for t in tensors]) for kind, tensors in small.items()}
-    at = dict.fromkeys(flat, 0)
-
-    def view(tensor: Tensor) -> Tensor:
-        if tensor.numel() >= _PACKED_ELEMENTS:
-            return tensor
-        start = at[tensor.dtype]
-        at[tensor.dtype] = start + tensor.numel()
-        return flat[tensor.dtype][start : start + tensor.numel()].view(tensor.shape)
-
-    return _mapped(noted, view)
-
-
-def clones(tree: Any) -> Any:
-    """Returns a tree whose tensors share no memory: what :func:`packed` made is taken apart."""
-    return _mapped(tree, lambda tensor: tensor.clone())
-
-
-def _mapped(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, Mapping):
-        return {key: _mapped(value, function) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)([_mapped(value, function) for value in tree])
-    return tree
 
 
 def _load(path: Path, what: str) -> Any:

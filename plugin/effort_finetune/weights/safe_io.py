@@ -86,8 +86,13 @@ def refuse_expansion(path: Path) -> None:
         )
 
 
-def refuse_unbacked(tensors: Mapping[str, Tensor], path: Path) -> None:
+def refuse_unbacked(tensors: Mapping[str, Tensor], path: Path, *others: Path) -> None:
     """Refuses tensors that claim more than the file holds: strides of 0, or one storage shown many times.
+
+    Args:
+        tensors: What was read.
+        path: The file it was read from.
+        others: Further files that a part of it was read from.
 
     Raises:
         UserError: If there are any.
@@ -104,7 +109,7 @@ def refuse_unbacked(tensors: Mapping[str, Tensor], path: Path) -> None:
                 expected="every value of a tensor in the file",
             )
         total += claimed
-    size = path.stat().st_size
+    size = sum(part.stat().st_size for part in (path, *others))
     if total > EXPANSION * size + (1 << 20):
         raise UserError(
             f"weights file {path}",

@@ -179,16 +179,16 @@ def test_smaller_eer_is_better(registered, monkeypatch):
 
 
 def test_resume_equals_uninterrupted(registered):
-    whole = HostRun(registered, nEpochs=2, use_data_augmentation=False)
+    whole = HostRun(registered, nEpochs=2, use_data_augmentation=True)
     trainer = whole.trainer(output_dir=str(registered.root / "whole"))
     torch.manual_seed(5)  # the host's loader shuffles from the global generator
     for epoch in range(2):
         trainer.train_epoch(epoch, whole.train, whole.test)
 
-    first = HostRun(registered, nEpochs=2, use_data_augmentation=False)
+    first = HostRun(registered, nEpochs=2, use_data_augmentation=True)
     torch.manual_seed(5)
     first.trainer(output_dir=str(registered.root / "part")).train_epoch(0, first.train, first.test)
-    second = HostRun(registered, nEpochs=2, use_data_augmentation=False)
+    second = HostRun(registered, nEpochs=2, use_data_augmentation=True)
     trainer = second.trainer(
         output_dir=str(registered.root / "part"), resume=str(registered.root / "part" / "ckpt_last.pth")
     )
@@ -201,13 +201,10 @@ def test_resume_equals_uninterrupted(registered):
 
 @pytest.mark.parametrize("step", [1, 3, 9])
 def test_any_detector_on_a_hosts_loaders_goes_on_in_the_middle_of_an_epoch(registered, monkeypatch, step):
-    """Order and dropout come from the global generators, statistics live in buffers.
-
-    What a host's loader draws from generators of its own, as this host's augmentation does, stays its own.
-    """
+    """Order, augmentation and dropout draw from the global generators, statistics live in buffers."""
 
     def started(folder: str, **config: Any) -> tuple[HostRun, EffortFinetuneTrainer]:
-        run = HostRun(registered, model=WithStatistics, nEpochs=2, use_data_augmentation=False)
+        run = HostRun(registered, model=WithStatistics, nEpochs=2, use_data_augmentation=True)
         torch.manual_seed(5)
         random.seed(5)
         np.random.seed(5)

@@ -20,6 +20,7 @@ from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train import finetuning as run_module
 from effort_finetune.train.finetuning import finetune
 from effort_finetune.train.loop import TrainingLoop
+from effort_finetune.weights import run_state
 from effort_finetune.weights.run_state import load_last
 
 from .conftest import COMMAND, Bench
@@ -103,6 +104,39 @@ def test_interrupted_in_an_epoch_and_resumed_equals_uninterrupted(bench, monkeyp
     theirs = json.loads((whole / "results.json").read_text())
     assert ours["status"] == "complete"
     assert_equal(theirs["training"]["history"], ours["training"]["history"])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"optimizer.type": "sam", "lr_scheduler": "onecycle", "ema_decay": 0.9},
+        {"optimizer.type": "adamw", "lr_scheduler": "plateau", "lr_patience": 0, "optimizer.lr_head": 1e-3},
+        {"lr_per": "step", "lr_warmup": 1.5, "optimizer.layer_decay": 0.5, "clip_grad_norm": 0.1},
+    ],
+)
+def test_every_schedule_and_optimiser_goes_on_to_the_bit(bench, monkeypatch, flags):
+    whole = whole_run(bench, **flags)
+    stopped = stopped_run(bench, monkeypatch, steps=4, **flags)
+    settings = bench.settings(**{**RUN, **flags}, resume=str(stopped), output_dir=None, save_to=None)
+    finetune(settings, bench.host, command=COMMAND)
+    left, right = load_last(whole), load_last(stopped)
+    for key in left.keys() - {"settings", "processes"}:
+        assert_equal(left[key], right[key], key)
+    assert_equal(weights(whole / "ckpt_best.pth"), weights(stopped / "ckpt_best.pth"))
+
+
+def test_the_average_is_what_is_measured_and_saved(bench):
+    """Of a run that chooses its last epoch, too, and of one exported from its state alone."""
+    folder = whole_run(bench, ema_decay=0.9, select_on="last", **{"early_stopping.patience": None})
+    saved, best = load_last(folder), weights(folder / "ckpt_best.pth")
+    average = saved["average"]["average"]
+    assert average.keys() == saved["changing"].keys()
+    for name, value in average.items():
+        assert torch.equal(best[name], value), name
+    assert any(not torch.equal(best[name], value) for name, value in saved["changing"].items())
+    if saved["best"] is None:
+        (folder / "ckpt_best.pth").unlink()
+        assert_equal(dict(weights(run_state.finish(folder)[0])), dict(best))
 
 
 def test_ctrl_c_during_validation_owes_only_the_validation(bench, monkeypatch):

@@ -1,0 +1,67 @@
+"""What of a run is in its ``ckpt_last.pth``, and how another process takes it up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from effort_finetune.train import resuming
+from effort_finetune.train.epoch_progress import EpochProgress
+from effort_finetune.weights import run_state
+
+if TYPE_CHECKING:
+    from effort_finetune.train.engine import Engine
+
+
+def document(engine: Engine) -> dict[str, Any]:
+    """Returns all that :func:`take_up` needs, tensors and plain containers; the frozen part is written."""
+    assert engine.frozen is not None
+    settings = engine.job.settings
+    return {
+        "settings": settings.to_dict(),
+        "settings_digest": settings.digest(),
+        "frozen": asdict(engine.frozen),
+        "changing": run_state.copy_of(engine.model, engine.changing),
+        "best": engine.best,
+        "optimizer": engine.optimizer.state_dict(),
+        "scheduler": engine.schedule.state_dict(),
+        "average": None if engine.average is None else engine.average.state_dict(),
+        "scaler": engine.loop.scaler.state_dict(),
+        **engine.draws.state_dict(),
+        "epoch": engine.progress.epoch,
+        "progress": engine.progress.state_dict(),
+        "selection": engine.selector.state_dict(),
+        "early_stopping": engine.stopping.state_dict(),
+        "history": engine.history,
+        "start": engine.start,
+        "start_weights": engine.start_weights,
+        "processes": engine.processes.to_list(),
+        "frames": dict(engine.frames),
+    }
+
+
+def take_up(engine: Engine, saved: Mapping[str, Any]) -> None:
+    """Puts an engine where the saved one was.
+
+    Args:
+        engine: A new one, of the same settings and data.
+        saved: From :func:`effort_finetune.weights.run_state.load_last`.
+
+    Raises:
+        UserError: If its settings or frames are those of another run, or its tensors do not fit.
+    """
+    settings = engine.job.settings
+    resuming.check_settings(saved["settings"], settings.to_dict())
+    resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
+    resuming.check_frames(saved["frames"], engine.frames)
+    resuming.restore(saved, engine.model, engine.optimizer, engine.schedule, engine.loop.scaler)
+    if engine.average is not None:
+        engine.average.load_state_dict(saved["average"])
+    engine.selector.load_state_dict(saved["selection"])
+    engine.stopping.load_state_dict(saved["early_stopping"])
+    engine.progress = EpochProgress.from_state(saved["progress"])
+    engine.history, engine.start, engine.best = list(saved["history"]), saved["start"], saved["best"]
+    engine.start_weights = saved["start_weights"]
+    engine.processes.begin(engine.progress.epoch, engine.progress.batches, saved["processes"])
+    engine.draws.load_state_dict(saved)
