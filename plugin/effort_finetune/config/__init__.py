@@ -2,9 +2,9 @@
 
 from effort_finetune.config.data_keys import DataAug, FrameNum
 from effort_finetune.config.model_keys import Loss
+from effort_finetune.config.recipe_keys import EarlyStopping, Optimizer
 from effort_finetune.config.resolve import load_yaml, resolve, settings_from_config
 from effort_finetune.config.schema import Settings
-from effort_finetune.config.training_keys import EarlyStopping, Optimizer
 
 __all__ = [
     "DataAug",

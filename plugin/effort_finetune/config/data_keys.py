@@ -57,7 +57,14 @@ class DataAug(_Steps):
         return self
 
 
-class DataKeys(Section):
+class AugmentationKeys(Section):
+    """The keys at the top level that say how training frames are augmented."""
+
+    use_data_augmentation: Truth = setting(True, "augment training frames", read_by=TRAIN)
+    data_aug: DataAug = setting(DataAug(), "training augmentation")
+
+
+class DataKeys(AugmentationKeys):
     """The keys at the top level that say what is read."""
 
     READ_BY: ClassVar[tuple[str, ...]] = DATA
@@ -119,8 +126,6 @@ class DataKeys(Section):
     resolution: Pixels = setting(224, "input size in pixels; has to be the checkpoint's", read_by=SCORE)
     mean: Rgb = setting((0.48145466, 0.4578275, 0.40821073), "RGB mean (CLIP's)", read_by=SCORE)
     std: RgbDeviation = setting((0.26862954, 0.26130258, 0.27577711), "RGB deviation (CLIP's)", read_by=SCORE)
-    use_data_augmentation: Truth = setting(True, "augment training frames", read_by=TRAIN)
-    data_aug: DataAug = setting(DataAug(), "training augmentation")
     train_batchSize: Count = setting(8, "frames in a training batch", read_by=TRAIN)
     test_batchSize: Count = setting(32, "frames in an evaluation batch", read_by=SCORE)
     allow_outside_paths: Truth = setting(

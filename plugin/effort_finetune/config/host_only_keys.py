@@ -24,7 +24,6 @@ HOST_ONLY_KEYS = frozenset(
         "task_target",
         "video_mode",
         "clip_size",
-        "optimizer.sam",
         "dataset_type",
         "mixup_prob",
         "fine_tune",

@@ -35,7 +35,9 @@ def as_user_error(
             continue
         key, rest = _split(detail["loc"], keys)
         place = ".".join(map(str, (key, *rest[:1]))) if _is_mapping(keys.get(key)) else key
-        lines.setdefault(place, _line(detail, key, rest, keys, tree, source_of(key)))
+        if "*" in key or detail["type"] == "extra_forbidden":
+            place = _shown(detail["loc"])
+        lines.setdefault(place, _line(detail, key, rest, keys, tree, source_of(key.partition(".*.")[0])))
     errors = list(lines.values())
     return errors[0] if len(errors) == 1 else UserErrors(errors)
 
@@ -52,7 +54,7 @@ def unknown_key(key: str, source: str, known: Mapping[str, Any]) -> UserError:
 def _split(loc: tuple[int | str, ...], keys: Mapping[str, Any]) -> tuple[str, tuple[int | str, ...]]:
     """Cuts pydantic's path behind the key; what follows are branches of a union, indices, entries."""
     for end in range(len(loc), 0, -1):
-        key = ".".join(map(str, loc[:end]))
+        key = ".".join("*" if isinstance(part, int) else part for part in loc[:end])
         if key in keys:
             return key, loc[end:]
     return ".".join(map(str, loc)), ()
@@ -67,19 +69,26 @@ def _line(
     source: str,
 ) -> UserError:
     if detail["type"] == "extra_forbidden":
-        return unknown_key(key, source, keys)
+        return unknown_key(_shown(detail["loc"]), source, keys)
     if key not in keys:  # a group, e.g. `optimizer: adam`
         return UserError(f"{key}{source}", got=repr(detail["input"]), expected="keys with values")
     kind, brief = kind_of(keys[key]), detail["type"] != "less_than_equal"
     value: Any = tree
-    for part in key.split("."):
-        value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+    for part in detail["loc"][: key.count(".") + 1]:
+        item = isinstance(value, Mapping) or isinstance(part, int)
+        value = value[part] if item else getattr(value, str(part))
     if _is_mapping(keys[key]) and isinstance(value, Mapping) and rest:
         kind = get_args(alternatives(kind)[0])[0 if "[key]" in rest else 1]
         got = f"{rest[0]!r}: {value[rest[0]]!r}"
     else:
         got = repr(value)
-    return UserError(f"{key}{source}", got=got, expected=describe(kind, brief=brief))
+    shown = _shown(detail["loc"][: key.count(".") + 1])
+    return UserError(f"{shown}{source}", got=got, expected=describe(kind, brief=brief))
+
+
+def _shown(loc: tuple[int | str, ...]) -> str:
+    """Returns a place as a reader counts: ``stages.1.nEpochs`` is of the first stage."""
+    return ".".join(str(part + 1) if isinstance(part, int) else part for part in loc)
 
 
 def _is_mapping(field: FieldInfo | None) -> bool:

@@ -31,7 +31,24 @@ class Loss(Section):
     )
 
 
-class ModelKeys(Section):
+class TrainedKeys(Section):
+    """The keys at the top level that say what of the model is trained."""
+
+    layer_range: BlockRange | None = setting(
+        None, "[first, last] block to adapt, 0-based, inclusive", read_by=SCORE
+    )
+    freeze_backbone: Truth = setting(True, "freeze everything but residuals and head", read_by=TRAIN)
+    train_svd_residuals: Truth = setting(True, "train S, U and V of the residuals", read_by=TRAIN)
+    train_classification_head: Truth = setting(True, "train the head", read_by=TRAIN)
+    unfreeze: Texts = setting(
+        (), "patterns of parameter names to train as well (glob or substring)", read_by=TRAIN
+    )
+    tune_mode: Literal["head", "residual", "layernorm", "full"] | None = setting(
+        None, "a named choice of what is trained, in place of the three switches above", read_by=TRAIN
+    )
+
+
+class ModelKeys(TrainedKeys):
     """The keys at the top level that say what the model is."""
 
     READ_BY: ClassVar[tuple[str, ...]] = SCORE
@@ -64,20 +81,10 @@ class ModelKeys(Section):
     )
     residual_rank: Count = setting(1, "trainable rank k of each residual when plain CLIP is decomposed")
     targets: Texts = setting(("self_attn.*_proj",), "glob patterns of decomposed layers inside a block")
-    layer_range: BlockRange | None = setting(None, "[first, last] block to adapt, 0-based, inclusive")
     head_width: Count | None = setting(
         None, "width of an attention head; null: what the weights state, else 64"
     )
     hidden_act: Literal["quick_gelu", "gelu"] | None = setting(
         None, "activation of the tower's MLP; null: what the weights state, else OpenAI's quick_gelu"
-    )
-    freeze_backbone: Truth = setting(True, "freeze everything but residuals and head", read_by=TRAIN)
-    train_svd_residuals: Truth = setting(True, "train S, U and V of the residuals", read_by=TRAIN)
-    train_classification_head: Truth = setting(True, "train the head", read_by=TRAIN)
-    unfreeze: Texts = setting(
-        (), "patterns of parameter names to train as well (glob or substring)", read_by=TRAIN
-    )
-    tune_mode: Literal["head", "residual", "layernorm", "full"] | None = setting(
-        None, "a named choice of what is trained, in place of the three switches above", read_by=TRAIN
     )
     loss: Loss = setting(Loss(), "training loss")

@@ -15,7 +15,7 @@ from effort_finetune.config.invalid import as_user_error, unknown_key
 from effort_finetune.config.key_table import known_keys
 from effort_finetune.config.precedence import Layer, Origin, merge
 from effort_finetune.config.schema import Settings
-from effort_finetune.config.section import leaves
+from effort_finetune.config.section import places
 from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.core.strict_yaml import read_yaml
 
@@ -117,9 +117,7 @@ def _build(merged: Mapping[str, Origin], errors: list[UserError], *, unknown_is_
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        found = as_user_error(
-            error, dict(leaves(Settings)), tree, lambda key: f" in {merged[key].layer.source}"
-        )
+        found = as_user_error(error, places(Settings), tree, lambda key: f" in {merged[key].layer.source}")
         errors += found.errors if isinstance(found, UserErrors) else [found]
     if errors or settings is None:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)

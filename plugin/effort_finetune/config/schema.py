@@ -40,6 +40,10 @@ class Settings(OutputKeys, TrainingKeys, DataKeys, ModelKeys):
         """
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **values})
 
+    def by_stage(self) -> tuple[Settings, ...]:
+        """Returns the complete settings of each stage; empty where the run has none."""
+        return tuple(self.changed(stages=(), **stage.over(self)) for stage in self.stages)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the complete nested dictionary a host's code can read.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
@@ -33,7 +33,7 @@ class _InOurWords(ModelMetaclass):
         try:
             return super().__call__(**values)  # type: ignore[misc]
         except ValidationError as error:
-            raise as_user_error(error, dict(leaves(cls)), values) from None  # type: ignore[arg-type]
+            raise as_user_error(error, places(cls), values) from None  # type: ignore[arg-type]
 
 
 class Section(BaseModel, metaclass=_InOurWords):
@@ -75,6 +75,17 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
             yield from leaves(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+
+
+def places(section: type[Section], prefix: str = "") -> dict[str, FieldInfo]:
+    """Returns every place that may hold a value: :func:`leaves`, and ``stages.*.nEpochs`` within lists."""
+    found: dict[str, FieldInfo] = {}
+    for key, field in leaves(section, prefix):
+        found[key] = field
+        item = next(iter(get_args(field.annotation)), None)
+        if isinstance(item, type) and issubclass(item, Section):
+            found |= places(item, f"{key}.*.")
+    return found
 
 
 def notes(field: FieldInfo) -> dict[str, Any]:

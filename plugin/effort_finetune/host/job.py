@@ -7,8 +7,30 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from effort_finetune.config import Settings
     from effort_finetune.host.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a stage of a run knows of the whole.
+
+    Attributes:
+        number: Of the stage, from 1.
+        whole: The settings of the whole run.
+        folder: Of the whole run: what ``--resume`` names.
+        logs: Where the whole run's log goes beside its folder.
+        earlier: What the stages before this one were, as results have it.
+    """
+
+    number: int
+    whole: Settings
+    folder: Path
+    logs: tuple[Path, ...] = ()
+    earlier: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +42,13 @@ class Job:
         host: The host that owns the data.
         command: The command line as typed, for results and the line that resumes; its first word may be a
             program of two words, ``effort-finetune finetune``.
+        part: Where this is a stage of a run, what it knows of the whole.
     """
 
     settings: Settings
     host: Host
     command: tuple[str, ...] = ()
+    part: Part | None = None
 
     def changed(self, **settings: Any) -> Job:
         """Returns the job with other values of some settings."""

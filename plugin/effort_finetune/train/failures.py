@@ -30,9 +30,9 @@ def failure_of(error: BaseException, engine: Engine) -> RunFailure:
         reason = f"{reason}; its state could not be saved ({problem})"
     job = engine.job
     if engine.has_state:
-        state = str(engine.folder / LAST_NAME)
+        state = str(engine.folder / LAST_NAME if job.part is None else job.part.folder)
     elif job.settings.resume is not None:
-        state = job.settings.resume
+        state = job.settings.resume if job.part is None else str(job.part.folder)
     else:
         return RunFailure(f"{reason}; nothing was saved yet")
     if "next:" in reason:  # who raised it knows better what helps

@@ -1,11 +1,13 @@
-"""Head-only training without augmentation: the frozen tower sees every frame once, the head every epoch.
+"""Training without augmentation above a frozen part of the tower: that part sees every frame once.
 
-Features stand in for the pixels behind the same loader, sampler and collation, so that order, batches,
+Where only the head is trained its features are kept, else what enters the first block that is trained.
+Either stands in for the pixels behind the same loader, sampler and collation, so that order, batches,
 missing frames and resuming are those of a run without them.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from effort_finetune.core.progress import track
 from effort_finetune.data.frames import FrameDataset, Missing
 from effort_finetune.data.loader import make_loader
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.frozen_prefix import before_block, first_trained_block, from_block
 from effort_finetune.train.data import RunData, shuffled_loader
 
 if TYPE_CHECKING:
@@ -32,21 +35,21 @@ _SHARE = 0.25  # of the machine's memory, at most, for features
 
 
 class FrameFeatures(FrameDataset):
-    """Frames of which features, float32 ``[hidden]``, are read under ``image`` in place of pixels.
+    """Frames of which features, float32, are read under ``image`` in place of pixels.
 
     A frame that could not be read when they were computed is missing in every epoch.
 
     Args:
         frames: Frames without augmentation; rows and protocol are theirs.
-        width: Values of a feature.
+        shape: Of a feature: ``[hidden]``, or ``[tokens, hidden]`` within the tower.
 
     Attributes:
-        features: ``[N, width]``; ``None`` before :meth:`compute`.
+        features: ``[N, *shape]``; ``None`` before :meth:`compute`.
     """
 
-    def __init__(self, frames: FrameDataset, width: int) -> None:
+    def __init__(self, frames: FrameDataset, shape: tuple[int, ...]) -> None:
         self.__dict__.update(vars(frames))
-        self.frames, self.width = frames, width
+        self.frames, self.shape = frames, shape
         self.features: Tensor | None = None
         self._missing: dict[int, Missing] = {}
 
@@ -62,10 +65,10 @@ class FrameFeatures(FrameDataset):
 
         Args:
             batches: Of the frames, every one once.
-            extract: Images ``[B, 3, H, W]`` to features ``[B, width]``.
+            extract: Images ``[B, 3, H, W]`` to features ``[B, *shape]``.
         """
         missing: dict[int, Missing] = {}
-        features = torch.empty(len(self), self.width)
+        features = torch.empty(len(self), *self.shape)
         for batch in batches:
             missing |= {i: Missing(i, "absent or undecodable") for i in batch["missing"].tolist()}
             if len(batch["index"]):
@@ -73,16 +76,29 @@ class FrameFeatures(FrameDataset):
         self.features, self._missing = features, missing
 
 
-class HeadOnFeatures(nn.Module):
-    """The detector from its features on: ``image`` holds ``[B, hidden]``."""
+class OnFeatures(nn.Module):
+    """The detector from its features on.
 
-    def __init__(self, detector: EffortFinetuneDetector) -> None:
+    Args:
+        detector: Shares every weight.
+        block: The block that the features enter; ``None``: they are the pooled ones, and the head's.
+    """
+
+    def __init__(self, detector: EffortFinetuneDetector, block: int | None) -> None:
         super().__init__()
-        self.detector = detector
+        self.detector, self.block = detector, block
+
+    def extract(self, images: Tensor) -> Tensor:
+        """Returns the features of images ``[B, 3, H, W]``."""
+        if self.block is None:
+            return self.detector.features({"image": images})
+        return before_block(self.detector.backbone, images, self.block)
 
     def forward(self, data_dict: Mapping[str, Any], inference: bool = False) -> dict[str, Tensor]:
-        """Scores a batch as the detector does."""
+        """Scores a batch of features under ``image`` as the detector does the frames they are of."""
         features = data_dict["image"]
+        if self.block is not None:
+            features = from_block(self.detector.backbone, features, self.block)
         logits = self.detector.classifier(features)
         return {"cls": logits, "prob": torch.softmax(logits.float(), dim=1)[:, 1], "feat": features}
 
@@ -100,13 +116,13 @@ class FeatureRun:
     """What takes the place of detector, loader and selection data where features are computed once.
 
     Attributes:
-        model: The head, for training and validation.
+        model: What is left of the detector, for training and validation.
         loader: Batches of ``train``.
         train: Features of the training frames.
         selection: Features of the data that chooses the checkpoint, by dataset.
     """
 
-    model: HeadOnFeatures
+    model: OnFeatures
     loader: DataLoader[Any]
     train: FrameFeatures
     selection: Mapping[str, FrameFeatures]
@@ -114,9 +130,11 @@ class FeatureRun:
     def line(self) -> str:
         """Returns what the log says of it."""
         frames = len(self.train) + sum(map(len, self.selection.values()))
+        block = self.model.block
+        what = "only the head is trained" if block is None else f"nothing before block {block} is trained"
         return (
-            f"only the head is trained, on frames that do not change: features of {frames} frames take "
-            f"{frames * self.train.width * 4:,} bytes and are computed once"
+            f"{what}, on frames that do not change: features of {frames} frames take "
+            f"{frames * math.prod(self.train.shape) * 4:,} bytes and are computed once"
         )
 
     def compute(self, settings: Settings, precision: Precision, stop: Callable[[], bool]) -> str:
@@ -134,7 +152,7 @@ class FeatureRun:
             if stop():
                 raise Interrupted
             with torch.no_grad(), precision.autocast():
-                return detector.features({"image": images.to(device)})
+                return self.model.extract(images.to(device))
 
         detector.eval()
         try:
@@ -162,23 +180,28 @@ def feature_run(
 ) -> FeatureRun | None:
     """Returns what trains a head on features computed once, ``None`` where the tower has to run each epoch.
 
-    It has to where anything but the head is trained, frames are augmented, the tower has dropout, or the
-    features would take more than a quarter of the machine's memory; ``notes`` gets a line about the last.
+    It has to where frames are augmented, something in the first block or before it is trained, the tower has
+    dropout, or the features would take more than a quarter of the machine's memory; ``notes`` gets a line
+    about the last.
     """
-    if not all(name.startswith("head.") for name in model.trainable.names) or settings.use_data_augmentation:
-        return None
     config: Any = model.backbone.config
+    block = first_trained_block(model.trainable.names, config.num_hidden_layers)
+    if settings.use_data_augmentation or block == 0:
+        return None
     if any(value for name, value in config.to_dict().items() if name.endswith("dropout")):
         return None
-    frames, width = len(data.train) + sum(map(len, data.selection.values())), model.head.in_features
-    size = frames * width * 4
+    head_only = all(name.startswith("head.") for name in model.trainable.names)
+    tokens = 1 if block == config.num_hidden_layers else (config.image_size // config.patch_size) ** 2 + 1
+    shape = (model.head.in_features,) if head_only else (tokens, config.hidden_size)
+    frames = len(data.train) + sum(map(len, data.selection.values()))
+    size = frames * math.prod(shape) * 4
     if size > _SHARE * host_memory():
         notes.append(
             f"features of {frames} frames take {size:,} bytes, more than a quarter of the memory: "
             "they are computed in every epoch"
         )
         return None
-    train = FrameFeatures(data.train, width)
+    train = FrameFeatures(data.train, shape)
     loader = shuffled_loader(train, settings.changed(workers=0))
-    selection = {name: FrameFeatures(frames, width) for name, frames in data.selection.items()}
-    return FeatureRun(HeadOnFeatures(model), loader, train, selection)
+    selection = {name: FrameFeatures(frames, shape) for name, frames in data.selection.items()}
+    return FeatureRun(OnFeatures(model, None if head_only else block), loader, train, selection)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,12 @@ from effort_finetune.evaluate.protocol import recipe_warnings
 from effort_finetune.host.job import Job
 from effort_finetune.train.data import training_warnings
 from effort_finetune.train.failures import failure_of
+from effort_finetune.train.outcome import Outcome
 from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_files import publish, remove_state, taken
 from effort_finetune.train.run_log import FILES_ONLY, run_logger
 from effort_finetune.train.run_record import log_data, log_outcome, write_results, write_settings
+from effort_finetune.train.run_stages import run_stages
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
 from effort_finetune.train.tensorboard import RunBoard
 from effort_finetune.train.validation import low_auc, numbers_of
@@ -36,17 +37,6 @@ if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
     from effort_finetune.train.engine import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a finished run left: all paths are absolute; ``published_path`` may be ``None``."""
-
-    run_dir: Path
-    results_path: Path
-    best_path: Path
-    last_path: Path
-    published_path: Path | None
 
 
 def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> Outcome:
@@ -65,8 +55,13 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> 
         RunFailure: If it could not finish for whatever reason, or was interrupted; ``ckpt_last.pth`` and a
             results file with status ``failed`` hold what there is.
     """
-    started = time.perf_counter()
-    job, guard = Job(settings, host, tuple(command)), InterruptGuard()
+    job = Job(settings, host, tuple(command))
+    return run_stages(job, _run) if settings.stages else _run(job)
+
+
+def _run(job: Job) -> Outcome:
+    """Makes one run from its first step to its last, a stage of one included."""
+    started, guard = time.perf_counter(), InterruptGuard()
     prepared = prepare(job, guard, started=started)
     job, settings = prepared.job, prepared.job.settings  # with what the weights state
     paths, engine = prepared.paths, prepared.engine
@@ -84,7 +79,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> 
             if archived is not None:
                 logger.warning("what an earlier run left in %s is now in %s", paths.folder, archived)
             attach_reports(prepared, Reports(logger, board, prepared.device))
-            write_settings(paths.settings, settings)
+            write_settings(paths.settings, settings if job.part is None else job.part.whole)
             log_data(logger, prepared.data, settings)
             engine.write_frozen()
             timings["setup_s"] = time.perf_counter() - started

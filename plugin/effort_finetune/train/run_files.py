@@ -68,7 +68,7 @@ def choose_paths(job: Job) -> RunPaths:
             writes, or ``save_to`` names a folder.
     """
     settings = job.settings
-    shared_logs: list[Path] = []
+    shared_logs = [] if job.part is None else list(job.part.logs)
     if settings.output_dir is not None:
         folder = Path(settings.output_dir)
     else:

@@ -116,6 +116,9 @@ def write_results(
         reason=None if failure is None else str(failure),
         training=training_block(prepared, published=published, failure=failure),
     )
+    if job.part is not None and job.part.folder == paths.folder:
+        whole = job.part.whole
+        document |= {"settings": whole.to_dict(), "settings_digest": whole.digest()}
     results_file.write(paths.results, document)
     return document
 
@@ -132,8 +135,8 @@ def training_block(
     """
     cause = None if failure is None else failure.__cause__
     broken = [cause.finding()] if isinstance(cause, BrokenStep) else []
-    settings, model, data = prepared.job.settings, prepared.model, prepared.data
-    engine = prepared.engine
+    job, model, data = prepared.job, prepared.model, prepared.data
+    settings, engine = job.settings, prepared.engine
     real, fake = data.counts
     return {
         "epochs": {
@@ -141,6 +144,8 @@ def training_block(
             "done": len(engine.history),
             "stopped_early": engine.stopped_early,
         },
+        "stage": None if job.part is None else job.part.number,
+        "earlier_stages": [] if job.part is None else [dict(stage) for stage in job.part.earlier],
         "start": engine.start,
         "history": engine.history,
         "gain": gain(engine.start, engine.history, engine.selector),

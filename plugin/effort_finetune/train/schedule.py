@@ -79,7 +79,7 @@ def build_schedule(
             rate is to move with steps that nobody knows.
     """
     kind, per_step = settings.lr_scheduler, settings.lr_per == "step" or settings.lr_scheduler == "onecycle"
-    _check(settings)
+    check_schedule(settings)
     if kind is None and not settings.lr_warmup:
         return Schedule(None)
     if kind == "plateau":
@@ -102,7 +102,12 @@ def build_schedule(
     return Schedule(LambdaLR(optimizer, factor), per_step=per_step)
 
 
-def _check(settings: Settings) -> None:
+def check_schedule(settings: Settings) -> None:
+    """Refuses settings of a schedule that contradict each other.
+
+    Raises:
+        UserError: The first such pair.
+    """
     kind = settings.lr_scheduler
     if kind in ("cosine", "linear") and settings.lr_eta_min >= settings.optimizer.lr:
         raise UserError(

@@ -85,6 +85,30 @@ def test_the_same_run_with_the_tower_asked_once(bench, seen, monkeypatch, worker
         assert ours[3] == theirs[3]
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"tune_mode": "residual", "layer_range": [1, 1], "residual_rank": 2}, "nothing before block 1"),
+        ({"unfreeze": ["layers.1.*attn"], "optimizer.lr": 1e-3}, "nothing before block 1"),
+        ({"unfreeze": ["post_layernorm"]}, "nothing before block 2"),
+    ],
+)
+def test_a_frozen_prefix_is_computed_once_and_the_run_is_the_same(bench, seen, monkeypatch, flags, said):
+    flags = {"nEpochs": 2, "optimizer.lr": 0.01, **flags}
+    once = run(bench, "once", **flags)
+    assert said in once["log"]
+    assert not seen, "the whole tower is asked of no frame"
+    monkeypatch.setattr(setup, "feature_run", lambda *args: None)
+    every = run(bench, "every", **flags)
+    assert sum(seen) == 12 + 2 * 36
+    for name, tensor in every["state"].items():
+        torch.testing.assert_close(once["state"][name], tensor, rtol=1e-3, atol=1e-5)
+    left, right = (numbers(r["results"]["training"]["history"]) for r in (once, every))
+    for ours, theirs in zip(left, right, strict=True):
+        assert ours[0] == pytest.approx(theirs[0], rel=1e-4)
+        assert ours[1] == theirs[1]
+
+
 def test_missing_frames_are_missing_in_every_epoch(bench):
     for name in ("json", "lmdb"):
         (bench.root / name).unlink()
@@ -96,9 +120,9 @@ def test_missing_frames_are_missing_in_every_epoch(bench):
 def test_an_interrupted_run_computes_them_again_and_goes_on(bench, monkeypatch):
     whole = run(bench, "whole")
     steps = 0
-    original = features.HeadOnFeatures.get_losses
+    original = features.OnFeatures.get_losses
 
-    def interrupting(self: features.HeadOnFeatures, *args: Any) -> dict[str, torch.Tensor]:
+    def interrupting(self: features.OnFeatures, *args: Any) -> dict[str, torch.Tensor]:
         nonlocal steps
         steps += 1
         if steps == 8:
@@ -106,7 +130,7 @@ def test_an_interrupted_run_computes_them_again_and_goes_on(bench, monkeypatch):
         return original(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(features.HeadOnFeatures, "get_losses", interrupting)
+        patch.setattr(features.OnFeatures, "get_losses", interrupting)
         with pytest.raises(RunFailure, match="interrupted"):
             run(bench, "part")
     saved = load_last(bench.root / "part")
@@ -142,7 +166,7 @@ def test_a_worker_that_dies_with_an_interrupted_run_is_an_interruption(bench, mo
 
 
 @pytest.mark.parametrize(
-    "flags", [{"use_data_augmentation": True}, {"tune_mode": "residual"}, {"unfreeze": ["post_layernorm"]}]
+    "flags", [{"use_data_augmentation": True}, {"tune_mode": "residual"}, {"unfreeze": ["pre_layrnorm"]}]
 )
 def test_a_tower_or_frames_that_change_are_computed_every_epoch(bench, seen, flags):
     log = run(bench, "out", **flags, nEpochs=2)["log"]
