@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,10 @@ class OnFeatures(nn.Module):
             features = from_block(self.detector.backbone, features, self.block)
         logits = self.detector.classifier(features)
         return {"cls": logits, "prob": torch.softmax(logits.float(), dim=1)[:, 1], "feat": features}
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Merges the detector's residuals within the context, as the scoring of frames does."""
+        return self.detector.merged()
 
     def get_losses(self, data_dict: Mapping[str, Any], pred_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns the detector's losses."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from effort_finetune.core.errors import RunFailure, UserError
+from effort_finetune.evaluate import results as results_file
 from effort_finetune.train.loop import TrainingLoop
 
 from .conftest import Bench
@@ -66,10 +67,15 @@ def by_hand(bench: Bench) -> list[Any]:
     return outcomes
 
 
+def measured(found: dict[str, Any]) -> Any:
+    """What was measured, to the last digit."""
+    return {name: (block["frame"], block["video"]) for name, block in found["datasets"].items()}
+
+
 def test_three_stages_are_the_three_commands_by_hand(bench):
     whole, hand = staged(bench), by_hand(bench)
     ours, theirs = document(whole), [document(outcome) for outcome in hand]
-    assert_equal(ours["datasets"], theirs[-1]["datasets"])
+    assert_equal(measured(ours), measured(theirs[-1]))
     assert ours["average"] == theirs[-1]["average"]
     assert_equal(dict(state(whole.best_path)), dict(state(hand[-1].best_path)))
     records = [*ours["training"]["earlier_stages"], ours["training"]]
@@ -86,7 +92,7 @@ def test_three_stages_are_the_three_commands_by_hand(bench):
     )
 
 
-@pytest.mark.parametrize("steps", [2, 7, 13])
+@pytest.mark.parametrize("steps", [7, 26])
 def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(bench, monkeypatch, steps):
     whole = staged(bench)
     made = 0
@@ -105,20 +111,14 @@ def test_interrupted_in_any_stage_and_resumed_equals_uninterrupted(bench, monkey
         patch.setattr(TrainingLoop, "_step", counting)
         with pytest.raises(RunFailure, match=f"stage .: interrupted; go on with: .* --resume {folder}$"):
             staged(bench, "stopped")
-    assert document_status(folder) == "failed"
+    assert results_file.read(folder)["status"] == "failed"
     again = run(bench, **{**COMMON, "stages": STAGES, "resume": str(folder), "output_dir": None})
     assert again.run_dir == folder.resolve()
     assert_equal(dict(state(whole.best_path)), dict(state(again.best_path)))
     left, right = document(whole), document(again)
-    assert_equal(left["datasets"], right["datasets"])
+    assert_equal(measured(left), measured(right))
     assert right["status"] == "complete"
     assert_equal(left["training"]["history"], right["training"]["history"])
-
-
-def document_status(folder: Any) -> str:
-    from effort_finetune.evaluate import results
-
-    return results.read(folder)["status"]
 
 
 def test_what_a_later_stage_cannot_do_is_said_before_the_first(bench):
@@ -129,9 +129,6 @@ def test_what_a_later_stage_cannot_do_is_said_before_the_first(bench):
 
 
 def test_a_finished_stage_keeps_its_settings(bench, monkeypatch):
-    def die(self: TrainingLoop, *args: Any) -> float:
-        raise KeyboardInterrupt
-
     staged_once = [STAGES[0], STAGES[1]]
     original = TrainingLoop._step
 
