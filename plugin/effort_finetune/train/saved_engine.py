@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from effort_finetune.train import resuming
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.weights import run_state
 
-if TYPE_CHECKING:
-    from effort_finetune.train.engine import Engine
 
-
-def document(engine: Engine) -> dict[str, Any]:
-    """Returns all that :func:`take_up` needs, tensors and plain containers; the frozen part is written."""
+def document(engine: Any) -> dict[str, Any]:
+    """Returns all of an :class:`~effort_finetune.train.engine.Engine` that :func:`take_up` needs."""
     assert engine.frozen is not None
     settings = engine.job.settings
     return {
@@ -41,7 +38,7 @@ def document(engine: Engine) -> dict[str, Any]:
     }
 
 
-def take_up(engine: Engine, saved: Mapping[str, Any]) -> None:
+def take_up(engine: Any, saved: Mapping[str, Any]) -> None:
     """Puts an engine where the saved one was.
 
     Args:
