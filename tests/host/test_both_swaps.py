@@ -55,7 +55,7 @@ def ran(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 def best(root: Path) -> dict[str, torch.Tensor]:
-    (path,) = (root / "logs").rglob("ckpt_best.pth")
+    path = next((root / "logs").rglob("ckpt_best.pth"))  # SCLBD writes one for each test set and one for all
     return torch.load(path, weights_only=True)
 
 
