@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_the_guides_command_writes_everything(evaluated, host):
     )
     with (folder / "scores" / "roop.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 18
-    assert "UADFV    video" in done.stdout
+    assert re.search(r"^UADFV +video", done.stdout, re.MULTILINE)
     assert str(folder / "results.json") in done.stdout
 
 
@@ -122,7 +123,7 @@ def test_compare_and_report(evaluated, tmp_path, capsys, host):
     assert main(["compare", folder, folder, "--labels", "one", "two", "--metrics", "video_auc", "eer"]) == 0
     out = capsys.readouterr().out
     assert "frame_eer" in out
-    assert out.splitlines()[0].split() == ["dataset", "metric", "one", "two", "change"]
+    assert out.splitlines()[0].split()[:6] == ["dataset", "metric", "run", "first", "this", "change"]
     page = tmp_path / "report.html"
     assert main(["report", folder, folder, "--output", str(page), "--host", str(host)]) == 0
     assert capsys.readouterr().out.strip() == str(page)
@@ -133,6 +134,7 @@ def test_compare_says_what_taints_a_number(evaluated, tmp_path, capsys):
     document = json.loads((evaluated[0] / "results.json").read_text())
     document["datasets"]["roop"]["warnings"].append("an oracle: the labels of the test sets chose it")
     (tmp_path / "results.json").write_text(json.dumps(document))
+    (tmp_path / "scores").symlink_to(evaluated[0] / "scores")
     assert main(["compare", str(evaluated[0]), str(tmp_path), "--labels", "honest", "chosen"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "warning: roop of chosen: an oracle: the labels of the test sets chose it"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.weights.first_look import look_at
 
@@ -16,8 +18,8 @@ HELP = "Fine-tune an Effort checkpoint, or plain CLIP, on datasets of the host, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag for every setting."""
-    add_settings_arguments(parser)
+    """Adds one flag for every setting; listed are those that a run reads."""
+    add_settings_arguments(parser, command=NAME)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -28,6 +30,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
         RunFailure: If it could not finish; what there is was saved.
     """
     host, settings = open_run(args, context, mode="train")
+    if settings.resume is not None and not Path(settings.resume).exists():
+        raise UserError(
+            "--resume",
+            got=f"{settings.resume}, which does not exist",
+            expected="a run folder or its ckpt_last.pth",
+        )
     for path in filter(None, (settings.resume, settings.pretrained_weights)):
         look_at(path)
     for note in check_names(host, settings, which=("train_dataset", "val_dataset", "test_dataset")):

@@ -231,4 +231,5 @@ def _report(entry: Any) -> SourceReport | None:
     reasons = known.get("reasons", {})
     plain = isinstance(reasons, dict) and all(isinstance(count, int) for count in reasons.values())
     texts = all(isinstance(known.get(name), (str, type(None))) for name in ("split", "error"))
+    known.setdefault("split", None)
     return SourceReport(**known) if inside and counts and plain and texts else None

@@ -240,7 +240,7 @@ def test_a_repository_that_does_not_track_the_package_says_nothing(tmp_path, mon
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "site" / "effort_finetune").mkdir(parents=True)
     (tmp_path / "site" / "effort_finetune" / "__init__.py").touch()
-    monkeypatch.setattr(effort_finetune, "__file__", str(tmp_path / "site/effort_finetune/__init__.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site/effort_finetune/evaluate/provenance.py"))
     version = provenance.code_version()
     assert version["commit"] is None
     assert version["dirty"] is None
