@@ -9,14 +9,17 @@ import importlib.util
 import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 import yaml
 from bench_data import DATASETS, LANDMARKS, copy_host, write_dataset
-from conftest import Bench
 
 from effort_finetune.cli.main import main
+
+if TYPE_CHECKING:
+    from conftest import Bench
 
 pytestmark = pytest.mark.timeout(600)
 DATA = ("--train_dataset", "UADFV", "--test_dataset", "UADFV", "--nEpochs", 1, "--workers", 0)
@@ -38,7 +41,7 @@ def configured(source: Path, bench: Bench, tmp_path: Path) -> Bench:
         folder = Path(str(models.origin)).parent / "models"
         landmarks.symlink_to(folder / "shape_predictor_68_face_landmarks.dat")
     assert main(["install", str(root)]) == 0
-    return Bench(root, bench.clip)
+    return type(bench)(root, bench.clip)
 
 
 def ran(done: subprocess.CompletedProcess[str]) -> bool:

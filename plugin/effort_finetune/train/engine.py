@@ -165,8 +165,8 @@ class Engine:
         sampler: Any = getattr(loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
             sampler.set_epoch(epoch)
-        rates = learning_rates(self.optimizer)
-        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rates[0]["lr"])
+        rate = learning_rates(self.optimizer)[0]["lr"]
+        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rate)
         self.draws.begin_epoch()
         with self._reported(batches):
             if self.progress.batches < batches:  # else a resumed run owes only the validation
@@ -175,7 +175,8 @@ class Engine:
         self._check_missing()
         measured, seconds = self._measure() if self.validate else (Measured(), 0.0)
         self._settling = True
-        self._settle(epoch, rates, measured, seconds)
+        # A rate by steps is recorded as it ended: a run that was resumed did not see it begin.
+        self._settle(epoch, learning_rates(self.optimizer), measured, seconds)
         self._settling = False
         if self.history[-1]["selected"] and measured.interval is not None:
             self.history[-1]["selection_interval"] = dict(measured.interval())
