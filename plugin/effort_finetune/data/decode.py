@@ -41,6 +41,7 @@ def decode(data: bytes) -> np.ndarray:
         raise Unreadable("empty file")
     header = read_size(data)
     _check_size(header)
+    _check_png_chunks(data)
     if header.format in _OPENCV_FORMATS or (header.format == "TIFF" and _opencv_reads_tiff(header)):
         image = _with_opencv(data)
         if image is not None:
@@ -81,6 +82,16 @@ def _check_size(header: PictureHeader) -> None:
         raise Unreadable(
             f"its header says {width} x {height} pixels; at most {MAX_PIXELS >> 20} Mi and {MAX_SIDE} a side"
         )
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """OpenCV 5 makes room for what a PNG's chunk claims to hold, up to 2 GB, before it reads it."""
+    at = 8
+    while data.startswith(b"\x89PNG\r\n\x1a\n") and at + 8 <= len(data) and data[at + 4 : at + 8] != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length > len(data) - at - 8:
+            raise Unreadable("truncated or damaged: a part of the PNG claims more than the file holds")
+        at += 12 + length
 
 
 def _opencv_reads_tiff(header: PictureHeader) -> bool:
