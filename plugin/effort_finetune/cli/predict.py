@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
+from effort_finetune.cli.prepare_arguments import shard
 from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", choices=("from-folders",), help="measure the verdicts: folders say real or fake"
     )
     parser.add_argument("--threshold", type=float, help="in place of the one that the weights carry")
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="the I-th of N shares of the files")
+    parser.add_argument(
+        "--shard", type=shard, default="1/1", metavar="I/N", help="the I-th of N shares of the files"
+    )
     parser.add_argument("--frames", type=int, default=32, help="of a video at most (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="crops scored at once (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """
     from effort_finetune.predict.inputs import find_files
 
-    number, count = _shard(args.shard)
+    number, count = args.shard
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise UserError("--threshold", got=args.threshold, expected="a number from 0 to 1")
     settings = Settings(
@@ -109,10 +112,3 @@ def line_of(record: FileRecord) -> str:
     parts = [f"{record.verdict:<6}", "     -" if score is None else f"{score:.4f}", visible(record.file)]
     reasons = f"({visible('; '.join(record.reasons), limit=300)})" if record.reasons else ""
     return "  ".join([*parts, reasons]).rstrip()
-
-
-def _shard(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= 100_000):
-        raise UserError("--shard", got=repr(text), expected="I/N with I from 1 to N, such as 2/8")
-    return int(number), int(count)

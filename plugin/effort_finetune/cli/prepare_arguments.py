@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     crop.add_argument("--videos", type=Path, required=True, help="folder with videos and pictures")
     _crop(crop)
     crop.add_argument(
-        "--shard", type=_shard, default=(1, 1), metavar="I/N", help="crop the I-th of N shares of the sources"
+        "--shard", type=shard, default=(1, 1), metavar="I/N", help="crop the I-th of N shares of the sources"
     )
 
     index = steps.add_parser("index", help="write the JSON index of the crops in rgb_dir")
@@ -175,7 +175,8 @@ def _margin(text: str) -> float:
     return value
 
 
-def _shard(text: str) -> Shard:
+def shard(text: str) -> Shard:
+    """Reads ``I/N``, the share of the work that this process does."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= 100_000):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 2/8, got {text!r}")
