@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,7 @@ class Cutter:
         frames: Frames of a video at most, evenly spaced.
         deliveries: Names of deliveries that are cut, too.
         seed: Of what deliveries draw.
+        watch: Called with file, number and ``uint8[H, W, 3]`` (RGB) of each frame that is looked at.
     """
 
     faces: ChosenFaces
@@ -86,6 +87,7 @@ class Cutter:
     frames: int
     deliveries: tuple[str, ...] = ()
     seed: int = 0
+    watch: Callable[[str, int, np.ndarray], None] | None = None
 
     def cut(self, file: str) -> FileCrops:
         """Reads one file; whatever is wrong with it stands in the result."""
@@ -99,6 +101,8 @@ class Cutter:
                 if isinstance(frame, str):
                     found.undecodable += 1
                     continue
+                if self.watch is not None:
+                    self.watch(file, number, frame)
                 batch.append((number, frame))
                 if len(batch) == BATCH:
                     self._take(batch, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Predictor:
         return [self.faces.line(), f"threshold {self.rule.threshold:g}: {self.rule.source}"]
 
     def records(
-        self, files: Sequence[str], *, stability: bool = False, labels: ClassWords | None = None
+        self, files: Iterable[str], *, stability: bool = False, labels: ClassWords | None = None
     ) -> Iterator[FileRecord]:
         """Yields one record a file, in order, whatever the file holds.
 
@@ -63,12 +63,32 @@ class Predictor:
             stability: Score each file again under the deliveries.
             labels: How folder names tell classes; None does not ask them.
         """
+        for _, record in self.judged(files, stability=stability, labels=labels):
+            yield record
+
+    def judged(
+        self,
+        files: Iterable[str],
+        *,
+        stability: bool = False,
+        labels: ClassWords | None = None,
+        watch: Callable[[str, int, np.ndarray], None] | None = None,
+    ) -> Iterator[tuple[FileCrops, FileRecord]]:
+        """Yields the crops of each file with its record, for those who show what was judged.
+
+        Args:
+            files: Paths, asked for one by one as the model can take them.
+            stability: See :meth:`records`.
+            labels: See :meth:`records`.
+            watch: Called with file, number and ``uint8[H, W, 3]`` (RGB) of each frame that is looked at.
+        """
         cutter = Cutter(
             self.faces,
             self.settings.resolution,
             self.settings.frame_num.test,
             all_deliveries() if stability else (),
             self.settings.manualSeed,
+            watch,
         )
         batch = self.settings.test_batchSize
         with ExitStack() as stack:
@@ -81,7 +101,9 @@ class Predictor:
                     waiting = []
             yield from self._judged(waiting, labels)
 
-    def _judged(self, waiting: Sequence[FileCrops], labels: ClassWords | None) -> Iterator[FileRecord]:
+    def _judged(
+        self, waiting: Sequence[FileCrops], labels: ClassWords | None
+    ) -> Iterator[tuple[FileCrops, FileRecord]]:
         images = [
             cut.image for found in waiting for cuts in (found.cuts, *found.delivered.values()) for cut in cuts
         ]
@@ -91,7 +113,7 @@ class Predictor:
             for name, cuts in found.delivered.items():
                 by_delivery[name] = [next(probs) for _ in cuts]
             label = None if labels is None else label_of(found.file, labels)
-            yield record_of(found, by_delivery, self.rule, label=label)
+            yield found, record_of(found, by_delivery, self.rule, label=label)
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the probability of fake, ``float64[N]``, of ``uint8[side, side, 3]`` crops (RGB)."""
