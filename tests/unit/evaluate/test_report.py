@@ -229,7 +229,9 @@ def test_the_console_tables_are_aligned_and_mark_what_is_absent(two_runs):
     lines = table.results_table(documents[0]).splitlines()
     assert lines[0].split()[:2] == ["dataset", "level"]
     column = lines[0].index("AUC") + 2
-    assert all(line[column] != " " for line in lines[2:])
+    rows = [line for line in lines[2:] if re.match(r"\S.*?  +(video|frame) ", line)]
+    assert len(rows) == 2 * len(documents[0]["datasets"]) + 4, "averages and all samples"
+    assert all(line[column] != " " for line in rows)
     assert re.search(r"ToyB +video +- +-", "\n".join(lines))
     runs = [read_run(folder, label) for folder, label in zip(two_runs, ("before", "after"), strict=True)]
     found = compare(runs, ["video_auc", "frame_loss"], samples=50)
