@@ -17,6 +17,7 @@ import yaml
 from bench_data import DATASETS, LANDMARKS, copy_host, write_dataset
 
 from effort_finetune.cli.main import main
+from effort_finetune.evaluate import results
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -79,4 +80,10 @@ def test_a_hosts_detector_with_our_trainer(configured):
     if ran(done):
         assert all(torch.isfinite(value).all() for value in best(configured.root).values())
         (folder,) = {path.parent for path in (configured.root / "logs").rglob("ckpt_last.pth")}
-        assert (folder / "settings.yaml").is_file()
+        assert {"settings.yaml", "finetuning.log", "results.json", "scores/UADFV.csv"} <= {
+            str(path.relative_to(folder)) for path in folder.rglob("*")
+        }
+        document = results.read(folder)
+        assert (document["status"], document["checkpoint"]["detector"]) == ("complete", "meso4")
+        part = document["datasets"]["UADFV"]["protocol"]["datasets"]["UADFV"]
+        assert part["host_listing"] == "equal"

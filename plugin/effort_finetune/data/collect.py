@@ -96,7 +96,7 @@ class Collected:
             "frames_listed": self.frames_listed,
             "frames_listed_again": self.listed_again,
             "frames_used": len(self.rows),
-            "frames_used_per_video": len(self.rows) / self.videos,
+            "frames_used_per_video": len(self.rows) / max(self.videos, 1),
             "videos_shorter_than_asked": self.shorter_than_asked,
         }
 

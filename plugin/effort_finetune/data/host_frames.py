@@ -10,21 +10,20 @@ import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import item_seed
-from effort_finetune.data.collect import Collected, FrameRow, collect_rows
+from effort_finetune.data.collect import FrameRow, collect_rows
 from effort_finetune.data.dataset_name import folder_of
 from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import GROUPING_FIX, FrameDataset, Missing, open_frames
 from effort_finetune.data.host_dataset import WAY_OUT, HostReader, shared_order
-from effort_finetune.data.host_listing import EQUAL, plain
-from effort_finetune.data.index import DatasetIndex, Video, load_index, with_own_labels
-from effort_finetune.data.overlap import split_overlap
+from effort_finetune.data.host_listing import plain
+from effort_finetune.data.index import Video, load_index, with_own_labels
+from effort_finetune.data.listed_rows import described, listed_part, listed_protocol
 from effort_finetune.data.sources import FrameSource, open_source
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
     from effort_finetune.host import Host
 
-HOSTS_OWN = "the host's own"
 _FIXES = (
     "rows come in the index's order, no shuffle from the global generator",
     "a frame that the host's class cannot read is reported as missing, never replaced by another one",
@@ -66,35 +65,12 @@ def open_split(
         # A malformed index is refused in our words, not in the class's.
         collect_rows(own, index, split=split, asked=asked, sampling="first")
         readers[name] = reader = HostReader(host, own, index, split=split, asked=asked)
-        part = _part(own, index, reader, split, asked)
+        known = [path for item in index.walk(split) if isinstance(item, Video) for path in item.frames]
+        part = listed_part(own, index, shared_order(reader.listing, known), split, asked)
         rows += part.rows
-        parts[name] = {
-            **part.facts(),
-            "path_rule": HOSTS_OWN,
-            "also_in": split_overlap(index, split),
-            "host_listing": _compared(own, index, part.rows, split, asked),
-            "fit": None,
-            "crop_recipe": None if index.recipe is None else index.recipe.to_dict(),
-            "warnings": part.remarks(split),
-        }
-    augmented = split == "train" and settings.use_data_augmentation
-    protocol = {
-        "split": split,
-        "loader": "host",
-        "dataset_class": host.dataset_class.__name__,
-        "frames_asked": asked,
-        "sampling": HOSTS_OWN,
-        "source": "lmdb" if settings.lmdb else "files",
-        "compression": settings.compression,
-        "interpolation": HOSTS_OWN,
-        "resolution": settings.resolution,
-        "mean": list(settings.mean),
-        "std": list(settings.std),
-        "label_map": {r.label_name: {"label_dict": r.class_id, "class": r.label} for r in rows},
-        "augmentation": HOSTS_OWN if augmented else None,
-        "datasets": parts,
-        "fixes": list(_FIXES),
-    }
+        parts[name] = described(own, index, part, split, asked)
+    class_name = host.dataset_class.__name__
+    protocol = listed_protocol(settings, split, class_name, rows, parts, fixes=_FIXES)
     return HostFrames(host, settings, split, rows, readers, protocol, asked)
 
 
@@ -123,7 +99,11 @@ class HostFrames(FrameDataset):
     ) -> None:
         super().__init__(
             rows,
-            {name: s for name in readers if (s := _source(host, settings, name, rows)) is not None},
+            {
+                name: source
+                for name in dict.fromkeys(row.dataset for row in rows)
+                if (source := _source(host, settings, name, rows)) is not None
+            },
             resolution=settings.resolution,
             mean=settings.mean,
             std=settings.std,
@@ -195,47 +175,6 @@ def _refuse_what_is_ours(host: Host, settings: Settings, names: Sequence[str]) -
                 expected="datasets of the host's index and the host's own keys",
                 next_step=WAY_OUT,
             )
-
-
-def _part(settings: Settings, index: DatasetIndex, reader: HostReader, split: str, asked: int) -> Collected:
-    """The rows of the host's listing, each with the video that the index lists it in."""
-    videos = [item for item in index.walk(split) if isinstance(item, Video)]
-    owner: dict[str, Video] = {}
-    for video in videos:
-        for path in video.frames:
-            owner.setdefault(plain(path), video)
-    names = {value: key for key, value in reversed(list(settings.label_dict.items()))}
-    rows = []
-    for path, number in shared_order(reader.listing, [p for video in videos for p in video.frames]):
-        own = owner.get(plain(path))
-        folder = plain(path).rpartition("/")[0]
-        rows.append(
-            FrameRow(
-                index.name,
-                path,
-                int(number > 0),
-                number,
-                names.get(number, str(number)) if own is None else own.label_name,
-                f"{index.name}/{folder}" if own is None else own.id,
-                split,
-            )
-        )
-    frames: dict[str, int] = {}
-    for row in rows:
-        frames[row.video] = frames.get(row.video, 0) + 1
-    empty = [video.id for video in videos if video.id not in frames]
-    lacking = [group for group, splits in index.groups.items() if split not in splits]
-    shorter = sum(number < asked for number in frames.values())
-    return Collected(rows, len(owner), len(frames), shorter, empty, lacking)
-
-
-def _compared(
-    settings: Settings, index: DatasetIndex, rows: Sequence[FrameRow], split: str, asked: int
-) -> str:
-    """Whether the plugin's loader would have the same rows, with the frames that hosts take."""
-    ours = collect_rows(settings, index, split=split, asked=asked, sampling="first").rows
-    number = len({(plain(r.path), r.class_id) for r in ours} ^ {(plain(r.path), r.class_id) for r in rows})
-    return f"differs by {number} rows" if number else EQUAL
 
 
 def _source(host: Host, settings: Settings, name: str, rows: Sequence[FrameRow]) -> FrameSource | None:

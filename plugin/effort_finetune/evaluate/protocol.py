@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from effort_finetune.core.crop_recipe import CropRecipe, recipe_warning
 from effort_finetune.core.metrics import ECE_BINS
-from effort_finetune.data.host_frames import HOSTS_OWN
+from effort_finetune.data.listed_rows import HOSTS_OWN
 from effort_finetune.evaluate.intervals import LEVEL
 
 if TYPE_CHECKING:

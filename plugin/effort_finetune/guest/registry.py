@@ -46,9 +46,7 @@ class TrainerFactory:
 
         # A host's `import detectors` may have left it on, which halves the speed of training.
         torch.autograd.set_detect_anomaly(False)
-        trainer = EffortFinetuneTrainer(*args, **kwargs)
-        trainer.host = self._host
-        return trainer
+        return EffortFinetuneTrainer(*args, **kwargs, host=self._host)
 
 
 def register_plugin(host: Host) -> None:

@@ -134,7 +134,7 @@ def _check_constructor(script: Path) -> None:
     signature = inspect.signature(EffortFinetuneTrainer)
     for line, positional, keywords in trainer_calls(script):
         try:
-            signature.bind(*[None] * positional, **dict.fromkeys(keywords))
+            signature.bind(*[None] * positional, **dict.fromkeys(keywords), host=None)
         except TypeError as error:
             raise UserError(
                 f"{script.name} line {line} makes its Trainer in a way that ours does not take",

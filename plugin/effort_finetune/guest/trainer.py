@@ -27,14 +27,16 @@ from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.locks import hold
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.evaluate.run_folder import archive
-from effort_finetune.guest.scoring import measure_loader
+from effort_finetune.guest.driven_run import DrivenRun
+from effort_finetune.guest.scoring import numbers_of
 from effort_finetune.host import Job
 from effort_finetune.train.engine import Engine
 from effort_finetune.train.failures import failure_of
 from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.train.reports import Reports
-from effort_finetune.train.run_files import RUN_FILES, remove_state
+from effort_finetune.train.run_files import RUN_FILES, published_path, remove_state
 from effort_finetune.train.run_history import Processes
+from effort_finetune.train.run_log import LOG_NAME, logged_to
 from effort_finetune.train.run_record import write_settings
 from effort_finetune.train.schedule import Schedule, build_schedule
 from effort_finetune.train.selection import Measured, mean_of_known
@@ -62,19 +64,17 @@ class EffortFinetuneTrainer:
         metric_scoring: Metric that chooses ``ckpt_best.pth``.
         time_now: Names the run's folder.
         swa_model: Not offered.
+        host: The host, which the factory in its registry adds: its own metrics stand beside ours.
 
     Attributes:
         engine: The run.
         start_epoch: First epoch to run, after that of a resumed checkpoint.
         writers: The run's curves; the host closes them.
-        host: Set by the factory in the host's registry; adds the host's own metrics to ours.
 
     Raises:
         UserError: If a setting cannot be used, or weight averaging or DDP is asked for, or the run folder is
             in use.
     """
-
-    host: Host | None = None
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class EffortFinetuneTrainer:
         metric_scoring: str = "auc",
         time_now: str | None = None,
         swa_model: nn.Module | None = None,
+        *,
+        host: Host,
     ) -> None:
         for name, asked in {"SWA": swa_model is not None, "ddp": bool(config.get("ddp"))}.items():
             if asked:
@@ -96,6 +98,8 @@ class EffortFinetuneTrainer:
                     next_step="set trainer: null for the host's own trainer",
                 )
         self.config, self.model, self.optimizer, self.logger = config, model, optimizer, logger
+        self.host, self._started = host, time.perf_counter()
+        self._run: DrivenRun | None = None
         self.settings = settings_from_config(config).changed(select_on="test")
         self.device = choose_device(self.settings.device)
         self.precision = resolve_precision(self.settings.precision, self.device)
@@ -112,6 +116,8 @@ class EffortFinetuneTrainer:
             archived = archive(self.log_dir, RUN_FILES)
             if archived is not None:
                 logger.warning("what an earlier run left in %s is now in %s", self.log_dir, archived)
+        command = self.engine.job.command_line()
+        self._held.enter_context(logged_to(logger, self.log_dir / LOG_NAME, command=command))
         write_settings(self.log_dir / "settings.yaml", self.settings)
         if resume is not None:
             self.engine.restore(run_state.load_last(resume))
@@ -132,7 +138,7 @@ class EffortFinetuneTrainer:
             should_stop=self._guard,
         )
         return Engine(
-            Job(self.settings, self.host, command),  # type: ignore[arg-type]
+            Job(self.settings, self.host, command),
             self.log_dir,
             model=self.model,
             optimizer=self.optimizer,
@@ -141,7 +147,7 @@ class EffortFinetuneTrainer:
             else Schedule(self.scheduler),
             loop=loop,
             validate=None,
-            processes=Processes(self.device, self.precision, time.perf_counter()),
+            processes=Processes(self.device, self.precision, self._started),
             reports=Reports(self.logger, None, self.device),
             metric=metric,
         )
@@ -164,7 +170,8 @@ class EffortFinetuneTrainer:
         """Trains on every batch once, tests, and saves the state.
 
         An epoch before the resumed one or after the last of ``nEpochs`` does nothing: upstream's
-        loop runs one too many. With the last one ``ckpt_best.pth`` is written.
+        loop runs one too many. With the last one ``ckpt_best.pth`` is written, read back and measured on the
+        test loaders, for ``results.json`` and ``scores/``.
 
         Args:
             epoch: Number of the epoch.
@@ -184,40 +191,44 @@ class EffortFinetuneTrainer:
         if not self.writers:
             first = None if self.settings.resume is None else engine.steps_done(len(train_data_loader))
             self.writers["run"] = engine.reports.board = RunBoard(self.log_dir, first_step=first)
+        loaders = test_data_loaders or {}
+        run = self._driven(train_data_loader, loaders)
         try:
             with self._guard:
+                run.log_start()
                 self._tell_class_counts(train_data_loader)
-                loaders = test_data_loaders or {}
                 if not loaders:
                     self.logger.warning("nothing to test on: the last epoch counts as the best")
-                engine.validate = (lambda: self._measure(loaders)) if loaders else None
+                engine.validate = (lambda: self._measure(run)) if loaders else None
                 with engine.reports.bar(total=len(train_data_loader), done=engine.progress.batches):
                     engine.measure_start()
                     engine.epoch(train_data_loader)
                 if engine.is_over:
                     engine.finish()
+                    run.finish()
         except BaseException as error:
-            raise failure_of(error, engine) from error
+            failure = failure_of(error, engine)
+            failure.__cause__ = error  # the results tell of it, too
+            raise run.write(failure) from error
         finally:
             engine.validate = None
         if engine.is_over and not self.settings.save_ckpt:
             remove_state(self.log_dir)
         return self.best_results
 
-    def _measure(self, loaders: Mapping[str, DataLoader[Any]]) -> Measured:
-        """Scores every test loader of the host."""
-        numbers: dict[str, dict[str, float | None]] = {}
-        for name, loader in loaders.items():
-            values, losses = measure_loader(
-                self.model,
-                loader,
-                self.host,
-                name=name,
-                threshold=self.settings.threshold,
-                device=self.device,
-                precision=self.precision,
+    def _driven(self, loader: DataLoader[Any], tests: Mapping[str, DataLoader[Any]]) -> DrivenRun:
+        """What this call reads: a host gives the same loaders each time."""
+        if self._run is None or self._run.loader is not loader or self._run.tests != tests:
+            asked = "save_to" in self.config  # a host's own YAML names no place beside its folder
+            published = published_path(self.settings) if asked else None
+            self._run = DrivenRun(
+                self.engine, self.device, self.precision, loader, tests, published, self._started
             )
-            numbers[name] = {"loss": losses.get("overall"), **values}
+        return self._run
+
+    def _measure(self, run: DrivenRun) -> Measured:
+        """Scores every test loader of the host."""
+        numbers = {name: numbers_of(run.measured(name)) for name in run.data.test}
         metric = self.engine.selector.metric.removeprefix("frame_")
         return Measured({name: values.get(metric) for name, values in numbers.items()}, numbers)
 

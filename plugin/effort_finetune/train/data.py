@@ -38,6 +38,7 @@ class RunData:
         selection: Datasets whose metrics choose the checkpoint, by name; empty for ``last``.
         test: Test datasets, by name; may be empty.
         trained_on: What the weights will state of the data, that of the weights it starts from first.
+        order: How the frames are drawn, where that is not the settings' to say.
     """
 
     train: FrameDataset
@@ -45,6 +46,7 @@ class RunData:
     selection: Mapping[str, FrameDataset]
     test: Mapping[str, FrameDataset]
     trained_on: tuple[dict[str, Any], ...] = ()
+    order: str | None = None
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -165,6 +165,7 @@ class Engine:
         sampler: Any = getattr(loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
             sampler.set_epoch(epoch)
+        self.model.epoch = epoch  # type: ignore[assignment]  # what hosts' train.py says to their detectors
         rate = learning_rates(self.optimizer)[0]["lr"]
         self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rate)
         self.draws.begin_epoch()

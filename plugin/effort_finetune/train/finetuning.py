@@ -85,7 +85,7 @@ def _run(job: Job) -> Outcome:
             timings["setup_s"] = time.perf_counter() - started
             engine.run(prepared.data.loader, lambda: prepared.compute_features(guard))
             _test_selected(prepared, guard, tested, timings)
-            published = _publish(prepared)
+            published = publish_selected(prepared)
         except BaseException as error:
             failure = failure_of(error, engine)
             if not isinstance(error, (RunFailure, KeyboardInterrupt)):
@@ -132,7 +132,7 @@ def _test_selected(
     settings, data, engine = prepared.job.settings, prepared.data, prepared.engine
     if not data.test:
         return
-    prepared.model.load_state_dict(_read_back(engine))
+    prepared.model.load_state_dict(read_back(engine))
     started = time.perf_counter()
     try:
         results = evaluate_model(
@@ -161,8 +161,12 @@ def _test_selected(
     timings["test_s"] = time.perf_counter() - started
 
 
-def _read_back(engine: Engine) -> Any:
-    """Reads ``ckpt_best.pth``, and proves in the same pass that it is what this run wrote."""
+def read_back(engine: Engine) -> Any:
+    """Reads ``ckpt_best.pth``, and proves in the same pass that it is what this run wrote.
+
+    Raises:
+        RunFailure: If it is not.
+    """
     path = engine.folder / BEST_NAME
     with path.open("rb") as stream:
         if sha256_stream(stream) != engine.best_sha256:
@@ -171,8 +175,12 @@ def _read_back(engine: Engine) -> Any:
         return torch.load(stream, map_location=engine.loop.device, weights_only=True)
 
 
-def _publish(prepared: Prepared) -> Path | None:
-    """Puts the selected checkpoint at ``save_to``; what was there is archived."""
+def publish_selected(prepared: Prepared) -> Path | None:
+    """Puts the selected checkpoint at ``save_to``; what was there is archived.
+
+    Raises:
+        RunFailure: If it cannot be written.
+    """
     target, engine = prepared.paths.published, prepared.engine
     if target is None or not prepared.job.settings.save_ckpt:
         return None

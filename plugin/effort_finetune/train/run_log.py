@@ -59,22 +59,43 @@ def run_logger(paths: Iterable[Path]) -> Iterator[logging.Logger]:
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handlers: list[logging.Handler] = [_TerminalHandler()]
-    for path in dict.fromkeys(Path(p).resolve() for p in paths):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(_LogFile(path, encoding="utf-8"))
-        except OSError as error:
-            print(f"warning: no log is written to {path}: {error}", file=sys.stderr)
-    for handler in handlers:
-        handler.setFormatter(_LineFormatter(_FORMAT))
-        logger.addHandler(handler)
     try:
-        yield logger
+        with _attached(logger, [_TerminalHandler(), *_files(paths)]):
+            yield logger
     finally:
         logger.setLevel(level)
         logger.propagate = propagate
-        for handler in handlers:
+
+
+@contextmanager
+def logged_to(logger: logging.Logger, path: Path, *, command: str) -> Iterator[None]:
+    """Lets a logger that somebody else made write a run's log, too; the command is its first line."""
+    files = list(_files([path]))
+    with _attached(logger, files):
+        for file in files:  # whatever the logger's level
+            file.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"command: {command}"}))
+        yield
+
+
+@contextmanager
+def _attached(logger: logging.Logger, handlers: Iterable[logging.Handler]) -> Iterator[None]:
+    added = list(handlers)
+    for handler in added:
+        handler.setFormatter(_LineFormatter(_FORMAT))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in added:
             logger.removeHandler(handler)
             with contextlib.suppress(OSError):  # a full disk may refuse what is still to be written
                 handler.close()
+
+
+def _files(paths: Iterable[Path]) -> Iterator[logging.Handler]:
+    for path in dict.fromkeys(Path(p).resolve() for p in paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield _LogFile(path, encoding="utf-8")
+        except OSError as error:
+            print(f"warning: no log is written to {path}: {error}", file=sys.stderr)

@@ -167,7 +167,7 @@ def training_block(
             "frames_fake": fake,
             "videos": len({row.video for row in data.train.rows}),
             "batches_per_epoch": len(data.loader),
-            "order": _ORDER[settings.balance],
+            "order": data.order or _ORDER[settings.balance],
             "features": "computed once" if isinstance(data.loader.dataset, FrameFeatures) else "every epoch",
             "protocol": data.train.protocol,
         },
