@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from effort_finetune.config.kinds import (
+    AboveZero,
     AtLeastZero,
     BlockRange,
     ClassWeights,
@@ -31,6 +32,14 @@ class Loss(Section):
     )
 
 
+class Lora(Section):
+    """LoRA and DoRA (``tune_mode``), on the layers that ``targets`` and ``layer_range`` name."""
+
+    rank: Count = setting(8, "rank of the update")
+    alpha: AboveZero = setting(8.0, "the update counts alpha / rank")
+    dropout: UpToAlmostOne = setting(0.0, "dropout before the update")
+
+
 class TrainedKeys(Section):
     """The keys at the top level that say what of the model is trained."""
 
@@ -43,9 +52,12 @@ class TrainedKeys(Section):
     unfreeze: Texts = setting(
         (), "patterns of parameter names to train as well (glob or substring)", read_by=TRAIN
     )
-    tune_mode: Literal["head", "residual", "layernorm", "full"] | None = setting(
-        None, "a named choice of what is trained, in place of the three switches above", read_by=TRAIN
+    tune_mode: Literal["head", "layernorm", "bitfit", "lora", "dora", "residual", "osf", "full"] | None = (
+        setting(
+            None, "a named choice of what is trained, in place of the three switches above", read_by=TRAIN
+        )
     )
+    lora: Lora = setting(Lora(), "LoRA and DoRA")
 
 
 class ModelKeys(TrainedKeys):

@@ -80,6 +80,7 @@ def _read(settings: Settings, source: Path) -> Assembled:
         hidden_act=settings.hidden_act,
         find_base=lambda name: _find_base(name, settings.clip_path),
         allow_base_mismatch=settings.allow_base_mismatch,
+        merge_adapters=settings.resume is None,
     )
     checkpoint.require_resolution(settings.resolution)
     checkpoint.notes += preprocessing.mismatches(settings, checkpoint.statement, str(source))
@@ -117,7 +118,8 @@ def _other_ranks(settings: Settings, ranks: Mapping[str, int], source: Path) -> 
             "residual_rank",
             got=f"{settings.residual_rank}; the residuals of {source} have rank {found}",
             expected="the checkpoint's rank, which its weights fix",
-            next_step="leave residual_rank out, or start from plain CLIP with clip_path",
+            next_step="leave residual_rank out, or start from plain CLIP: with clip_path, or from "
+            "`effort-finetune export FILE --to merged`, which can be decomposed anew",
         )
     note = (
         f"residual_rank is {settings.residual_rank}, the checkpoint's residuals have rank {found}: the "

@@ -38,6 +38,7 @@ _OURS_ALONE = (
     "freeze_backbone",
     "unfreeze",
     "tune_mode",
+    "lora",
     "loss",
 )
 _SHOWN = 5  # keys of a state dict that an error names

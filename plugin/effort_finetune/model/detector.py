@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from effort_finetune.config import Settings, settings_from_config
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.metrics import batch_metrics
-from effort_finetune.model import assembly, losses
+from effort_finetune.model import assembly, losses, low_rank
 from effort_finetune.model.backbone import shape_of
 from effort_finetune.model.inject import Status, status_of
 from effort_finetune.model.layers import residual_layers
+from effort_finetune.model.projection import GradientProjection
 from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.model.trainable import TrainableStatus, configure_trainable
+from effort_finetune.weights.peft_names import is_adapted
 from effort_finetune.weights.reader import LoadReport
 from effort_finetune.weights.statement import Statement
 from effort_finetune.weights.vision_config import TRAINED_ON, Said, add_to_metadata, of_entry, of_tower
@@ -63,7 +65,11 @@ class EffortFinetuneDetector(nn.Module):
         )
         self.class_counts: tuple[int, int] | None = None
         self.trained_on: list[dict[str, Any]] = []
+        if self.settings.tune_mode in low_rank.MODES:
+            low_rank.wrap(self.backbone, self.settings)
         self.trainable: TrainableStatus = configure_trainable(self, self.settings)
+        projected = self.settings.tune_mode == "osf"
+        self.projection = GradientProjection(self.backbone) if projected else None
         regularised = self.settings.loss.orth_weight > 0 or self.settings.loss.ksv_weight > 0
         self.regulariser = Regulariser(self.backbone, self.settings.loss) if regularised else None
         logger.info(self.status.line())
@@ -94,6 +100,14 @@ class EffortFinetuneDetector(nn.Module):
         said = Said({**shape_of(self.backbone), **record}, self.statement)
         add_to_metadata(state, kwargs.get("prefix", ""), said)
         return state
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Loads a state dict; whole weights, LoRA or DoRA merged in them, take the place of their layers."""
+        if strict and not is_adapted(state_dict):
+            low_rank.unwrap(self.backbone)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _load_from_state_dict(
         self,

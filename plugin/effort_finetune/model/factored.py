@@ -62,7 +62,11 @@ class _FactoredLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, main: Tensor, bias: Tensor | None, u: Tensor, s: Tensor, v: Tensor
     ) -> Tensor:
         y, projected = _forward(x, main, bias, u, s, v)
-        ctx.save_for_backward(x, main, u, s, v, projected)
+        # Where this layer trains nothing, and the gradient only passes through, its input is not needed.
+        _, main_wanted, _, u_wanted, s_wanted, v_wanted = ctx.needs_input_grad
+        ctx.save_for_backward(
+            x if main_wanted or v_wanted else None, main, u, s, v, projected if u_wanted or s_wanted else None
+        )
         return y
 
     @staticmethod

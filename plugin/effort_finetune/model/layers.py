@@ -85,6 +85,7 @@ class SVDResidualLinear(nn.Module):
         self._merged = False
         # No buffer: a state dict saved while merged is that of the unmerged layer.
         self._ready: _Ready | None = None
+        self._dense: tuple[tuple[int, ...], Tensor] | None = None
         self._residual_on = True
 
     @classmethod
@@ -172,6 +173,18 @@ class SVDResidualLinear(nn.Module):
             )
             return torch.addmm(main, u * s, v).to(dtype)
 
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight without gradient, for libraries that ask a linear layer for it (PEFT's DoRA).
+
+        Kept until a part of it changes.
+        """
+        parts = (self.weight_main, self.U_residual, self.S_residual, self.V_residual)
+        made_of = tuple(number for part in parts for number in (part._version, part.data_ptr()))
+        if self._dense is None or self._dense[0] != made_of:
+            self._dense = made_of, self.effective_weight()
+        return self._dense[1]
+
     def residual_energy(self) -> Tensor:
         """Returns ``||main + R||_F^2 - ||main||_F^2`` as a float32 (or wider) scalar with gradient.
 
@@ -218,11 +231,11 @@ class SVDResidualLinear(nn.Module):
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> SVDResidualLinear:
-        self._ready = None  # moved or converted weights: what was made of the old ones is stale
+        self._ready = self._dense = None  # moved or converted weights: what was made of them is stale
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": None}  # a copy or a pickle makes its own
+        return {**self.__dict__, "_ready": None, "_dense": None}  # a copy or a pickle makes its own
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

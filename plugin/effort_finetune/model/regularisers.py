@@ -165,8 +165,15 @@ def singular_value_loss(layers: list[SVDResidualLinear]) -> Tensor:
     return (now - start).abs().mean()
 
 
-def frozen_bases(layer: SVDResidualLinear) -> tuple[tuple[Tensor, bool], tuple[Tensor, bool]]:
+def frozen_bases(
+    layer: SVDResidualLinear, *, of_start: bool = True
+) -> tuple[tuple[Tensor, bool], tuple[Tensor, bool]]:
     """Finds the frozen bases of a layer's U side and V side.
+
+    Args:
+        layer: The layer.
+        of_start: Take the residual's own vectors where nothing has moved them yet; else always main's, to the
+            bit the same whatever the residual has become.
 
     Returns:
         For each side the orthonormal basis ``[length, k or rank - k]`` in (at least) float32 on
@@ -176,7 +183,7 @@ def frozen_bases(layer: SVDResidualLinear) -> tuple[tuple[Tensor, bool], tuple[T
     n, m = main.shape
     u0, v0 = (wide(t.detach()) for t in (layer.U_residual, layer.V_residual.mT))
     if n == m:
-        if not _untouched(wide(main), u0, v0):
+        if not (of_start and _untouched(wide(main), u0, v0)):
             found = cached_triplets(main, rank)
             u0, v0 = (t.to(u0) for t in (found.U, found.V.mT))
         return (u0.clone(), True), (v0.clone(), True)

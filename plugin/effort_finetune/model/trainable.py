@@ -14,7 +14,7 @@ from effort_finetune.core.errors import UserError, suggest
 from effort_finetune.model.inject import block_of, check_range, in_range
 from effort_finetune.model.layers import RESIDUAL_NAMES
 
-GROUPS = ("residual", "head", "layernorm", "main", "other")
+GROUPS = ("residual", "head", "lora", "layernorm", "main", "bias", "other")
 # The names that guides to other towers use for CLIP's modules.
 _COMMON_NAMES = {"backbone.layer.": "backbone.encoder.layers.", "attention": "self_attn"}
 
@@ -26,8 +26,9 @@ class TrainableStatus:
     Attributes:
         trainable: Number of trained values.
         total: Number of values in all parameters.
-        by_group: Trained values by group: ``residual``, ``head``, ``layernorm``, ``main``
-            (the frozen parts of decomposed layers) and ``other``; empty groups are left out.
+        by_group: Trained values by group: ``residual``, ``head``, ``lora`` (DoRA's lengths included),
+            ``layernorm``, ``main`` (the frozen parts of decomposed layers), ``bias`` (of linear layers) and
+            ``other``; empty groups are left out.
         names: Names of the trained parameters.
     """
 
@@ -47,9 +48,11 @@ def configure_trainable(detector: nn.Module, settings: Settings) -> TrainableSta
     """Sets ``requires_grad`` of every parameter of a detector.
 
     ``tune_mode`` replaces the three switches: ``head`` trains the head; ``residual`` residuals
-    and head (Effort); ``layernorm`` the layer norms and the head (LN-tuning); ``full`` every
-    dense weight and the head: a decomposed layer then trains its ``weight_main`` with the
-    residual fixed, which moves the sum exactly as training the dense weight would.
+    and head (Effort); ``osf`` the same with projected gradients; ``lora`` and ``dora`` PEFT's adapters and
+    the head; ``layernorm`` the layer norms and the head (LN-tuning); ``bitfit`` every bias, those of the
+    norms too, and the head (arXiv 2106.10199); ``full`` every dense weight and the head: a decomposed layer
+    then trains its ``weight_main`` with the residual fixed, which moves the sum exactly as training the
+    dense weight would.
     ``layer_range`` limits blocks: parameters of blocks outside it are trained only when
     ``unfreeze`` names them.
 
@@ -70,7 +73,10 @@ def configure_trainable(detector: nn.Module, settings: Settings) -> TrainableSta
     for name, parameter in parameters.items():
         block = block_of(name)
         reached = block is None or in_range(block, settings.layer_range)
-        parameter.requires_grad_((group_of(name) in groups and reached) or name in unfrozen)
+        wanted = group_of(name) in groups
+        if settings.tune_mode == "bitfit":
+            wanted = name.endswith(".bias") or wanted
+        parameter.requires_grad_((wanted and reached) or name in unfrozen)
     status = count(detector)
     if not status.names:
         raise UserError(
@@ -103,9 +109,11 @@ def group_of(name: str) -> str:
         return "main"
     if name.startswith("head."):
         return "head"
+    if ".lora_" in name:
+        return "lora"
     if re.search(r"(layer_?norm\w*|pre_layrnorm)\.(weight|bias)$", name):
         return "layernorm"
-    return "other"
+    return "bias" if leaf == "bias" else "other"
 
 
 def matching(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
@@ -139,10 +147,14 @@ def _trained_groups(settings: Settings) -> frozenset[str]:
         return {
             "head": frozenset({"head"}),
             "residual": frozenset({"head", "residual"}),
+            "osf": frozenset({"head", "residual"}),
+            "lora": frozenset({"head", "lora"}),
+            "dora": frozenset({"head", "lora"}),
             "layernorm": frozenset({"head", "layernorm"}),
-            "full": frozenset({"head", "layernorm", "main", "other"}),
+            "bitfit": frozenset({"head"}),
+            "full": frozenset({"head", "layernorm", "main", "bias", "other"}),
         }[settings.tune_mode]
-    groups = set() if settings.freeze_backbone else {"layernorm", "main", "other"}
+    groups = set() if settings.freeze_backbone else {"layernorm", "main", "bias", "other"}
     if settings.train_svd_residuals:
         groups.add("residual")
     if settings.train_classification_head:

@@ -20,6 +20,7 @@ from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.model.chosen_detector import ChosenDetector, build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.low_rank import require_peft
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.train import resuming
 from effort_finetune.train.data import RunData, open_data
@@ -109,6 +110,7 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     job = job.changed(model_name=chosen.setting)
     settings = job.settings
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
+    require_peft(settings)
     device = choose_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     saved = None if settings.resume is None else run_state.load_last(settings.resume)

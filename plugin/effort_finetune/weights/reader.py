@@ -38,6 +38,7 @@ def read_checkpoint(
     base: Path | str | None = None,
     find_base: Callable[[str], Path | None] | None = None,
     allow_base_mismatch: bool = False,
+    merge_adapters: bool = True,
 ) -> Checkpoint:
     """Reads a checkpoint and brings it under canonical keys; loads nothing yet.
 
@@ -51,6 +52,8 @@ def read_checkpoint(
             adapter, and then by ``find_base``.
         find_base: Called with the base's recorded name (a path or hub id) when nothing is there.
         allow_base_mismatch: Put an adapter on another base than its own; recorded in the result's notes.
+        merge_adapters: Merge the LoRA or DoRA of an unfinished run; false leaves them out, for the run
+            itself, which puts them back.
 
     Returns:
         Tensors under canonical keys and what became of every key of the file. Nothing is refused here for a
@@ -67,7 +70,9 @@ def read_checkpoint(
     if run_state.is_state(content):
         selected = Path(path).is_dir()
         parts.append(run_state.frozen_file(content, file.parent))
-        content = {"model": run_state.whole(content, file.parent, selected=selected)}
+        content = {
+            "model": run_state.whole(content, file.parent, selected=selected, merge_adapters=merge_adapters)
+        }
     if adapter_header.METADATA_KEY in metadata:
         tensors, converted = _to_float32(content, what)
         own = Checkpoint(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import WriteError, atomic_write, free_name, sha256_file
 from effort_finetune.weights.layouts import LOSS_LEAF
+from effort_finetune.weights.peft_names import merged, without_adapters
 from effort_finetune.weights.tensor_trees import clones, packed, tensors_sha256
 from effort_finetune.weights.vision_config import Said, of_state, stating
 
@@ -103,7 +104,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], said: Said) -> str:
 def save_best(path: Path, model: nn.Module, best: Mapping[str, Tensor] | None = None) -> str:
     """Writes a model's weights, with the copy of another epoch in place of those that training changed."""
     state = model.state_dict()
-    return save_weights(path, {**state, **(best or {})}, of_state(state, "model"))
+    return save_weights(path, merged({**state, **(best or {})}), of_state(state, "model"))
 
 
 def save_last(path: Path, document: Mapping[str, Any]) -> str:
@@ -212,13 +213,16 @@ def frozen_file(saved: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def whole(saved: Mapping[str, Any], folder: Path, *, selected: bool) -> OrderedDict[str, Tensor]:
+def whole(
+    saved: Mapping[str, Any], folder: Path, *, selected: bool, merge_adapters: bool = True
+) -> OrderedDict[str, Tensor]:
     """Puts a state dict together from a run's state and the frozen part beside it.
 
     Args:
         saved: Content of ``ckpt_last.pth``.
         folder: The run folder.
         selected: Take the selected weights, where an epoch was selected, in place of the last ones.
+        merge_adapters: Merge LoRA or DoRA; false leaves them out.
 
     Raises:
         UserError: If the frozen part is missing or not the one that the run began with.
@@ -237,7 +241,8 @@ def whole(saved: Mapping[str, Any], folder: Path, *, selected: bool) -> OrderedD
     best = (saved["best"] or (saved.get("average") or {}).get("average")) if selected else None
     tensors = {**frozen, **clones(saved["changing"]), **clones(best or {})}
     ordered = {key: tensors[key] for key in content["keys"]}
-    return stating(ordered, of_state(frozen, str(path)))
+    plain = merged(ordered) if merge_adapters else without_adapters(ordered)
+    return stating(plain, of_state(frozen, str(path)))
 
 
 def finish(folder: Path) -> tuple[Path, int | None]:

@@ -43,6 +43,8 @@ def group(names, pattern):
         ({"train_classification_head": False}, lambda n: RESIDUAL.search(n)),
         ({"tune_mode": "layernorm"}, lambda n: NORM.search(n) or n.startswith("head.")),
         ({"tune_mode": "full"}, lambda n: not RESIDUAL.search(n)),
+        ({"tune_mode": "bitfit"}, lambda n: n.endswith(".bias") or n.startswith("head.")),
+        ({"tune_mode": "osf"}, lambda n: RESIDUAL.search(n) or n.startswith("head.")),
         ({"freeze_backbone": False}, lambda n: True),
         ({"freeze_backbone": False, "train_svd_residuals": False}, lambda n: not RESIDUAL.search(n)),
         (
@@ -81,7 +83,7 @@ def test_counts_by_group(make_detector):
     assert len(status.names) == 8 * 3 + 2
     assert status.line().startswith("trainable: 586 of ")
     full = make_detector(tune_mode="full").trainable
-    assert set(full.by_group) == {"head", "layernorm", "main", "other"}
+    assert set(full.by_group) == {"head", "layernorm", "main", "bias", "other"}
     assert full.by_group["main"] == 8 * 32 * 32
     assert full.trainable + 8 * 65 == full.total
 

@@ -1,0 +1,54 @@
+"""Every baseline is a run like any other: it goes on to the bit, and leaves weights that load strictly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train.finetuning import finetune
+from effort_finetune.weights import run_state
+from effort_finetune.weights.run_state import load_last
+
+from .conftest import COMMAND
+from .running import document, quick
+from .test_resume import RUN, assert_equal, stopped_run, weights, whole_run
+
+MODES = ("bitfit", "lora", "dora", "osf")
+LORA = {"lora.rank": 2, "lora.dropout": 0.2}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_goes_on_to_the_bit_and_its_weights_are_in_deepfakebenchs_layout(bench, monkeypatch, mode):
+    flags = {"tune_mode": mode, **(LORA if mode in ("lora", "dora") else {})}
+    whole = whole_run(bench, **flags)
+    stopped = stopped_run(bench, monkeypatch, steps=4, **flags)
+    settings = bench.settings(**{**RUN, **flags}, resume=str(stopped), output_dir=None, save_to=None)
+    finetune(settings, bench.host, command=COMMAND)
+    left, right = load_last(whole), load_last(stopped)
+    for key in left.keys() - {"settings", "processes"}:
+        assert_equal(left[key], right[key], key)
+    best = weights(whole / "ckpt_best.pth")
+    assert_equal(best, weights(stopped / "ckpt_best.pth"))
+
+    plain = EffortFinetuneDetector(bench.settings())
+    assert list(best) == list(plain.state_dict())
+    started = plain.state_dict()
+    assert any(not torch.equal(best[key], started[key]) for key in best if key.startswith("backbone."))
+    plain.load_state_dict(best, strict=True)
+    (whole / "ckpt_best.pth").unlink()  # as of a run that was killed: put together from its state
+    assert_equal(dict(weights(run_state.finish(whole)[0])), dict(best))
+
+
+def test_an_epoch_of_lora_writes_what_it_trains(bench):
+    """The frozen part is written once: an epoch's file holds weights, a copy of the best and two moments."""
+    outcome = quick(bench, tune_mode="lora", test_dataset=["Toy"], **LORA)
+    record = document(outcome)["training"]["trainable"]
+    assert record["by_group"].keys() == {"head", "lora"}
+    assert set(load_last(outcome.last_path)["changing"]) == {
+        name
+        for name in load_last(outcome.last_path)["changing"]
+        if "lora_" in name or name.startswith("head.")
+    }
+    assert outcome.last_path.stat().st_size < 4 * 4 * record["trainable"] + 300_000
+    assert document(outcome)["datasets"]["Toy"]["video"]["auc"] is not None
