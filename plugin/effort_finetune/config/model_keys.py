@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from effort_finetune.config.kinds import (
-    AboveZero,
     AtLeastZero,
     BlockRange,
     ClassWeights,
@@ -36,7 +35,7 @@ class Lora(Section):
     """LoRA and DoRA (``tune_mode``), on the layers that ``targets`` and ``layer_range`` name."""
 
     rank: Count = setting(8, "rank of the update")
-    alpha: AboveZero = setting(8.0, "the update counts alpha / rank")
+    alpha: Count = setting(8, "the update counts alpha / rank")
     dropout: UpToAlmostOne = setting(0.0, "dropout before the update")
 
 
