@@ -22,6 +22,7 @@ from effort_finetune.config.kinds import (
     Truth,
 )
 from effort_finetune.config.section import DATA, SCORE, TRAIN, Section, setting
+from effort_finetune.core.interpolation import Interpolation
 
 
 class FrameNum(Section):
@@ -124,6 +125,9 @@ class DataKeys(AugmentationKeys):
         0.01, "share of frames that may be unreadable before a run fails", read_by=SCORE
     )
     resolution: Pixels = setting(224, "input size in pixels; has to be the checkpoint's", read_by=SCORE)
+    interpolation: Interpolation = setting(
+        "bicubic", "how a crop is brought to the resolution; hosts use bicubic", read_by=SCORE
+    )
     mean: Rgb = setting((0.48145466, 0.4578275, 0.40821073), "RGB mean (CLIP's)", read_by=SCORE)
     std: RgbDeviation = setting((0.26862954, 0.26130258, 0.27577711), "RGB deviation (CLIP's)", read_by=SCORE)
     train_batchSize: Count = setting(8, "frames in a training batch", read_by=TRAIN)

@@ -88,7 +88,7 @@ class ModelKeys(TrainedKeys):
         False, "put an adapter on another base than its own; the results say so"
     )
     allow_preprocessing_mismatch: Truth = setting(
-        False, "use mean and std of the settings where the weights state others; the results say so"
+        False, "use the settings' mean, std, interpolation where the weights state others; results say so"
     )
     residual_rank: Count = setting(1, "trainable rank k of each residual when plain CLIP is decomposed")
     targets: Texts = setting(("self_attn.*_proj",), "glob patterns of decomposed layers inside a block")

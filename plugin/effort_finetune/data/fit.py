@@ -15,6 +15,8 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
+from effort_finetune.core.interpolation import OPENCV_FLAG, Interpolation
+
 Fit = Literal["crop", "pad", "squash", "native"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 CROP_SIDE = 256  # pixels, DeepfakeBench's crops
@@ -67,6 +69,7 @@ def fitted(
     fit: Fit | None,
     resolution: int,
     *,
+    interpolation: Interpolation = "bicubic",
     seed: int | None = None,
     corrupt: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
@@ -76,6 +79,7 @@ def fitted(
         image: ``uint8[H, W, 3]``, RGB.
         fit: See :func:`fit_square` and :func:`native_square`; None for a crop, which is a square already.
         resolution: Side of the result.
+        interpolation: How it is brought there; hosts do it by ``INTER_CUBIC``, also when shrinking.
         seed: Place of ``native`` in training.
         corrupt: Done to the square before it is resized.
 
@@ -90,7 +94,8 @@ def fitted(
         image = corrupt(image)
     if fit == "native":
         return image
-    return cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_CUBIC)
+    flag: int = getattr(cv2, OPENCV_FLAG[interpolation])
+    return cv2.resize(image, (resolution, resolution), interpolation=flag)
 
 
 def _middle(image: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.interpolation import OPENCV_FLAG, Interpolation
 from effort_finetune.data.augment import Augmentation, item_seed
 from effort_finetune.data.collect import FrameRow
 from effort_finetune.data.corruptions import Corrupting
@@ -85,11 +86,13 @@ class FrameDataset(Dataset[Any]):
         protocol: Mapping[str, Any],
         augmentation: Augmentation | None = None,
         fits: Mapping[str, Fit] | None = None,
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         self.rows = list(rows)
         self.protocol = dict(protocol)
         self.frames_asked = frames_asked
         self.resolution = resolution
+        self.interpolation: Interpolation = interpolation
         self.augmentation = augmentation
         self._sources = dict(sources)
         self._fits = dict(fits or {})
@@ -109,7 +112,7 @@ class FrameDataset(Dataset[Any]):
         seed, epoch = self._epoch.tolist()
         drawn = None if self.augmentation is None else item_seed(seed, epoch, index)
         corrupt = None if self._corrupting is None else partial(self._corrupting, item=row.path)
-        image = decode_rgb(data, self.resolution, self._fits.get(row.dataset), seed=drawn, corrupt=corrupt)
+        image = self._decoded(data, row, seed=drawn, corrupt=corrupt)
         if image is None:
             return Missing(index, "undecodable")
         if self.augmentation is not None and drawn is not None:
@@ -135,7 +138,11 @@ class FrameDataset(Dataset[Any]):
         """
         row = self.rows[index]
         data = self._sources[row.dataset].read(row.path)
-        return None if data is None else decode_rgb(data, self.resolution, self._fits.get(row.dataset))
+        return None if data is None else self._decoded(data, row)
+
+    def _decoded(self, data: bytes, row: FrameRow, **how: Any) -> np.ndarray | None:
+        fit = self._fits.get(row.dataset)
+        return decode_rgb(data, self.resolution, fit, interpolation=self.interpolation, **how)
 
     def encoded(self, index: int) -> bytes | None:
         """The bytes of a picture as they are stored; None where it is missing."""
@@ -164,15 +171,17 @@ def decode_rgb(
     resolution: int,
     fit: Fit | None = None,
     *,
+    interpolation: Interpolation = "bicubic",
     seed: int | None = None,
     corrupt: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray | None:
-    """Decodes an image and resizes it as the host does (INTER_CUBIC, also when shrinking).
+    """Decodes an image and resizes it, by default as the host does (INTER_CUBIC, also when shrinking).
 
     Args:
         data: The encoded image.
         resolution: Side of the result.
         fit: How a picture becomes a square crop first; None for the crops of an index, which are ones.
+        interpolation: How the crop is brought to the resolution.
         seed: Of the place that ``native`` takes in training.
         corrupt: Done to the square crop before it is resized.
 
@@ -183,7 +192,7 @@ def decode_rgb(
         image = decode(data)
     except Unreadable:
         return None
-    return fitted(image, fit, resolution, seed=seed, corrupt=corrupt)
+    return fitted(image, fit, resolution, interpolation=interpolation, seed=seed, corrupt=corrupt)
 
 
 def open_frames(
@@ -235,7 +244,7 @@ def open_frames(
         "sampling": settings.frame_sampling,
         "source": " and ".join(sorted(kinds)),
         "compression": settings.compression,
-        "interpolation": "INTER_CUBIC",
+        "interpolation": OPENCV_FLAG[settings.interpolation],
         "resolution": settings.resolution,
         "mean": list(settings.mean),
         "std": list(settings.std),
@@ -261,4 +270,5 @@ def open_frames(
         protocol=protocol,
         augmentation=augmentation,
         fits={part.label: part.fit for part in parts if part.fit is not None},
+        interpolation=settings.interpolation,
     )

@@ -166,6 +166,7 @@ def _refuse_what_is_ours(host: Host, settings: Settings, names: Sequence[str]) -
         "a dataset by its folder": folders,
         "fit": settings.fit,
         "data_aug.extra": list(settings.data_aug.extra),
+        "interpolation": settings.interpolation if settings.interpolation != "bicubic" else None,
     }
     for what, value in ours.items():
         if value:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from effort_finetune.core.crop_recipe import CropRecipe, recipe_warning
+from effort_finetune.core.interpolation import OPENCV_FLAG
 from effort_finetune.core.metrics import ECE_BINS
 from effort_finetune.data.listed_rows import HOSTS_OWN
 from effort_finetune.evaluate.intervals import LEVEL
@@ -39,7 +40,7 @@ def protocol(
         "frame_sampling": HOSTS_OWN if settings.loader == "host" else settings.frame_sampling,
         "compression": settings.compression,
         "resolution": settings.resolution,
-        "interpolation": HOSTS_OWN if settings.loader == "host" else "INTER_CUBIC",
+        "interpolation": HOSTS_OWN if settings.loader == "host" else OPENCV_FLAG[settings.interpolation],
         "crops": "as the host's index lists them; those of a folder become squares by its `fit`; no face is "
         "looked for",
         "label_map": dict(settings.label_dict),

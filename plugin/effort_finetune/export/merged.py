@@ -9,6 +9,7 @@ from torch import Tensor
 
 from effort_finetune.config import Settings
 from effort_finetune.core.files import write_json
+from effort_finetune.core.interpolation import PILLOW_NUMBER
 from effort_finetune.core.whole_folder import whole_folder
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.deepfakebench_layout import Exported, effective_weight, forward_tensors, plain
@@ -44,7 +45,8 @@ def export_merged(checkpoint: Checkpoint, folder: Path | str) -> Exported:
     size = {"height": checkpoint.resolution, "width": checkpoint.resolution}
     preprocessing = {
         "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True, "size": {"shortest_edge": checkpoint.resolution}, "resample": 3,
+        "do_resize": True, "size": {"shortest_edge": checkpoint.resolution},
+        "resample": PILLOW_NUMBER.get(statement.interpolation or "", PILLOW_NUMBER["bicubic"]),
         "do_center_crop": True, "crop_size": size,
         "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True,
         "do_normalize": True, "image_mean": mean, "image_std": std,

@@ -61,7 +61,7 @@ class EffortFinetuneDetector(nn.Module):
         self.resolution: int = shape_of(self.backbone)["image_size"]
         self.load_report: LoadReport | None = built.load_report
         self.statement = Statement(
-            self.settings.mean, self.settings.std, self.resolution, interpolation="bicubic"
+            self.settings.mean, self.settings.std, self.resolution, interpolation=self.settings.interpolation
         )
         self.class_counts: tuple[int, int] | None = None
         self.trained_on: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from typing import Any
 
 from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.interpolation import INTERPOLATIONS
 from effort_finetune.weights.reader import read_statement
 from effort_finetune.weights.statement import Statement, checked
 from effort_finetune.weights.trained_on import told_by
@@ -16,7 +17,7 @@ from effort_finetune.weights.trained_on import told_by
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = Settings()
-_KEYS = ("mean", "std")
+_KEYS = ("mean", "std", "interpolation")
 
 
 def obey(settings: Settings, *, earlier: Mapping[str, Any] | None = None) -> Settings:
@@ -51,7 +52,7 @@ def obey(settings: Settings, *, earlier: Mapping[str, Any] | None = None) -> Set
         key: value for key, given, value in _differing(settings, stated) if given == getattr(_DEFAULTS, key)
     }
     for key, value in changes.items():
-        logger.info("%s: %s, as %s states", key, list(value), source)
+        logger.info("%s: %s, as %s states", key, _said(value), source)
     return settings.changed(**changes) if changes else settings
 
 
@@ -71,17 +72,23 @@ def mismatches(settings: Settings, stated: Statement, source: str) -> tuple[str,
         if not settings.allow_preprocessing_mismatch:
             raise UserError(
                 key,
-                got=f"{list(given)} in the settings; {source} states {list(value)}",
+                got=f"{_said(given)} in the settings; {source} states {_said(value)}",
                 expected="the same in both",
                 next_step=f"leave {key} out, or measure another model with --allow_preprocessing_mismatch",
             )
-        notes.append(f"{key} {list(given)} as the settings ask; {source} states {list(value)}")
+        notes.append(f"{key} {_said(given)} as the settings ask; {source} states {_said(value)}")
         logger.warning("%s", notes[-1])
     return tuple(notes)
 
 
 def _differing(settings: Settings, stated: Statement) -> Iterator[tuple[str, Any, Any]]:
     for key in _KEYS:
-        given, value = tuple(getattr(settings, key)), getattr(stated, key)
-        if value is not None and tuple(value) != given:
+        given, value = getattr(settings, key), getattr(stated, key)
+        if key == "interpolation" and value not in INTERPOLATIONS:
+            continue  # another library's way that we cannot follow, like Pillow's hamming
+        if value is not None and value != given:
             yield key, given, value
+
+
+def _said(value: Any) -> Any:
+    return value if isinstance(value, str) else list(value)

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from effort_finetune.core.files import sha256_file
+from effort_finetune.core.interpolation import Interpolation
 from effort_finetune.data.deliveries import DELIVERIES, delivered
 from effort_finetune.data.face_finder import Face
 from effort_finetune.data.faces import crop_faces
-from effort_finetune.data.fit import fitted
+from effort_finetune.data.fit import Fit, fitted
 from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.predict.chosen_faces import ChosenFaces
 from effort_finetune.predict.file_frames import FileFrames
@@ -77,6 +78,7 @@ class Cutter:
         faces: The recipe.
         resolution: Side of the model's input.
         frames: Frames of a video at most, evenly spaced.
+        interpolation: How a crop is brought to that side.
         deliveries: Names of deliveries that are cut, too.
         seed: Of what deliveries draw.
         watch: Called with file, number and ``uint8[H, W, 3]`` (RGB) of each frame that is looked at.
@@ -85,6 +87,7 @@ class Cutter:
     faces: ChosenFaces
     resolution: int
     frames: int
+    interpolation: Interpolation = "bicubic"
     deliveries: tuple[str, ...] = ()
     seed: int = 0
     watch: Callable[[str, int, np.ndarray], None] | None = None
@@ -121,6 +124,9 @@ class Cutter:
             found.sha256 = _hash_or_none(file)
         return found
 
+    def _sized(self, image: np.ndarray, fit: Fit | None) -> np.ndarray:
+        return fitted(image, fit, self.resolution, interpolation=self.interpolation)
+
     def _take(self, batch: Sequence[tuple[int, np.ndarray]], found: FileCrops) -> None:
         if not batch:
             return
@@ -149,7 +155,7 @@ class Cutter:
 
     def _cuts(self, images: list[np.ndarray], *, which: str) -> list[list[tuple[Face | None, np.ndarray]]]:
         if self.faces.finder is None:
-            return [[(None, fitted(image, self.faces.fit, self.resolution))] for image in images]
+            return [[(None, self._sized(image, self.faces.fit))] for image in images]
         crops = crop_faces(
             images,
             self.faces.finder.make(),
@@ -157,10 +163,7 @@ class Cutter:
             margin=self.faces.margin,
             which="all" if which == "all" else "largest",
         )
-        return [
-            [(crop.face, fitted(crop.image, None, self.resolution)) for crop in frame.crops]
-            for frame in crops
-        ]
+        return [[(crop.face, self._sized(crop.image, None)) for crop in frame.crops] for frame in crops]
 
 
 def _hash_or_none(file: str) -> str | None:

@@ -86,6 +86,7 @@ class Predictor:
             self.faces,
             self.settings.resolution,
             self.settings.frame_num.test,
+            self.settings.interpolation,
             all_deliveries() if stability else (),
             self.settings.manualSeed,
             watch,

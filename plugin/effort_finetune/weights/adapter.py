@@ -246,6 +246,7 @@ def _belongs(key: str, targets: Iterable[str], leaves: tuple[str, ...]) -> bool:
 
 def _statement(own: Statement, base: Checkpoint, settings: Mapping[str, Any] | None) -> Statement:
     """The model's own statement; what it leaves out, from the run's settings and the base's tower."""
-    normalisation = {key: settings[key] for key in ("mean", "std")} if settings else {}
-    given = {"resolution": base.resolution, **normalisation, "interpolation": "bicubic"}
+    keys = ("mean", "std", "interpolation")
+    of_run = {key: settings[key] for key in keys if key in settings} if settings else {}
+    given = {"resolution": base.resolution, "interpolation": "bicubic", **of_run}
     return own.over(checked(given, "settings"))

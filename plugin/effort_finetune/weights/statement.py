@@ -18,6 +18,7 @@ from typing import Any
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
+from effort_finetune.core.interpolation import PILLOW_NUMBER
 from effort_finetune.core.strict_json import parse_json, read_json
 
 #: Entry of a state dict's metadata, property of an ONNX file, key of ``preprocessor_config.json``.
@@ -26,7 +27,7 @@ PREPROCESSOR_CONFIG = "preprocessor_config.json"
 #: Longest statement that is read, in bytes of JSON: val statistics of a calibration may take 100 kB.
 MAX_BYTES = 1 << 20
 #: Pillow's numbers for ``resample``, as transformers writes them.
-_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_RESAMPLE = {number: name for name, number in PILLOW_NUMBER.items()}
 
 Rgb = tuple[float, float, float]
 

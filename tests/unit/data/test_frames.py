@@ -5,11 +5,13 @@ from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.interpolation import INTERPOLATIONS, OPENCV_FLAG
 from effort_finetune.data import lmdb_pool
 from effort_finetune.data.frames import LMDB_FIXES, UNIFORM_FIX, FrameDataset, Missing, open_frames
 from effort_finetune.data.index import Video
@@ -96,6 +98,17 @@ def test_pixels_equal_the_hosts_test_path_to_the_bit(bench: Bench, monkeypatch: 
         assert torch.equal(item["image"], theirs[0])
         assert (item["label"], item["index"]) == (theirs[1], index)
         assert np.array_equal(pixels, np.array(host.load_rgb(row.path)))
+
+
+@pytest.mark.parametrize("way", INTERPOLATIONS)
+def test_a_crop_is_resized_by_the_interpolation_that_was_asked_for(embedded: Bench, way: str) -> None:
+    images = embedded.write([video("UADFV_Real", "0"), video("UADFV_Fake", "0")])
+    settings = embedded.settings(interpolation=way, resolution=24)
+    dataset = open_frames(embedded.host, settings, split="test", names=["UADFV"])
+    crop = cv2.imdecode(np.frombuffer(images[dataset.rows[0].path], np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    expected = cv2.resize(crop, (24, 24), interpolation=getattr(cv2, OPENCV_FLAG[way]))
+    assert np.array_equal(dataset.load_rgb(0), expected)
+    assert dataset.protocol["interpolation"] == OPENCV_FLAG[way]
 
 
 def test_missing_frames_are_reported_and_never_replaced(bench: Bench) -> None:

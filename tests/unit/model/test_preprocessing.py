@@ -80,3 +80,17 @@ def test_a_rank_for_further_layers_is_used_and_the_record_says_for_which(weights
     )
     report = assemble(obey(settings)).load_report
     assert "have rank 1: the checkpoint's is used; 2 for mlp.fc1" in " ".join(report.to_dict()["notes"])
+
+
+def test_the_interpolation_that_the_weights_state_is_used_and_carried_on(tmp_path):
+    golden.clip_model().save_pretrained(tmp_path / "clip")
+    config = {"resample": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
+    (tmp_path / "clip" / PREPROCESSOR_CONFIG).write_text(json.dumps(config))
+    settings = obey(Settings(clip_path=str(tmp_path / "clip"), resolution=golden.RESOLUTION))
+    assert settings.interpolation == "bilinear"
+    assert EffortFinetuneDetector(settings).statement.interpolation == "bilinear"
+    with pytest.raises(UserError, match="interpolation.*got area in the settings.*states bilinear"):
+        EffortFinetuneDetector(settings.changed(interpolation="area"))
+    # Pillow's hamming is no way of OpenCV's: the default stays.
+    (tmp_path / "clip" / PREPROCESSOR_CONFIG).write_text(json.dumps({**config, "resample": 5}))
+    assert obey(Settings(clip_path=str(tmp_path / "clip"))).interpolation == "bicubic"
