@@ -17,7 +17,9 @@ from effort_finetune.core.progress import bar
 from effort_finetune.weights.first_look import look_at
 
 if TYPE_CHECKING:
+    from effort_finetune.predict.file_crops import FileCrops
     from effort_finetune.predict.file_records import FileRecord
+    from effort_finetune.predict.prediction import Predictor
 
 NAME = "predict"
 HELP = (
@@ -43,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stability", action="store_true", help="score each file again as platforms would deliver it"
     )
+    parser.add_argument(
+        "--heatmap", type=Path, metavar="FOLDER",
+        help="write where the detector looked: of each face's most suspicious frame a PNG and its numbers",
+    )  # fmt: skip
     parser.add_argument(
         "--labels", choices=("from-folders",), help="measure the verdicts: folders say real or fake"
     )
@@ -88,13 +94,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
     predictor = load_predictor(
         args.weights, settings, faces=args.faces, predictor=args.predictor, threshold=args.threshold
     )
-    for line in predictor.lines():
+    shown = _Shown(predictor, args)
+    for line in [*predictor.lines(), *shown.lines()]:
         print(line, file=sys.stderr)
     words = ClassWords() if args.labels else None
     labelled = LabelledFiles(predictor.rule.threshold)
     verdicts = dict.fromkeys(("real", "fake", "unsure"), 0)
     with RecordWriter(args.jsonl, args.csv) as writer, bar(total=len(files), unit="file") as progress:
-        for record in predictor.records(files, stability=args.stability, labels=words):
+        for found, record in predictor.judged(files, stability=args.stability, labels=words):
+            record = shown.add(found, record)
             writer.write(record)
             labelled.add(record)
             verdicts[record.verdict] += 1
@@ -104,6 +112,21 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if words is not None:
         print("\n".join(labelled.lines()))
     return 0
+
+
+class _Shown:
+    """What is written of each file beside its record."""
+
+    def __init__(self, predictor: Predictor, args: argparse.Namespace) -> None:
+        from effort_finetune.predict.heat_files import HeatFiles, HeatMapper
+
+        self.heat = HeatFiles(HeatMapper(predictor), args.heatmap) if args.heatmap else None
+
+    def lines(self) -> list[str]:
+        return [self.heat.mapper.line()] if self.heat else []
+
+    def add(self, found: FileCrops, record: FileRecord) -> FileRecord:
+        return self.heat.write(found, record) if self.heat else record
 
 
 def line_of(record: FileRecord) -> str:

@@ -78,6 +78,29 @@ class Stability:
 
 
 @dataclass(frozen=True)
+class HeatRecord:
+    """Where the detector looked in one crop.
+
+    Attributes:
+        face: Number of the face in ``faces``, from 0.
+        frame: Number of the frame: the face's most suspicious one.
+        method: How the map was made.
+        figure: How often such a map's peak lies in a forged region, and where that was measured.
+        peak: Of the map, right and down, as shares of the crop's sides; None of a map that is all 0.
+        picture: The PNG, the map over the crop.
+        numbers: ``float32[side, side]``, 0 to 1, as NumPy writes it.
+    """
+
+    face: int
+    frame: int
+    method: str
+    figure: str
+    peak: tuple[float, float] | None
+    picture: str
+    numbers: str
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """One file.
 
@@ -98,6 +121,7 @@ class FileRecord:
         faces: The largest first; with the whole picture, one.
         any_face: Of a file with several faces; None with one or none.
         stability: Where it was asked for.
+        heat_maps: Where they were asked for, and a method of this tower is better than chance.
         label: What the folders above the file say; None where they say nothing or were not asked.
     """
 
@@ -117,6 +141,7 @@ class FileRecord:
     faces: tuple[FaceRecord, ...] = ()
     any_face: AnyFace | None = None
     stability: Stability | None = None
+    heat_maps: tuple[HeatRecord, ...] = ()
     label: Literal["real", "fake"] | None = None
 
     def to_dict(self) -> dict[str, Any]:

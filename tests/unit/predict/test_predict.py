@@ -10,20 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from toyhost import EMBEDDED
 
 import effort_finetune
-from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.class_words import ClassWords
 from effort_finetune.data.face_finder import Face
 from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.evaluate.score_file import read_scores
 from effort_finetune.host import open_host
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.predict.chosen_faces import choose_faces
 from effort_finetune.predict.file_crops import AS_IS, Cut, FileCrops
 from effort_finetune.predict.file_verdict import record_of
@@ -32,49 +28,12 @@ from effort_finetune.predict.tracks import follow
 from effort_finetune.predict.verdicts import rule_of
 
 SIZE = 32
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIZE,
-    "patch_size": 16,
-}
 CALIBRATION = {
     "temperature": 2.0,
     "bias": 0.5,
     "thresholds": {"balanced": 0.6, "fpr_5pct": 0.8},
     "unsure": [0.55, 0.65],
 }
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(3)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    path = tmp_path_factory.mktemp("weights") / "effort.pth"
-    torch.save(detector.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def settings() -> Settings:
-    return Settings(device="cpu", precision="float32", workers=0, head_width=16, test_batchSize=5)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """Four pictures of 256 px and two of another shape in each class."""
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(5)
-    for label in ("real", "fake"):
-        (root / label).mkdir()
-        for number in range(6):
-            shape = (256, 256, 3) if number < 4 else (90, 140, 3)
-            small = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
-            image = cv2.resize(small, shape[1::-1], interpolation=cv2.INTER_CUBIC)
-            cv2.imwrite(str(root / label / f"{label}{number}.png"), image)
-    return root
 
 
 def _film(path: Path, frames: int) -> Path:
