@@ -23,6 +23,8 @@ COMMANDS = {
     "predict": ("predict", "judge pictures and videos: real, fake or unsure, with reasons"),
     "compare": ("compare", "put the results of several runs side by side"),
     "calibrate": ("calibrate", "fit temperature, thresholds and an unsure band on val scores"),
+    "import-scores": ("import_scores", "make results of the scores of any detector"),
+    "export-scores": ("export_scores", "write the scores of a run as one CSV"),
     "report": ("report", "make an HTML report of results"),
     "inspect": ("inspect", "show what a checkpoint file holds"),
     "export": ("export", "write a checkpoint in another layout"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.strict_json import read_json
+from effort_finetune.core.verdict_rule import threshold_of
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.paired import Level
 from effort_finetune.evaluate.score_file import ScoreFile, read_scores
@@ -43,8 +44,8 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """The decision threshold of its verdicts."""
-        return float(self.document["protocol"].get("threshold", 0.5))
+        """The threshold of its verdicts; a probability above it is called fake."""
+        return threshold_of(self.document["protocol"])
 
     @cached_property
     def _scores(self) -> dict[str, ScoreFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from effort_finetune.evaluate.video import VideoScores, video_scores
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
-    from effort_finetune.data.frames import FrameDataset
+    from effort_finetune.data.frames import FrameDataset, FrameRow
     from effort_finetune.host import Host
     from effort_finetune.weights.stored_calibration import StoredCalibration
 
@@ -66,11 +67,12 @@ def measure(
     stem = file_stem(name)
     file = f"scores/{stem}.csv" if split == "test" else f"scores/{stem}_{split}.csv"
     videos = video_scores(dataset.rows, scores)
+    listed = sum(part["videos_listed"] for part in dataset.protocol["datasets"].values())
     block: dict[str, Any] = {
         "status": "complete",
         "reason": None,
         "split": split,
-        "counts": _counts(dataset, scores, videos),
+        "counts": counts_of(dataset.rows, listed, dataset.frames_asked, scores, videos),
         "missing": missing,
         "frame": None,
         "video": None,
@@ -99,7 +101,11 @@ def measure(
     if (reason := _not_finite(name, dataset, scores)) is not None:
         block["status"], block["reason"] = "failed", reason
         return DatasetResult(name, block, dataset, scores, None)
-    block.update(metric_blocks(settings, scores, videos, bootstrap_samples))
+    block.update(
+        metric_blocks(
+            scores, videos, threshold=settings.threshold, samples=bootstrap_samples, seed=settings.manualSeed
+        )
+    )
     block["warnings"] += inverted_warnings(name, block)
     if calibration is not None and np.isfinite(videos.prob).all():
         block["calibrated"] = calibrated_block(calibration, videos.label, videos.prob)
@@ -131,24 +137,27 @@ def _add_container(block: dict[str, Any], name: str, dataset: FrameDataset, *, s
     block["warnings"] += [f"{name}: {container.sentence()}"] if container.warns else []
 
 
-def metric_blocks(settings: Settings, scores: Scores, videos: VideoScores, samples: int) -> dict[str, Any]:
+def metric_blocks(
+    scores: Scores, videos: VideoScores, *, threshold: float, samples: int, seed: int
+) -> dict[str, Any]:
     """Returns the ``frame``, ``video`` and ``loss`` blocks of one dataset.
 
     Args:
-        settings: For threshold and seed.
         scores: Frame scores.
         videos: The same, by video.
+        threshold: Above it a frame or video is called fake.
         samples: Resamples of the intervals.
+        seed: Of the resamples.
     """
-    counts = resample_videos(videos.label, samples=samples, seed=settings.manualSeed)
+    counts = resample_videos(videos.label, samples=samples, seed=seed)
     levels = {
         "frame": (scores.label, scores.prob, videos.video_of_frame),
         "video": (videos.label, videos.prob, np.arange(len(videos.video))),
     }
     blocks: dict[str, Any] = {}
     for level, (label, prob, video) in levels.items():
-        block = binary_metrics(label, prob, threshold=settings.threshold)
-        block["ci95"] = confidence_intervals(block, label, prob, video, counts, threshold=settings.threshold)
+        block = binary_metrics(label, prob, threshold=threshold)
+        block["ci95"] = confidence_intervals(block, label, prob, video, counts, threshold=threshold)
         blocks[level] = block
     blocks["loss"] = {**scores.loss, "null_reasons": _loss_reasons(scores)}
     return blocks
@@ -167,19 +176,30 @@ def _loss_reasons(scores: Scores) -> dict[str, str]:
     }
 
 
-def _counts(dataset: FrameDataset, scores: Scores, videos: VideoScores) -> dict[str, Any]:
+def counts_of(
+    rows: Sequence[FrameRow], listed: int, asked: int | None, scores: Scores, videos: VideoScores
+) -> dict[str, Any]:
+    """Returns the ``counts`` block of one dataset.
+
+    Args:
+        rows: All of its frames.
+        listed: Videos that it lists.
+        asked: Frames asked for per video; ``None`` where nobody here asked.
+        scores: What was scored of them.
+        videos: The same, by video.
+    """
     used = videos.frames
     return {
-        "videos_listed": sum(part["videos_listed"] for part in dataset.protocol["datasets"].values()),
+        "videos_listed": listed,
         "videos_scored": len(videos.video),
         "videos_real": int(np.sum(videos.label == 0)),
         "videos_fake": int(np.sum(videos.label == 1)),
-        "frames_listed": len(dataset.rows),
+        "frames_listed": len(rows),
         "frames_scored": len(scores.index),
         "frames_missing": len(scores.missing),
         "frames_real": int(np.sum(scores.label == 0)),
         "frames_fake": int(np.sum(scores.label == 1)),
-        "frames_asked_per_video": dataset.frames_asked,
+        "frames_asked_per_video": asked,
         "frames_used_per_video": {
             "min": int(used.min()) if len(used) else None,
             "mean": float(used.mean()) if len(used) else None,

@@ -24,7 +24,8 @@ class DatasetResult:
     Attributes:
         name: Data set.
         block: The JSON block (``schema.json``, ``$defs/dataset``).
-        dataset: The frames; ``dataset.rows[scores.index[i]]`` is the i-th scored frame.
+        dataset: The frames; ``dataset.rows[scores.index[i]]`` is the i-th scored frame. Imported
+            scores have none.
         scores: Frame scores.
         videos: Video scores; ``None`` when the dataset failed before they were computed.
     """

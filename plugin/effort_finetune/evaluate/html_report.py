@@ -236,7 +236,7 @@ def _provenance(runs: Sequence[Run]) -> list[tuple[str, str]]:
             rows.append((f"{prefix}command", " ".join(document["command"])))
     document = runs[-1].document
     for key in ("code", "host", "device"):
-        rows.append((key, ", ".join(f"{k} {v}" for k, v in _plain(document[key]))))
+        rows.append((key, ", ".join(f"{k} {v}" for k, v in _plain(document[key] or {}))))
     rows.append(("libraries", ", ".join(f"{k} {v}" for k, v in document["libraries"].items() if v)))
     rows.append(("settings digest", document["settings_digest"]))
     return rows

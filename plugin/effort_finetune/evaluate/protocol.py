@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from effort_finetune.core.crop_recipe import CropRecipe, recipe_warning
 from effort_finetune.core.interpolation import OPENCV_FLAG
 from effort_finetune.core.metrics import ECE_BINS
+from effort_finetune.core.verdict_rule import ABOVE
 from effort_finetune.data.listed_rows import HOSTS_OWN
 from effort_finetune.evaluate.intervals import LEVEL
 
@@ -46,10 +47,57 @@ def protocol(
         "label_map": dict(settings.label_dict),
         "probability": "softmax of the two logits, float64 from float32 logits",
         "forward_precision": "float32" if autocast is None else str(autocast).removeprefix("torch."),
-        "video_score": "mean of the probabilities of its scored frames",
         "video_grouping": "dataset, label group, compression and video name of the index",
-        "threshold": settings.threshold,
-        "threshold_rule": "fake if probability > threshold; fixed before scoring, not fitted",
+        **rules_of_metrics(
+            settings.threshold, ABOVE, bootstrap_samples=bootstrap_samples, seed=settings.manualSeed
+        ),
+        "max_missing_rate": settings.max_missing_rate,
+        "checkpoint_selected_on": settings.select_on if trained else None,
+        "loss_terms": settings.to_dict()["loss"] if trained else None,
+    }
+
+
+def imported_protocol(
+    *, threshold: float, rule: str, bootstrap_samples: int, seed: int, max_missing_rate: float, source: str
+) -> dict[str, Any]:
+    """Returns the rules of scores that somebody else computed: what nobody here knows is ``None``.
+
+    Args:
+        threshold: Of the verdicts.
+        rule: ``>`` or ``>=``.
+        bootstrap_samples: Resamples of the confidence intervals.
+        seed: Of the resamples.
+        max_missing_rate: Largest share of rows without a score.
+        source: Where the scores come from and how rows became videos.
+    """
+    unknown = (
+        *("frames_asked", "loader", "frame_sampling", "compression", "resolution", "interpolation"),
+        *("crops", "label_map", "forward_precision", "checkpoint_selected_on", "loss_terms"),
+    )
+    return {
+        "split": "test",
+        **dict.fromkeys(unknown),
+        "probability": source,
+        "video_grouping": None,
+        **rules_of_metrics(threshold, rule, bootstrap_samples=bootstrap_samples, seed=seed),
+        "max_missing_rate": max_missing_rate,
+    }
+
+
+def rules_of_metrics(threshold: float, rule: str, *, bootstrap_samples: int, seed: int) -> dict[str, Any]:
+    """Returns the rules by which scores become numbers, whoever computed them.
+
+    Args:
+        threshold: Of the verdicts.
+        rule: ``>`` or ``>=``: whether a score at the threshold is a fake.
+        bootstrap_samples: Resamples of the confidence intervals.
+        seed: Of the resamples.
+    """
+    return {
+        "video_score": "mean of the probabilities of its scored frames",
+        "threshold": threshold,
+        "verdict_rule": rule,
+        "threshold_rule": f"fake if probability {rule} threshold; fixed before scoring, not fitted",
         "eer": "FPR = 1 - TPR on the piecewise linear ROC",
         "tpr_at_fpr": "linear between ROC points; null with fewer than 1/FPR real samples",
         "ece": f"{ECE_BINS} equal-width bins of P(fake), weighted by their size",
@@ -61,12 +109,9 @@ def protocol(
             "stratified_by": "label",
             "no_width": "null, e.g. of a perfect AUC: what no resample changes bounds nothing",
             "samples": bootstrap_samples,
-            "seed": settings.manualSeed,
+            "seed": seed,
         },
         "missing_frames": "left out, counted and listed; never replaced",
-        "max_missing_rate": settings.max_missing_rate,
-        "checkpoint_selected_on": settings.select_on if trained else None,
-        "loss_terms": settings.to_dict()["loss"] if trained else None,
     }
 
 

@@ -15,6 +15,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import write_json
 from effort_finetune.core.metrics import TABLE
 from effort_finetune.core.strict_json import read_json
+from effort_finetune.core.verdict_rule import threshold_of
 from effort_finetune.data.dataset_name import labels_of
 
 if TYPE_CHECKING:
@@ -64,11 +65,67 @@ def build(
         The document; see ``schema.json``.
     """
     # Reading a results file, which comparisons do, needs no torch.
+    from effort_finetune.evaluate.protocol import protocol
+    from effort_finetune.evaluate.provenance import device_info
+
+    return assemble(
+        kind=kind,
+        settings=settings,
+        host=host.provenance(),
+        results=results,
+        protocol=protocol(
+            settings,
+            split=split,
+            autocast=autocast,
+            bootstrap_samples=settings.bootstrap_samples,
+            trained=kind == "finetuning",
+        ),
+        checkpoint=checkpoint,
+        device=device_info(device, autocast),
+        timings=timings,
+        command=command,
+        status=status,
+        reason=reason,
+        training=training,
+    )
+
+
+def assemble(
+    *,
+    kind: str,
+    settings: Settings,
+    host: Mapping[str, Any],
+    results: DatasetResults,
+    protocol: Mapping[str, Any],
+    checkpoint: Mapping[str, Any] | None,
+    device: Mapping[str, Any] | None,
+    timings: Mapping[str, float],
+    command: Sequence[str],
+    status: str,
+    reason: str | None,
+    training: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Puts a document together of its blocks, the arguments of :func:`build` where not named here.
+
+    Args:
+        kind: ``import`` beside those of :func:`build`.
+        settings: For names, threshold and seed.
+        host: The host block.
+        results: The datasets.
+        protocol: The rules, ``threshold`` and ``verdict_rule`` among them.
+        checkpoint: The weights' block.
+        device: The device block; ``None`` of scores that somebody else computed.
+        timings: Seconds by name.
+        command: The command line.
+        status: ``complete`` or ``failed``.
+        reason: Why it failed.
+        training: The training block.
+    """
     from effort_finetune.evaluate.across_datasets import across_datasets
     from effort_finetune.evaluate.group_rows import over_samples
-    from effort_finetune.evaluate.protocol import protocol
-    from effort_finetune.evaluate.provenance import code_version, device_info, library_versions
+    from effort_finetune.evaluate.provenance import code_version, library_versions
 
+    measured = list(results.datasets.values())
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
@@ -79,27 +136,21 @@ def build(
         "datasets": results.to_dict(),
         "average": {
             **results.average([labels_of(settings)[name] for name in settings.test_dataset]),
-            "over_samples": over_samples(list(results.datasets.values()), threshold=settings.threshold),
+            "over_samples": over_samples(measured, threshold=threshold_of(protocol)),
             "across": across_datasets(
-                {r.name: (r.videos.label, r.videos.prob) for r in results.datasets.values() if r.videos},
-                {r.name: r.block.get("groups") or {} for r in results.datasets.values()},
+                {r.name: (r.videos.label, r.videos.prob) for r in measured if r.videos},
+                {r.name: r.block.get("groups") or {} for r in measured},
             ),
         },
-        "protocol": protocol(
-            settings,
-            split=split,
-            autocast=autocast,
-            bootstrap_samples=settings.bootstrap_samples,
-            trained=kind == "finetuning",
-        ),
+        "protocol": dict(protocol),
         "checkpoint": None if checkpoint is None else dict(checkpoint),
         "training": None if training is None else dict(training),
         "settings": settings.to_dict(),
         "settings_digest": settings.digest(),
         "code": code_version(),
-        "host": host.provenance(),
+        "host": dict(host),
         "libraries": library_versions(),
-        "device": device_info(device, autocast),
+        "device": None if device is None else dict(device),
         "seeds": {"manualSeed": settings.manualSeed},
         "timings": dict(timings),
     }

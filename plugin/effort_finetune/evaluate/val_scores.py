@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.core.escaping import visible
 from effort_finetune.core.weighted import FloatArray, IntArray
 from effort_finetune.evaluate.calibrated_block import kind_of
+from effort_finetune.evaluate.foreign_scores import Columns, read_foreign
 from effort_finetune.evaluate.score_file import ScoreFile, read_scores
-
-_WORDS = {"0": 0, "real": 0, "1": 1, "fake": 1}
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def of_file(path: Path, columns: Mapping[str, str] | None = None) -> ValScores:
         return _of_results(path)
     if columns is None:
         return _of_scores(read_scores(path), path.stem, {"split": "not stated"})
-    return _of_scores(read_foreign_scores(path, columns), path.stem, {"split": "not stated"})
+    return _of_foreign(path, columns)
 
 
 def _of_results(path: Path) -> ValScores:
@@ -101,48 +98,18 @@ def _of_scores(
     return ValScores(label, prob, {name: {**about, **sizes}}, warnings)
 
 
-def read_foreign_scores(path: Path, columns: Mapping[str, str]) -> ScoreFile:
-    """Reads the scores of any detector from a CSV, one row a frame or a video.
-
-    Args:
-        path: The file.
-        columns: Column of ``video``, ``label`` (0 or real, 1 or fake) and ``prob`` (of fake, 0 to 1).
-
-    Raises:
-        UserError: If a column is missing or a row holds something else; the line is named.
-    """
-    what = f"score file {path}"
-    videos, labels, probs = [], [], []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            found = list(reader.fieldnames or ())
-            if lacking := [name for name in columns.values() if name not in found]:
-                raise UserError(
-                    what, got=f"no column {visible(lacking[0])}", expected=f"one of {visible(str(found))}",
-                    next_step="name them: --video_column, --label_column, --prob_column",
-                )  # fmt: skip
-            for row in reader:
-                word, number = (row[columns[key]] for key in ("label", "prob"))
-                label = _WORDS.get(str(word).strip().lower())
-                prob = float(number)
-                if label is None or not 0 <= prob <= 1:
-                    raise UserError(
-                        f"{what}, line {reader.line_num}",
-                        got=f"label {visible(repr(word))}, probability {visible(repr(number))}",
-                        expected="0, 1, real or fake, and a probability of fake from 0 to 1",
-                    )
-                videos.append(row[columns["video"]])
-                labels.append(label)
-                probs.append(prob)
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(what, got=visible(error), expected="a CSV with a header") from error
-    classes: dict[str, int] = {}
-    for video, label in zip(videos, labels, strict=True):
-        if classes.setdefault(video, label) != label:
-            raise UserError(what, got=f"video {visible(video)} as real and as fake", expected="one label")
-    return ScoreFile(
-        tuple(videos), tuple(videos), np.array(labels, dtype=np.int64), np.array(probs, dtype=np.float64)
+def _of_foreign(path: Path, columns: Mapping[str, str]) -> ValScores:
+    """Reads the scores of any detector; rows without a score are left out with a warning."""
+    named = Columns(prob=columns["prob"], label=columns["label"], video=(columns["video"],))
+    rows = read_foreign(path, named).rows
+    scored = [row for row in rows if row.prob is not None]
+    warnings = (
+        () if len(scored) == len(rows) else (f"{len(rows) - len(scored)} rows of {path} have no score",)
     )
+    scores = ScoreFile(
+        tuple(row.video for row in scored),
+        tuple(row.frame for row in scored),
+        np.array([row.label for row in scored], dtype=np.int64),
+        np.array([row.prob for row in scored], dtype=np.float64),
+    )
+    return _of_scores(scores, path.stem, {"split": "not stated"}, warnings)

@@ -47,7 +47,13 @@ def _interval(result: DatasetResult, settings: Settings) -> list[float] | None:
     level, metric = parse_metric(settings.metric_scoring)
     if result.videos is None or metric == "loss" or not settings.bootstrap_samples:
         return None
-    blocks = metric_blocks(settings, result.scores, result.videos, settings.bootstrap_samples)
+    blocks = metric_blocks(
+        result.scores,
+        result.videos,
+        threshold=settings.threshold,
+        samples=settings.bootstrap_samples,
+        seed=settings.manualSeed,
+    )
     ends = blocks[level]["ci95"]["intervals"].get(metric)
     return None if ends is None else [float(end) for end in ends]
 

@@ -17,7 +17,7 @@ from effort_finetune.evaluate import results
 from effort_finetune.evaluate.calibrated_block import calibrated_block, calibration_warnings
 from effort_finetune.evaluate.calibration import fit
 from effort_finetune.evaluate.evaluation import evaluate
-from effort_finetune.evaluate.val_scores import of_file, read_foreign_scores
+from effort_finetune.evaluate.val_scores import of_file
 from effort_finetune.evaluate.val_scoring import score_val
 from effort_finetune.export.calibrated import store_calibration
 from effort_finetune.export.calibrated_name import calibrated_name
@@ -176,11 +176,11 @@ def test_scores_of_another_program(tmp_path):
     assert scores.label.tolist() == [0, 1]
     assert scores.prob.tolist() == [0.5, 1.0]
     for content, reason in (
-        ("clip,score\na,1\n", "no column truth"),
+        ("clip,score\na,1\n", "no column 'truth'"),
         ("clip,score,truth\na,2,real\n", "line 2"),
         ("clip,score,truth\na,.2,real\na,.2,fake\n", "as real and as fake"),
-        ("clip,score,truth\na,x,real\n", "could not convert"),
+        ("clip,score,truth\na,x,real\n", "line 2; got score"),
     ):
         path.write_text(content)
         with pytest.raises(UserError, match=reason):
-            read_foreign_scores(path, columns)
+            of_file(path, columns)
