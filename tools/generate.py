@@ -17,6 +17,7 @@ from effort_finetune.cli import settings
 from effort_finetune.config import json_schema
 from effort_finetune.config.augmentations import STEPS
 from effort_finetune.config.wording import in_yaml
+from effort_finetune.core.metrics import TABLE
 from effort_finetune.install.known_problems import PROBLEMS
 from effort_finetune.weights.layouts import KNOWN, Layout
 
@@ -48,6 +49,22 @@ def _layout(layout: Layout) -> tuple[str, str, str]:
     return f"`{layout.name}`", f"{tower}{head}", layout.example
 
 
+def _metrics() -> str:
+    return _table(
+        "key | name | what it is | better | interval",
+        (
+            (
+                f"`{m.name}`",
+                m.title,
+                m.meaning,
+                m.direction,
+                m.interval if m.has_interval else f"none: {m.interval}",
+            )
+            for m in TABLE.values()
+        ),
+    )
+
+
 def _problems() -> str:
     return _table(
         "what goes wrong | what to do",
@@ -72,6 +89,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "augmentations": _augmentations,
     "layouts": _layouts,
     "problems": _problems,
+    "metrics": _metrics,
 }
 _DATA_AUG = re.compile(r"(?<=^  # made by `make generate`\n)(.*?)(?=^  extra:)", re.S | re.M)
 _BLOCK = re.compile(r"(?<=^<!-- generated: )(\w+)( -->\n)(.*?)(?=^<!-- end -->$)", re.S | re.M)

@@ -34,7 +34,7 @@ ENTRIES = (
     (
         "core/metrics.py",
         "TABLE: dict[str, Metric] = _table(\n",
-        '    Metric("odds", "Odds", "mean odds of fake", f.brier, lower_is_better=True),\n',
+        '    Metric("odds", "Odds", "mean odds of fake", f.brier, lower_is_better=True, column=True),\n',
     ),
     (
         "config/aliases.py",
@@ -56,12 +56,17 @@ ENTRIES = (
 )
 SCRIPT = """
 import json, sys
+from collections import defaultdict
+from pathlib import Path
 import numpy as np, torch
 from effort_finetune.config import DataAug
 from effort_finetune.config.json_schema import json_schema
 from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.data.augment import Augmentation
+from effort_finetune.evaluate.compared_runs import Run
+from effort_finetune.evaluate.report_tables import every_metric, summary_head
 from effort_finetune.evaluate.results import schema
+from effort_finetune.evaluate.table import results_table
 from effort_finetune.host import open_host
 from effort_finetune.install.known_problems import find_traps
 from effort_finetune.weights.layouts import canonicalise
@@ -71,8 +76,13 @@ grey = Augmentation(DataAug(flip_prob=0, rotate_prob=0, blur_prob=0, brightness_
 image = grey(np.random.default_rng(1).integers(0, 255, (32, 32, 3), np.uint8), 7).astype(int)
 file = {"moon.encoder.layers.0.mlp.fc1.bias": torch.ones(3), "dark_side.bias": torch.ones(2)}
 read = canonicalise(file, "")
+measured = {**binary_metrics([0, 1], [0.2, 0.9]), "ci95": {"intervals": {"auc": None}}}
+document = {"datasets": {"D": {"frame": None, "video": measured, "warnings": [], "counts": defaultdict(int)}},
+            "average": {}}
 json.dump({
-    "metric": binary_metrics([0, 1], [0.2, 0.9]),
+    "metric": measured,
+    "table": results_table(document).splitlines()[0],
+    "report": [*summary_head(), *(row[0] for row in every_metric([Run("", Path(), document, False)], "D"))],
     "results_schema": schema(),
     "settings_schema": json_schema(),
     "steps": grey.describe(),
@@ -86,7 +96,7 @@ json.dump({
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What a package with the five entries says, and its ``finetune --help``."""
+    """What a package with the five entries says, and its ``finetune --help`` and ``compare --help``."""
     root = tmp_path_factory.mktemp("one_place")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("plugin", "tools", "configs", "patches"):
@@ -108,16 +118,21 @@ def told(tmp_path_factory):
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    return json.loads(run("-c", SCRIPT, str(host))), run("-m", "effort_finetune", "finetune", "--help")
+    helps = [run("-m", "effort_finetune", command, "--help") for command in ("finetune", "compare")]
+    return json.loads(run("-c", SCRIPT, str(host))), "".join(helps)
 
 
 def test_a_metric(told):
-    said, _ = told
+    said, text = told
     assert said["metric"]["odds"] == pytest.approx(0.025)
     assert (
         said["results_schema"]["$defs"]["metrics"]["properties"]["odds"]["description"] == "mean odds of fake"
     )
     assert "odds" in said["results_schema"]["$defs"]["average"]["properties"]
+    assert "odds" in text
+    assert "| `odds` | Odds | mean odds of fake | lower | bca |" in said["pages"]["metrics"]
+    assert "Odds" in said["table"]
+    assert said["report"].count("Odds") == 2, "a column of the summary, and a row of every metric"
 
 
 def test_an_alias(told):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.metrics import TABLE
 
 NAME = "compare"
 HELP = (
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=list(METRICS),
         metavar="M",
-        help="e.g. video_auc, frame_ap or eer, which is frame_eer (default: %(default)s)",
+        help="video_ or frame_ and one of loss, " + ", ".join(TABLE) + " (default: %(default)s)",
     )
     parser.add_argument(
         "--declared",

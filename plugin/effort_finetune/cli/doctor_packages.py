@@ -22,7 +22,6 @@ PACKAGES = (
         "safetensors",
         "tensorboard",
         "tqdm",
-        "matplotlib",
         "jinja2",
         "jsonschema",
     ),

@@ -15,16 +15,26 @@ if TYPE_CHECKING:
 
 NAME = "report"
 HELP = (
-    "Write one self-contained HTML page of a results file, or of two (before and after): tables, ROC curves, "
-    "score histograms, right and wrong crops, protocol and settings."
+    "Write one self-contained HTML page of any number of results files: tables, what is decided, ROC, DET, "
+    "precision and recall, reliability, thresholds, label groups, robustness, training, the worst mistakes, "
+    "every video."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the results files and the page's path."""
-    parser.add_argument("results", type=Path, nargs="+", help="one results.json, or two: before and after")
+    parser.add_argument(
+        "results",
+        type=Path,
+        nargs="+",
+        help="results.json files or their folders; the first is compared with",
+    )
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: %(default)s")
-    parser.add_argument("--labels", nargs="+", help="a name for each (default: before and after)")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        help="a name for each (default: of two before and after, of more their folders' names)",
+    )
     parser.add_argument("--host", type=Path, help="DeepfakeBench checkout whose crops are shown")
 
 

@@ -42,6 +42,9 @@ class Metric:
         fpr: The false positive rate it is read at; it needs 1/FPR reals.
         at_threshold: Whether the decision threshold enters it.
         upper: Largest value, ``None`` if there is none.
+        column: Whether it is a column of the table of results, in the terminal, the report and a model card;
+            every other one stands in results files and in the report's list of all metrics.
+        format: How a value is written for people.
     """
 
     name: str
@@ -55,6 +58,17 @@ class Metric:
     fpr: float | None = None
     at_threshold: bool = False
     upper: float | None = 1.0
+    column: bool = False
+    format: str = ".4f"
+
+    def text(self, value: float | None) -> str:
+        """Returns a value for people, a dash for none."""
+        return "-" if value is None else format(value, self.format)
+
+    @property
+    def direction(self) -> str:
+        """``higher`` or ``lower``: which value is the better one."""
+        return "lower" if self.lower_is_better else "higher"
 
     @property
     def has_interval(self) -> bool:
@@ -84,26 +98,29 @@ def _table(*metrics: Metric) -> dict[str, Metric]:
 
 
 TABLE: dict[str, Metric] = _table(
-    Metric("auc", "AUC", "area under the ROC", f.auc, "delong", needs=_BOTH),
-    Metric("ap", "AP", "average precision", f.average_precision, "logit", needs=_BOTH),
+    Metric("auc", "AUC", "area under the ROC", f.auc, "delong", needs=_BOTH, column=True),
+    Metric(
+        "ap", "AP", "average precision", f.average_precision, "logit", needs=_BOTH,
+        column=True,
+    ),
     Metric(
         "eer", "EER", "rate at which FPR = 1 - TPR on the piecewise linear ROC", f.equal_error_rate,
-        "exact", lower_is_better=True, needs=_BOTH,
+        "exact", lower_is_better=True, needs=_BOTH, column=True,
     ),
     Metric(
         "acc", "ACC", "share of right verdicts",
         f.decision(lambda tn, fp, fn, tp: (tn + tp) / (tn + fp + fn + tp)),
-        "exact", at_threshold=True,
+        "exact", at_threshold=True, column=True,
     ),
     Metric(
         "acc_real", "ACC real", "share of reals called real",
         f.decision(lambda tn, fp, fn, tp: tn / (tn + fp)),
-        "exact", needs=("real",), at_threshold=True,
+        "exact", needs=("real",), at_threshold=True, column=True,
     ),
     Metric(
         "acc_fake", "ACC fake", "share of fakes called fake",
         f.decision(lambda tn, fp, fn, tp: tp / (tp + fn)),
-        "exact", needs=("fake",), at_threshold=True,
+        "exact", needs=("fake",), at_threshold=True, column=True,
     ),
     Metric(
         "balanced_acc", "Balanced ACC", "mean of ACC real and ACC fake",
@@ -113,17 +130,17 @@ TABLE: dict[str, Metric] = _table(
     Metric(
         "precision", "Precision", "share of fakes among those called fake",
         f.decision(lambda tn, fp, fn, tp: tp / (tp + fp)),
-        "exact", undefined="no sample was called fake", at_threshold=True,
+        "exact", undefined="no sample was called fake", at_threshold=True, column=True,
     ),
     Metric(
         "recall", "Recall", "share of fakes called fake",
         f.decision(lambda tn, fp, fn, tp: tp / (tp + fn)),
-        "exact", needs=("fake",), at_threshold=True,
+        "exact", needs=("fake",), at_threshold=True, column=True,
     ),
     Metric(
         "f1", "F1", "harmonic mean of precision and recall",
         f.decision(lambda tn, fp, fn, tp: 2 * tp / (2 * tp + fp + fn)),
-        "exact", undefined="no sample is fake or was called fake", at_threshold=True,
+        "exact", undefined="no sample is fake or was called fake", at_threshold=True, column=True,
     ),
     Metric(
         "tpr_at_fpr_1pct", "TPR at FPR 1 %", "TPR at FPR 1 %, linear between ROC points", f.tpr_at(0.01),
@@ -229,6 +246,17 @@ def roc_points(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArra
         return None
     fpr, tpr, _ = roc_curve(y, p)
     return fpr, tpr
+
+
+def precision_recall_points(label: ArrayLike, prob: ArrayLike) -> tuple[FloatArray, FloatArray] | None:
+    """Returns ``(precision, recall)`` of fakes for plotting, or ``None`` where there is no curve."""
+    from sklearn.metrics import precision_recall_curve
+
+    y, p = as_arrays(label, prob)
+    if unusable(p) or len(np.unique(y)) < 2:
+        return None
+    precision, recall, _ = precision_recall_curve(y, p)
+    return precision, recall
 
 
 def as_arrays(label: ArrayLike, prob: ArrayLike) -> tuple[IntArray, FloatArray]:

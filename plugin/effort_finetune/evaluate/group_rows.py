@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effort_finetune.core.metrics import METRICS, binary_metrics
+from effort_finetune.evaluate.intervals import auc_interval, clopper_pearson
 
 if TYPE_CHECKING:
     from effort_finetune.evaluate.dataset_results import DatasetResult
@@ -23,8 +24,8 @@ def group_rows(group_of: Mapping[str, str], videos: VideoScores, *, threshold: f
         threshold: Above it a video is called fake.
 
     Returns:
-        By group: ``real`` and ``fake`` videos and every metric, with the reason of each null. Empty where
-        the dataset has no more than one group a class.
+        By group: ``real`` and ``fake`` videos, every metric with the reason of each null, and in ``ci95``
+        the 95 % intervals of AUC (DeLong) and ACC (exact). Empty where no class has more than one group.
     """
     groups = np.array([group_of[video] for video in videos.video])
     names = list(dict.fromkeys(groups.tolist()))
@@ -36,7 +37,14 @@ def group_rows(group_of: Mapping[str, str], videos: VideoScores, *, threshold: f
         inside = groups == name
         if own == {1}:  # a generator without reals of its own name
             inside = inside | (videos.label == 0)
-        rows[name] = _measured(videos.label[inside], videos.prob[inside], threshold)
+        label, prob = videos.label[inside], videos.prob[inside]
+        rows[name] = _measured(label, prob, threshold)
+        # A video is one sample here, so that both intervals need no resamples.
+        acc = rows[name]["acc"]
+        rows[name]["ci95"] = {
+            "auc": auc_interval(rows[name]["auc"], label, prob),
+            "acc": None if acc is None else list(clopper_pearson(acc, len(label))),
+        }
     return rows
 
 

@@ -1,9 +1,8 @@
-"""One self-contained HTML page of a run, or of a run before and one after fine-tuning."""
+"""One self-contained HTML page of any number of runs, the first of which the others are compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,37 +12,21 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import LINE_LIMIT, visible
 from effort_finetune.core.files import write_text
-from effort_finetune.evaluate import plots, results
-from effort_finetune.evaluate.crops import CropRow, crop_rows
-from effort_finetune.evaluate.score_file import ScoreFile, read_scores
-from effort_finetune.evaluate.table import difference, interval, lookup, number, protocol_differences
+from effort_finetune.evaluate import plots, report_sentences, report_tables, results, run_plots
+from effort_finetune.evaluate.compared_runs import Run
+from effort_finetune.evaluate.crops import crop_rows
+from effort_finetune.evaluate.report_videos import BUDGET, video_table
+from effort_finetune.evaluate.score_file import ScoreFile
+from effort_finetune.evaluate.svg import COLOURS
+from effort_finetune.evaluate.table import calibrated_lines, protocol_differences
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameDataset
 
-#: Columns of the summary: metric and heading.
-SUMMARY = (
-    ("video_auc", "Video AUC"),
-    ("frame_auc", "Frame AUC"),
-    ("video_ap", "Video AP"),
-    ("video_eer", "Video EER"),
-    ("video_acc", "Video ACC"),
-    ("video_acc_real", "ACC real"),
-    ("video_acc_fake", "ACC fake"),
-    ("video_precision", "Precision"),
-    ("video_recall", "Recall"),
-    ("video_f1", "F1"),
-)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A results file with its score files."""
-
-    label: str
-    document: Mapping[str, Any]
-    scores: Mapping[str, ScoreFile]
+#: Sentences and datasets that stand open; further ones are folded.
+OPEN = 12
 
 
 def write_html(
@@ -58,8 +41,9 @@ def write_html(
 
     Args:
         path: File to write.
-        sources: One results file, or two: before and after. Score files are found beside them.
-        labels: A name for each; by default none for one, ``before`` and ``after`` for two.
+        sources: Results files or their folders. Score files are found beside them.
+        labels: A name for each; by default none for one, ``before`` and ``after`` for two, and of more the
+            names of their folders.
         frames: Datasets whose crops are shown, by name.
         no_frames: Why a dataset's crops cannot be shown, by name.
 
@@ -67,35 +51,46 @@ def write_html(
         The path.
 
     Raises:
-        UserError: If a results or score file cannot be used, or there are not one or two.
+        UserError: If there is none, a results or score file cannot be used, or the labels do not fit.
     """
-    if len(sources) not in (1, 2):
+    if not sources:
+        raise UserError("report", got="no results file", expected="one or more")
+    names = list(labels) or _labels([Path(source) for source in sources])
+    if len(names) != len(sources) or len(set(names)) != len(names):
         raise UserError(
-            "report", got=f"{len(sources)} results files", expected="one, or two: before and after"
-        )
-    labels = tuple(labels) or (("",) if len(sources) == 1 else ("before", "after"))
-    if len(labels) != len(sources):
-        raise UserError(
-            "--labels", got=f"{len(labels)} labels", expected=f"{len(sources)}, one a results file"
-        )
-    runs = [_open(Path(source), label) for source, label in zip(sources, labels, strict=True)]
-    page = _page(runs, frames or {}, no_frames or {})
+            "--labels", got=f"{len(names)} labels, {len(set(names))} different",
+            expected=f"{len(sources)}, one a results file and no two alike",
+        )  # fmt: skip
+    runs = [_open(Path(source), label) for source, label in zip(sources, names, strict=True)]
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
     )
-    source = files(__package__).joinpath("report_template.html").read_text(encoding="utf-8")
-    return write_text(path, environment.from_string(source).render(**page))
+    page = _page(runs, frames or {}, no_frames or {})
+    return write_text(path, environment.from_string(_kit("report_template.html")).render(**page))
+
+
+def _labels(sources: Sequence[Path]) -> list[str]:
+    if len(sources) < 3:
+        return ["", "before", "after"][len(sources) - 1 :][: len(sources)]
+    folders = [(source if source.is_dir() else source.parent).resolve().name for source in sources]
+    alike = len(set(folders)) < len(folders)
+    return [f"{name} ({i})" if alike else name for i, name in enumerate(folders, start=1)]
 
 
 def _open(path: Path, label: str) -> Run:
     document = results.read(path)
-    folder = path if path.is_dir() else path.parent
-    scores = {
-        name: read_scores(folder / block["scores"], sha256=block.get("scores_sha256"))
-        for name, block in document["datasets"].items()
-        if block["scores"] is not None and block["status"] == "complete"
-    }
-    return Run(label, document, scores)
+    return Run(visible(label), path / "results.json" if path.is_dir() else path, document, False)
+
+
+def _seen(value: Any) -> Any:
+    """Makes every character of a text visible; what is markup already was made so."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value, limit=None, keep="\n")
+    return value
+
+
+def _kit(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _page(
@@ -104,124 +99,87 @@ def _page(
     documents = [run.document for run in runs]
     last = documents[-1]
     names = list(dict.fromkeys(name for document in documents for name in document["datasets"]))
+    labelled = [(run.label, run.document) for run in runs]
+    title = "Evaluation of a detector"
+    if len(runs) > 1:
+        title = "Fine-tuning: before and after" if runs[0].label == "before" else f"{len(runs)} runs compared"
     return {
-        "title": "Fine-tuning: before and after" if len(runs) == 2 else "Evaluation of a detector",
+        "title": title,
+        "css": Markup(_kit("report.css")),
+        "script": Markup(_kit("report.js")),
         "runs": runs,
+        "colours": COLOURS,
         "document": last,
-        "summary_head": [heading for _, heading in SUMMARY],
-        "summary": _summary(runs, names),
+        "open": OPEN,
+        "summary_head": report_tables.summary_head(),
+        "summary": report_tables.summary(runs, names),
+        "decided": report_sentences.decided(runs),
         "differences": protocol_differences(documents, [run.label for run in runs]),
+        "training": [Markup(svg) for svg in run_plots.training_svgs(labelled)],
         "datasets": [
-            _dataset(runs, name, f"d{i}", frames.get(name), no_frames.get(name))
-            for i, name in enumerate(names)
+            _dataset(runs, name, frames.get(name), no_frames.get(name), BUDGET // len(names))
+            for name in names
         ],
+        "decision_head": report_tables.DECISION_HEAD,
         "protocol": _plain(last["protocol"]),
         "settings": yaml.safe_dump(dict(last["settings"]), sort_keys=False, allow_unicode=True),
         "provenance": _provenance(runs),
     }
 
 
-def _summary(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the first table's rows: each dataset's, and the averages of the runs that measured them all."""
-
-    def averaged(document: Mapping[str, Any], metric: str) -> float | None:
-        level, _, name = metric.partition("_")
-        return document["average"][level][name] if set(names) <= set(document["datasets"]) else None
-
-    def of(name: str) -> Callable[[Mapping[str, Any], str], float | None]:
-        return lambda document, metric: lookup(document, name, metric)
-
-    rows = [row for name in names for row in _rows(runs, name, of(name))]
-    return rows + _rows(runs, "average", averaged) if len(names) > 1 else rows
-
-
-def _rows(
-    runs: Sequence[Run], name: str, value_of: Callable[[Mapping[str, Any], str], float | None]
-) -> list[dict[str, Any]]:
-    rows = []
-    for run in runs:
-        cells = []
-        for metric, _ in SUMMARY:
-            bounds = _interval(run.document, name, metric) if metric == "video_auc" else None
-            text = number(value_of(run.document, metric))
-            cells.append({"text": text, "note": interval(bounds) if bounds else "", "tone": ""})
-        rows.append({"dataset": name, "label": run.label, "cells": cells, "change": False})
-    if len(runs) == 2:
-        cells = []
-        for metric, _ in SUMMARY:
-            before, after = (value_of(run.document, metric) for run in runs)
-            text = difference(before, after, metric)
-            change, _, tone = text.partition(" ")
-            cells.append({"text": change, "note": "", "tone": tone})
-        rows.append({"dataset": name, "label": "change", "cells": cells, "change": True})
-    return rows
-
-
-def _interval(document: Mapping[str, Any], name: str, metric: str) -> list[float] | None:
-    level, _, key = metric.partition("_")
-    block = document["datasets"].get(name, {}).get(level)
-    return None if block is None else block["ci95"]["intervals"][key]
-
-
 def _dataset(
-    runs: Sequence[Run], name: str, identifier: str, frames: FrameDataset | None, no_frames: str | None
+    runs: Sequence[Run], name: str, frames: FrameDataset | None, no_frames: str | None, room: int
 ) -> dict[str, Any]:
-    curves, histograms = [], []
-    for i, run in enumerate(runs):
-        if name not in run.scores:
-            continue
-        scores = run.scores[name]
-        block = run.document["datasets"][name]
-        label, prob = scores.by_video()
-        word = run.label or "this run"
-        curves.append(plots.Curve(word, i, "video", label, prob, block["video"]["auc"]))
-        curves.append(plots.Curve(word, i, "frame", scores.label, scores.prob, block["frame"]["auc"]))
-        histograms.append(
-            plots.histogram_svg(
-                label,
-                prob,
-                threshold=run.document["protocol"]["threshold"],
-                title=f"Video scores {run.label}".strip(),
-                identifier=f"{identifier}-h{i}",
-            )
-        )
+    scores = [run.scores(name) for run in runs]
     last = next(run for run in reversed(runs) if name in run.document["datasets"])
-    crops: list[CropRow] = []
-    if frames is not None and name in last.scores:
-        crops = crop_rows(last.scores[name], frames, threshold=last.document["protocol"]["threshold"])
-    block = last.document["datasets"][name]
+    block, own = last.document["datasets"][name], last.scores(name)
+    labelled = [(run.label, run.document) for run in runs]
+    crops = [] if own is None else crop_rows(name, own, frames, threshold=last.threshold)
     return {
         "name": name,
         "block": block,
-        "warnings": _warnings(runs, name),
-        "notes": _notes(block),
-        "figures": [
-            Markup(svg) for svg in (plots.roc_svg(curves, identifier=f"{identifier}-r"), *histograms) if svg
-        ],
+        "shown": last.label,
+        "warnings": report_sentences.warnings(runs, name),
+        "notes": report_sentences.notes(runs, name),
+        "calibrated": calibrated_lines(name, block.get("calibrated")),
+        "figures": [Markup(svg) for svg in _figures(runs, name, scores)],
+        "robustness": [Markup(svg) for svg in run_plots.robustness_svgs(labelled, name)],
+        "decisions": report_tables.decisions(runs, name),
+        "metrics": report_tables.every_metric(runs, name),
         "crops": crops,
-        "crops_of": last.label,
         "no_crops": no_frames,
+        "videos": video_table(name, scores[: runs.index(last) + 1], last.threshold, room=room),
+        "runs": runs[: runs.index(last) + 1],
     }
 
 
-def _warnings(runs: Sequence[Run], name: str) -> list[str]:
-    """What taints the numbers of a dataset, with the runs whose numbers they are."""
-    carriers: dict[str, list[str]] = {}
-    for run in runs:
-        for warning in run.document["datasets"].get(name, {}).get("warnings", ()):
-            carriers.setdefault(warning, []).append(run.label)
-    return [f"{', '.join(labels)}: {text}" if any(labels) else text for text, labels in carriers.items()]
-
-
-def _notes(block: Mapping[str, Any]) -> list[str]:
-    """Why numbers of the summary are missing, one line a reason."""
-    shown = {metric.partition("_")[2] for metric, _ in SUMMARY}
-    notes: dict[tuple[str, str], list[str]] = {}
-    for level in ("video", "frame"):
-        for metric, reason in (block[level] or {}).get("null_reasons", {}).items():
-            if metric in shown:
-                notes.setdefault((level, reason), []).append(metric)
-    return [f"{level} {', '.join(metrics)}: {reason}" for (level, reason), metrics in notes.items()]
+def _figures(runs: Sequence[Run], name: str, scores: Sequence[ScoreFile | None]) -> list[str]:
+    """Draws everything that the scores of a dataset tell; what cannot be drawn is left out."""
+    curves, reliable, drawn = [], [], []
+    for i, (run, own) in enumerate(zip(runs, scores, strict=True)):
+        if own is None:
+            continue
+        block = run.document["datasets"][name]
+        label, prob = own.by_video()
+        word = run.label or "this run"
+        curves.append(plots.Curve(word, i, "video", label, prob, block["video"]["auc"]))
+        curves.append(plots.Curve(word, i, "frame", own.label, own.prob, block["frame"]["auc"]))
+        reliable.append((word, i, label, prob))
+        title = f"Video scores {run.label}".strip()
+        drawn.append(plots.histogram_svg(label, prob, thresholds=report_tables.thresholds(run), title=title))
+    points = report_tables.operating_points(runs, name)
+    labelled = [(run.label, run.document) for run in runs]
+    blocks = [(run.document["datasets"].get(name) or {}).get("calibrated") for run in runs]
+    figures = [
+        plots.roc_svg(curves, points),
+        plots.det_svg(curves, points),
+        plots.precision_recall_svg(curves),
+        plots.reliability_svg(reliable, blocks),
+        *drawn,
+        run_plots.group_svg(labelled, name, "auc", "Video AUC of each label group"),
+        run_plots.group_svg(labelled, name, "acc", "Video ACC of each label group"),
+    ]
+    return [svg for svg in figures if svg]
 
 
 def _provenance(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -233,7 +191,7 @@ def _provenance(runs: Sequence[Run]) -> list[tuple[str, str]]:
             rows.append((f"{prefix}SHA-256", checkpoint["sha256"]))
         rows.append((f"{prefix}created", document["created"]))
         if document["command"]:
-            rows.append((f"{prefix}command", " ".join(document["command"])))
+            rows.append((f"{prefix}command", visible(" ".join(document["command"]), limit=LINE_LIMIT)))
     document = runs[-1].document
     for key in ("code", "host", "device"):
         rows.append((key, ", ".join(f"{k} {v}" for k, v in _plain(document[key] or {}))))

@@ -139,6 +139,20 @@ def clopper_pearson(share: float, size: float, level: float = LEVEL) -> Bounds:
     return low, high
 
 
+def auc_interval(value: float | None, label: IntArray, prob: FloatArray) -> list[float] | None:
+    """Returns the interval of an AUC over videos of one score each, ``None`` where there is none.
+
+    Args:
+        value: The AUC.
+        label: ``[V]``, 0 real, 1 fake.
+        prob: ``[V]``, probability of fake.
+    """
+    if value is None or not 0 < value < 1 or min(np.sum(label == 0), np.sum(label == 1)) < 2:
+        return None
+    parts = placed(label, prob, np.arange(len(label)), label).parts
+    return list(logit_interval(value, parts, label, LEVEL, clustered=False))
+
+
 def video_labels(label: IntArray, video: IntArray) -> IntArray:
     """Returns the label of each video, ``[V]``."""
     labels = np.zeros(int(video.max(initial=-1)) + 1, dtype=np.int64)

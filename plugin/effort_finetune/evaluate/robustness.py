@@ -19,11 +19,10 @@ from torch import nn
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.metrics import TABLE
 from effort_finetune.core.progress import bar
-from effort_finetune.core.weighted import FloatArray, IntArray
+from effort_finetune.core.weighted import FloatArray
 from effort_finetune.data.corruptions import CORRUPTIONS, LEVELS, Corrupting, choose_corruptions, why_not
 from effort_finetune.data.loader import make_loader
-from effort_finetune.evaluate.delong import logit_interval, placed
-from effort_finetune.evaluate.intervals import LEVEL
+from effort_finetune.evaluate.intervals import LEVEL, auc_interval
 from effort_finetune.evaluate.paired import Level, differences
 from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.resampling import resample_videos
@@ -111,7 +110,7 @@ def measured(name: str, raw: VideoScores, curve: list[VideoScores], settings: Se
                 "level": level,
                 "value": CORRUPTIONS[name].values[level - 1],
                 "auc": gap.second,
-                "auc_ci95": _auc_interval(gap.second, videos.label, videos.prob),
+                "auc_ci95": auc_interval(gap.second, videos.label, videos.prob),
                 "change": gap.change,
                 "change_ci95": None if gap.interval is None else list(gap.interval),
                 "relative_change": relative[-1],
@@ -170,13 +169,6 @@ def _relative(raw: float | None, value: float | None) -> float | None:
 def _flips(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     to_fake, to_real = int(np.sum(~before & after)), int(np.sum(before & ~after))
     return {"to_fake": to_fake, "to_real": to_real, "share": (to_fake + to_real) / len(before)}
-
-
-def _auc_interval(value: float | None, label: IntArray, prob: FloatArray) -> list[float] | None:
-    if value is None or not 0 < value < 1 or min(np.sum(label == 0), np.sum(label == 1)) < 2:
-        return None
-    parts = placed(label, prob, np.arange(len(label)), label).parts
-    return list(logit_interval(value, parts, label, LEVEL, clustered=False))
 
 
 def _percentiles(drawn: FloatArray) -> list[float] | None:

@@ -6,20 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from effort_finetune.core.escaping import LINE_LIMIT, visible
-from effort_finetune.core.metrics import LOWER_IS_BETTER
+from effort_finetune.core.metrics import LOWER_IS_BETTER, TABLE
 
 #: Metric and heading of the columns of the results table.
-COLUMNS = (
-    ("auc", "AUC"),
-    ("ap", "AP"),
-    ("eer", "EER"),
-    ("acc", "ACC"),
-    ("acc_real", "ACC real"),
-    ("acc_fake", "ACC fake"),
-    ("precision", "Precision"),
-    ("recall", "Recall"),
-    ("f1", "F1"),
-)
+COLUMNS = tuple((name, metric.title) for name, metric in TABLE.items() if metric.column)
 ABSENT = "-"
 #: What a dataset's own protocol says of its pixels beside the run's protocol.
 _DATASET_PROTOCOL = ("source", "mean", "std", "augmentation")
@@ -40,14 +30,14 @@ def results_table(document: Mapping[str, Any]) -> str:
             if metrics is None:
                 rows.append([visible(name), level, *[ABSENT] * len(COLUMNS), ABSENT, size])
                 continue
-            values = [number(metrics[metric]) for metric, _ in COLUMNS]
+            values = _cells(metrics)
             rows.append([visible(name), level, *values, interval(metrics["ci95"]["intervals"]["auc"]), size])
     if len(document["datasets"]) > 1:
         for level in ("video", "frame"):
-            values = [number(document["average"][level][metric]) for metric, _ in COLUMNS]
+            values = _cells(document["average"][level])
             rows.append(["average", level, *values, "", ""])
         for level, pooled in document["average"].get("over_samples", {}).items():
-            values = [number(pooled[metric]) for metric, _ in COLUMNS]
+            values = _cells(pooled)
             rows.append(["all samples", level, *values, "", f"{pooled['real']} real + {pooled['fake']} fake"])
     lines = [aligned(rows), *_across_lines(document["average"].get("across") or {})]
     for name, block in document["datasets"].items():
@@ -66,6 +56,10 @@ def results_table(document: Mapping[str, Any]) -> str:
                 lines.append(f"{visible(name)}: no {level} AUC, {reason}")
         lines.extend(f"warning: {visible(warning, limit=LINE_LIMIT)}" for warning in block["warnings"])
     return "\n".join(lines)
+
+
+def _cells(values: Mapping[str, Any]) -> list[str]:
+    return [TABLE[metric].text(values[metric]) for metric, _ in COLUMNS]
 
 
 def _across_lines(across: Mapping[str, Any]) -> list[str]:
