@@ -74,12 +74,29 @@ def check_needs(host: Host, name: str, config: Mapping[str, Any], *, training: b
 
     if config.get("video_mode"):
         raise refuse(f"clips of {config.get('clip_size', 'several')} frames (video_mode)")
+    body = class_body(host.root / "training" / (module.replace(".", "/") + ".py"), "DETECTOR", name)
+    if body is not None and (method := _reads_setting(body, "clip_size")):
+        raise refuse(f"clips (config['clip_size'], read in {method})")
     if training and config.get("dataset_type") not in (None, "abstract", "normal"):
         raise refuse(f"the training samples of dataset_type {config['dataset_type']!r}")
-    body = class_body(host.root / "training" / (module.replace(".", "/") + ".py"), "DETECTOR", name)
     keys = {} if body is None else _keys_read(body, _TRAINING if training else _SCORING)
     if missing := sorted(set(keys) - OFFERED):
         raise refuse(f"{' and '.join(missing)} in each batch (read in {keys[missing[0]]})")
+
+
+def _reads_setting(body: ast.ClassDef, key: str) -> str | None:
+    """Returns the method in which a detector reads a key of its configuration, if any does."""
+    for method in body.body:
+        if isinstance(method, ast.FunctionDef):
+            for node in ast.walk(method):
+                if (
+                    isinstance(node, ast.Subscript)
+                    and getattr(node.value, "attr", getattr(node.value, "id", None)) == "config"
+                    and isinstance(node.slice, ast.Constant)
+                    and node.slice.value == key
+                ):
+                    return method.name
+    return None
 
 
 def _keys_read(body: ast.ClassDef, methods: tuple[str, ...]) -> dict[str, str]:

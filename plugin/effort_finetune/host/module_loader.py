@@ -86,6 +86,9 @@ class ModuleLoader:
         try:
             yield
         finally:
+            for name in set(sys.modules) - known:
+                if name.partition(".")[0] in TOP_LEVEL:
+                    _fix_path(sys.modules[name])
             for name, module in parents.items():
                 if sys.modules.get(name) is module:
                     del sys.modules[name]
@@ -125,6 +128,13 @@ def _already_loaded(file: Path, name: str) -> types.ModuleType | None:
         if module is not None and origin and Path(origin).resolve() == file.resolve():
             return module
     return None
+
+
+def _fix_path(module: types.ModuleType) -> None:
+    """Gives a folder without ``__init__.py`` a plain path: its own is asked of its parent, which goes."""
+    path = getattr(module, "__path__", None)
+    if path is not None and not isinstance(path, list):
+        module.__path__ = list(path)
 
 
 def _belongs(module: types.ModuleType, training: Path) -> bool:

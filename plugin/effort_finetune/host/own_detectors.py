@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.host.cuda_calls import make_cuda_harmless
-from effort_finetune.host.detector_files import detector_module
+from effort_finetune.host.detector_files import detector_module, detector_yaml
 from effort_finetune.host.missing_packages import missing_package
 from effort_finetune.host.pretrained_files import pretrained_read, pretrained_replaced
 
@@ -34,10 +35,16 @@ def build_detector(host: Host, name: str, config: Mapping[str, Any], *, pretrain
     """
     module = detector_module(host, name)
     make_cuda_harmless()
-    with host.modules.scope(), contextlib.redirect_stdout(io.StringIO()):
+    typed_in = Path.cwd()
+    # Hosts are run from their root, and their files name others from there.
+    with (
+        contextlib.chdir(host.root),
+        host.modules.scope(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         host.modules.load(module)
         host.fill_registries_when_asked()
-        files = pretrained_read(host.root) if pretrained else pretrained_replaced()
+        files = pretrained_read(typed_in) if pretrained else pretrained_replaced()
         try:
             with files:
                 made = host.registry("DETECTOR")[name](dict(config))
@@ -52,10 +59,13 @@ def build_detector(host: Host, name: str, config: Mapping[str, Any], *, pretrain
                 next_step="put it there, or name it in the detector's YAML",
             ) from error
         except Exception as error:  # a constructor of foreign code may raise anything
+            own = detector_yaml(host, name)
             raise UserError(
                 f"the host's detector {name!r} cannot be built",
                 got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-                next_step="check the detector's YAML and the files it names",
+                next_step="give its settings file with --detector_config: the host has none of this model_name"
+                if own is None
+                else f"check {own} and the files it names",
             ) from error
     torch.autograd.set_detect_anomaly(False)
     return made

@@ -85,13 +85,13 @@ def pretrained_replaced() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pretrained_read(root: Path) -> Iterator[None]:
-    """Inside: ``torch.load`` finds relative paths in the host's root, and on the CPU what CUDA wrote."""
+def pretrained_read(typed_in: Path) -> Iterator[None]:
+    """Inside: ``torch.load`` finds what is not here where the command was typed, and on the CPU CUDA's."""
     load = torch.load
 
     def found(file: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(file, str | os.PathLike) and not os.path.exists(file):
-            file = root / file
+        if isinstance(file, str | os.PathLike) and not os.path.exists(file) and (typed_in / file).exists():
+            file = typed_in / file
         if not args and not torch.cuda.is_available():
             kwargs.setdefault("map_location", "cpu")
         return load(file, *args, **kwargs)

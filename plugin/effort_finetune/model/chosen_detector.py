@@ -166,7 +166,9 @@ def build_host_detector(
         UserError: The detector cannot be built, or the weights are not those of it.
     """
     weights = weights or settings.pretrained_weights
-    config = {**settings.to_dict(), "model_name": chosen.name, "cuda": torch.cuda.is_available()}
+    # What a host's main adds to every configuration.
+    own = {"model_name": chosen.name, "cuda": torch.cuda.is_available(), "ddp": False}
+    config = {**settings.to_dict(), **own}
     if fresh:
         return build_detector(host, chosen.name, config, pretrained=False)
     if weights is None:

@@ -148,6 +148,33 @@ def test_what_a_detector_lacks_is_one_line(host: Host, name: str, text: str, wor
     assert "\n" not in str(caught.value)
 
 
+def test_a_detector_is_built_from_the_hosts_root_wherever_the_command_was_typed(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts name files from their root; what is not there may lie where the command was typed."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (host.root / "template.txt").write_text("from the root")
+    torch.save({}, elsewhere / "typed.pth")
+    body = "self.read = open('template.txt').read(); import torch; self.loaded = torch.load('typed.pth')"
+    add(host, "some", source("some", body))
+    built = build_detector(host, "some", {}, pretrained=True)
+    assert (built.read, built.loaded) == ("from the root", {})
+    assert Path.cwd() == elsewhere
+
+
+def test_a_detector_that_fails_leaves_the_next_one_whole(host: Host) -> None:
+    """A folder without __init__.py has a path that Python asks of a parent, and the parents are ours."""
+    folder = host.root / "training/detectors/parts"
+    folder.mkdir()
+    (folder / "piece.py").write_text("x = 1\n")
+    add(host, "fails", source("fails", "raise KeyError('clip')", "import detectors.parts.piece"))
+    with pytest.raises(UserError, match=r"KeyError: 'clip'; next: give its settings file"):
+        build_detector(host, "fails", {}, pretrained=False)
+    assert build_detector(host, "meso4", CONFIG, pretrained=False) is not None
+
+
 @pytest.mark.parametrize(
     ("config", "training", "words"),
     [
@@ -160,4 +187,7 @@ def test_what_frames_cannot_give_is_refused(host: Host, config: dict, training: 
     add(host, "some", source("some", "raise RuntimeError('never imported')", "raise RuntimeError"))
     with pytest.raises(UserError, match=words):
         check_needs(host, "some", config, training=training)
+    add(host, "clips", source("clips", "self.frames = config['clip_size']"))
+    with pytest.raises(UserError, match=r"needs clips \(config\['clip_size'\], read in __init__\)"):
+        check_needs(host, "clips", {}, training=False)
     check_needs(host, "meso4", {**CONFIG, "dataset_type": None}, training=True)
