@@ -55,7 +55,7 @@ def build_detector(host: Host, name: str, config: Mapping[str, Any], *, pretrain
         except FileNotFoundError as error:
             raise UserError(
                 f"the host's detector {name!r} needs a file that is not there",
-                got=error.filename or error,
+                got=error if error.filename is None else host.root / error.filename,
                 next_step="put it there, or name it in the detector's YAML",
             ) from error
         except Exception as error:  # a constructor of foreign code may raise anything
@@ -63,7 +63,7 @@ def build_detector(host: Host, name: str, config: Mapping[str, Any], *, pretrain
             raise UserError(
                 f"the host's detector {name!r} cannot be built",
                 got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-                next_step="give its settings file with --detector_config: the host has none of this model_name"
+                next_step="name its settings file with --detector_config: the host has none for it"
                 if own is None
                 else f"check {own} and the files it names",
             ) from error

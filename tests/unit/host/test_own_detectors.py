@@ -170,7 +170,7 @@ def test_a_detector_that_fails_leaves_the_next_one_whole(host: Host) -> None:
     folder.mkdir()
     (folder / "piece.py").write_text("x = 1\n")
     add(host, "fails", source("fails", "raise KeyError('clip')", "import detectors.parts.piece"))
-    with pytest.raises(UserError, match=r"KeyError: 'clip'; next: give its settings file"):
+    with pytest.raises(UserError, match=r"KeyError: 'clip'; next: name its settings file"):
         build_detector(host, "fails", {}, pretrained=False)
     assert build_detector(host, "meso4", CONFIG, pretrained=False) is not None
 
