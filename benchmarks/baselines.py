@@ -6,8 +6,8 @@
 
 HOST is a host with the demo's three datasets: a copy of DeepfakeBench/ in which `python -m examples.demo.run`
 was run. Every method trains on DemoB alone and is tested on DemoB (in domain), DemoC (a forgery that nobody
-trained on) and DemoA (what the starting weights knew). Its learning rate is the one of `--rates` times its usual
-one that is best on DemoB's val videos at the first seed, tests unseen. Each run is a process of its own; what is
+trained on) and DemoA (what the starting weights knew). Its rate is the one of `--rates` times its usual
+one that is best on DemoB's val videos at the first seed, tests unseen. A run is a process of its own; what is
 done is kept, and a second call does only what is missing. Seconds are the processor's, of the training loop
 alone, in one thread.
 """
