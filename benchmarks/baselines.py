@@ -133,7 +133,7 @@ def settings_of(options: argparse.Namespace, host: Any, **flags: Any) -> ef.Sett
             "nEpochs": options.epochs,
             "data_aug": {"blur_prob": 0.0},
             "frame_num": {"train": 1, "test": options.test_frames},
-            "bootstrap_samples": 0,
+            "bootstrap_samples": 100,
             "save_to": None,
             **flags,
         },
@@ -210,7 +210,7 @@ def scores(document: dict[str, Any]) -> dict[str, Any]:
     videos = {kind: document["datasets"][name]["video"] for kind, name in SETS.items()}
     return {
         **{kind: video["auc"] for kind, video in videos.items()},
-        "intervals": {kind: video["intervals"]["auc"] for kind, video in videos.items()},
+        "intervals": {kind: video["ci95"]["intervals"]["auc"] for kind, video in videos.items()},
     }
 
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from effort_finetune.config.augmentations import STEPS
 from effort_finetune.config.kinds import (
+    AtLeastZero,
     Count,
     CountOrZero,
     Pixels,
@@ -138,6 +139,20 @@ class DataKeys(AugmentationKeys):
         read_by=SCORE,
     )
     workers: Processes = setting(2, "loader processes; 0 loads in the main one", read_by=SCORE)
-    balance: Literal["none", "oversample"] = setting(
-        "none", "draw both classes equally often, or as they come", read_by=TRAIN
+    balance: Literal["none", "oversample", "group", "dataset"] = setting(
+        "none",
+        "what comes equally often in training: oversample the classes, group also the label groups of each "
+        "class, dataset the datasets and both classes of each",
+        read_by=TRAIN,
+    )
+    group_weights: Mapping[Text, AtLeastZero] = setting(
+        {},
+        "balance group or dataset: how often a label group or dataset comes, 1 if not named",
+        read_by=TRAIN,
+    )
+    group_quotas: Mapping[Text, Count] = setting(
+        {}, "label groups or datasets with a fixed number of frames an epoch", read_by=TRAIN
+    )
+    hard_examples: Share = setting(
+        0.0, "share of an epoch's frames, from the second on, drawn by their last loss", read_by=TRAIN
     )

@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from effort_finetune.core import interrupt
 from effort_finetune.core.seeding import generator, worker_init
+from effort_finetune.data.epoch_order import Unit
 from effort_finetune.data.frames import FrameDataset, Missing
+from effort_finetune.data.hard_examples import HardExamples
 from effort_finetune.data.worker_limits import PREFETCH, affordable_workers
 from effort_finetune.data.workers import PatientLoader
 
@@ -32,41 +34,49 @@ class EpochSampler(Sampler[int]):
     Args:
         dataset: Told the epoch's number, so that its augmentation draws anew.
         seed: The run's seed.
-        order: ``sequential``, ``shuffle``, or ``oversample``: both classes are drawn with the same
-            probability, with replacement, as many rows as the dataset has.
+        order: ``sequential`` or ``shuffle``.
+        units: How many frames of what an epoch takes; ``None``: every frame once.
+        hard: Which frames are taken again for their loss; ``None``: none.
     """
 
     def __init__(
-        self, dataset: FrameDataset, *, seed: int, order: Literal["sequential", "shuffle", "oversample"]
+        self,
+        dataset: FrameDataset,
+        *,
+        seed: int,
+        order: Literal["sequential", "shuffle"] = "shuffle",
+        units: Sequence[Unit] | None = None,
+        hard: HardExamples | None = None,
     ) -> None:
         self.dataset, self.seed, self.order = dataset, seed, order
+        self.units, self.hard = units, hard
         self.epoch = 0
-        self._weights = _class_weights(dataset) if order == "oversample" else None
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next pass the one of this epoch (from 0)."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) if self.units is None else sum(unit.drawn for unit in self.units)
 
     def __iter__(self) -> Iterator[int]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         self.dataset.set_epoch(self.seed, epoch)
         draws = generator(self.seed, "order", epoch)
-        if self._weights is not None:
-            order = torch.multinomial(self._weights, len(self), replacement=True, generator=draws)
-        elif self.order == "shuffle":
-            order = torch.randperm(len(self), generator=draws)
-        else:
-            order = torch.arange(len(self))
+        order = torch.arange(len(self.dataset))
+        if self.units is not None:
+            order = torch.cat([unit.take(draws) for unit in self.units])
+        if self.order == "shuffle":
+            order = order[torch.randperm(len(order), generator=draws)]
+        if self.hard is not None:
+            order = self.hard.mixed_in(order, draws)
         yield from order.tolist()
 
 
-def _class_weights(dataset: FrameDataset) -> torch.Tensor:
-    labels = torch.tensor([row.label for row in dataset.rows])
-    counts = torch.bincount(labels, minlength=2)
-    return (1.0 / counts.clamp(min=1).double())[labels]
+def epoch_sampler(loader: Any) -> Any:
+    """Returns what draws the order of a loader's epochs, a host's loader included; ``None`` without one."""
+    batches = getattr(loader, "batch_sampler", None)
+    return getattr(loader, "sampler", None) if batches is None else getattr(batches, "sampler", None)
 
 
 def collate(items: Sequence[dict[str, Any] | Missing]) -> Batch:
@@ -106,7 +116,7 @@ def make_loader(
     shuffle: bool = False,
     seed: int = 0,
     drop_last: bool = False,
-    sampler: Sampler[int] | Literal["oversample"] | None = None,
+    sampler: Sampler[int] | None = None,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
     """A loader over the frames; see :func:`collate` for the batch.
@@ -123,15 +133,13 @@ def make_loader(
         shuffle: A new order each epoch.
         seed: The run's seed.
         drop_last: Leave out an incomplete last batch; refused by scoring, which has to see every frame.
-        sampler: ``oversample`` to draw both classes equally often, or any sampler, e.g. a distributed one.
+        sampler: Any other order than these two.
         pin_memory: Page-locked batches, worth it on CUDA alone.
 
     Raises:
         UserError: If more workers are asked for than this machine's cores can feed.
     """
-    if sampler == "oversample":
-        sampler = EpochSampler(dataset, seed=seed, order="oversample")
-    elif sampler is None:
+    if sampler is None:
         sampler = EpochSampler(dataset, seed=seed, order="shuffle" if shuffle else "sequential")
     bytes_per_batch = min(batch_size, len(dataset)) * _frame_bytes(dataset)
     workers = affordable_workers(min(workers, math.ceil(len(dataset) / batch_size)), bytes_per_batch)

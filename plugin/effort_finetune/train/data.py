@@ -11,12 +11,13 @@ from torch.utils.data import DataLoader
 from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.core.escaping import visible
 from effort_finetune.data.dataset_name import check_names, folder_of, labels_of, tag_of
+from effort_finetune.data.epoch_order import order_of
 from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset
 from effort_finetune.data.host_frames import open_split
-from effort_finetune.data.loader import make_loader
+from effort_finetune.data.loader import EpochSampler, epoch_sampler, make_loader
 from effort_finetune.data.shared_pictures import shared_pictures
 from effort_finetune.evaluate.evaluation import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
@@ -53,6 +54,16 @@ class RunData:
         """Training frames that are real and fake."""
         fake = sum(row.label for row in self.train.rows)
         return len(self.train.rows) - fake, fake
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How many frames of what an epoch takes; without units every frame comes once."""
+        sampler = epoch_sampler(self.loader)
+        units, hard = getattr(sampler, "units", None), getattr(sampler, "hard", None)
+        return {
+            "epoch": None if units is None else [unit.to_dict() for unit in units],
+            "hard_examples": None if hard is None else hard.share,
+        }
 
     def digests(self) -> dict[str, str]:
         """Returns which frames train and which choose the checkpoint, each as a hash by its name in words."""
@@ -251,13 +262,17 @@ def _with_way_out(error: UserError) -> UserError:
 
 
 def shuffled_loader(frames: FrameDataset, settings: Settings, *, pin_memory: bool = False) -> DataLoader[Any]:
-    """Returns the shuffled (or class-balanced) loader that a run with these settings trains on."""
+    """Returns the loader that a run with these settings trains on.
+
+    Raises:
+        UserError: If its order is asked for by names that the frames have not.
+    """
+    units, hard = order_of(frames, settings)
     return make_loader(
         frames,
         batch_size=settings.train_batchSize,
         workers=settings.workers,
-        shuffle=True,
         seed=settings.manualSeed,
-        sampler="oversample" if settings.balance == "oversample" else None,
+        sampler=EpochSampler(frames, seed=settings.manualSeed, units=units, hard=hard),
         pin_memory=pin_memory,
     )

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from effort_finetune.core import seeding
 from effort_finetune.core.errors import RunFailure
+from effort_finetune.data.hard_examples import HardExamples
 from effort_finetune.train import saved_engine
 from effort_finetune.train.draws import Draws
 from effort_finetune.train.early_stopping import EarlyStopping
@@ -53,6 +54,7 @@ class Engine:
         reports: Log, curves and progress bar.
         frames: Which frames train and choose, as hashes by name; a continuation has to have the same.
         metric: What chooses the checkpoint; ``None`` takes ``metric_scoring``.
+        hard: Remembers the frames' losses for the order of the next epoch, where something is to.
 
     Attributes:
         progress: How far the present epoch is.
@@ -75,6 +77,7 @@ class Engine:
     reports: Reports = field(default_factory=Reports)
     frames: Mapping[str, str] = field(default_factory=dict)
     metric: str | None = None
+    hard: HardExamples | None = None
 
     def __post_init__(self) -> None:
         s = self.job.settings
@@ -215,6 +218,8 @@ class Engine:
         known = bool(measured.numbers)
         self.schedule.epoch_done(self.selector.comparable_value(measured.values) if known else None)
         self.draws.end_epoch()
+        if self.hard is not None:
+            self.hard.epoch_done()
         self.progress = EpochProgress(epoch + 1)
 
     def _measure(self) -> tuple[Measured, float]:

@@ -66,6 +66,7 @@ class TrainingLoop:
         after_step: Called with each step made, as a part of it: rates and averages move.
         should_stop: Asked between steps; true ends the epoch with :class:`Interrupted`.
         describe: Names the frames of a batch for error messages.
+        on_losses: Called with the rows of a batch and the cross-entropy of each (with SAM, after its ascent).
 
     Attributes:
         rng: The generators' state after the last whole step: where a continuation takes up.
@@ -84,6 +85,7 @@ class TrainingLoop:
     after_step: Callable[[], None] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
     describe: Callable[[Batch], list[str]] = lambda batch: []
+    on_losses: Callable[[Tensor, Tensor], None] | None = None
     scaler: torch.amp.GradScaler = field(init=False)
     rng: seeding.RawState | None = field(init=False, default=None)
     is_whole: bool = field(init=False, default=True)
@@ -211,6 +213,9 @@ class TrainingLoop:
         with self.precision.autocast():
             predictions = self.model(data)
         predictions = {k: v.float() if _is_low_precision(v) else v for k, v in predictions.items()}
+        if self.on_losses is not None:
+            each = nn.functional.cross_entropy(predictions["cls"].detach(), data["label"], reduction="none")
+            self.on_losses(batch["index"], each)
         losses: dict[str, Tensor | None] = self.model.get_losses(data, predictions)  # type: ignore[operator]
         overall = losses["overall"]
         if overall is None:

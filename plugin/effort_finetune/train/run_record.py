@@ -63,6 +63,13 @@ def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
         *(batches, min(settings.train_batchSize, frames)),
         *(math.ceil(batches / settings.accumulation_steps), min(step, frames)),
     )
+    for unit in data.sampling["epoch"] or ():
+        logger.info("an epoch takes %(drawn)d of %(frames)d frames of %(name)s", unit)
+    if settings.hard_examples:
+        logger.info(
+            "from the second epoch on, %g %% of its frames are drawn by their last loss",
+            100 * settings.hard_examples,
+        )
     if not (real and fake):
         logger.warning("all training frames are of one class: the detector can only learn to say it always")
     chosen = ", ".join(selection_names(settings)) or "nothing: the last epoch is taken"
@@ -168,6 +175,7 @@ def training_block(
             "videos": len({row.video for row in data.train.rows}),
             "batches_per_epoch": len(data.loader),
             "order": data.order or _ORDER[settings.balance],
+            "sampling": None if data.order else data.sampling,
             "features": "computed once" if isinstance(data.loader.dataset, FrameFeatures) else "every epoch",
             "protocol": data.train.protocol,
         },
@@ -263,5 +271,7 @@ def log_outcome(logger: logging.Logger, paths: RunPaths, document: Mapping[str, 
 
 _ORDER = {
     "none": "shuffled, every frame once an epoch",
-    "oversample": "drawn with replacement, both classes equally often",
+    "oversample": "both classes equally often, each frame again only when all others came",
+    "group": "both classes equally often, in each its label groups by weight",
+    "dataset": "datasets by weight, in each both classes equally often",
 }

@@ -24,6 +24,7 @@ def document(engine: Any) -> dict[str, Any]:
         "optimizer": engine.optimizer.state_dict(),
         "scheduler": engine.schedule.state_dict(),
         "average": None if engine.average is None else engine.average.state_dict(),
+        "hard_examples": None if engine.hard is None else engine.hard.state_dict(),
         "scaler": engine.loop.scaler.state_dict(),
         **engine.draws.state_dict(),
         "epoch": engine.progress.epoch,
@@ -55,6 +56,8 @@ def take_up(engine: Any, saved: Mapping[str, Any]) -> None:
     resuming.restore(saved, engine.model, engine.optimizer, engine.schedule, engine.loop.scaler)
     if engine.average is not None:
         engine.average.load_state_dict(saved["average"])
+    if engine.hard is not None:
+        engine.hard.load_state_dict(saved["hard_examples"])
     engine.selector.load_state_dict(saved["selection"])
     engine.stopping.load_state_dict(saved["early_stopping"])
     engine.progress = EpochProgress.from_state(saved["progress"])

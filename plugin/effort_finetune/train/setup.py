@@ -17,6 +17,7 @@ from effort_finetune.core.device import choose_device, device_name
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.precision import Precision, resolve_precision
+from effort_finetune.data.loader import epoch_sampler
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.model.chosen_detector import ChosenDetector, build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
@@ -156,6 +157,7 @@ def _engine(
     """Puts the parts of a run together."""
     settings = job.settings
     optimizer = build_optimizer(model, settings)
+    hard = epoch_sampler(data.loader).hard
     trained: nn.Module = model if features is None else features.model
     loop = TrainingLoop(
         trained,
@@ -167,6 +169,7 @@ def _engine(
         rec_iter=settings.rec_iter,
         should_stop=guard,
         describe=lambda batch: _frames_of(batch, data),
+        on_losses=None if hard is None else hard.note,
     )
     engine = Engine(
         job,
@@ -183,6 +186,7 @@ def _engine(
         validate=_validation(job, trained, data, features, precision, guard) if data.selection else None,
         processes=Processes(device, precision, started),
         frames=data.digests(),
+        hard=hard,
     )
     engine.data_notes = data_notes(data)
     return engine

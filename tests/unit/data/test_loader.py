@@ -1,5 +1,4 @@
 import multiprocessing
-from collections import Counter
 
 import pytest
 import torch
@@ -76,21 +75,6 @@ def test_missing_frames_are_listed_by_row(embedded: Bench) -> None:
     assert [batch["missing"].tolist() for batch in batches] == [[0, 1, 2], [], [7]]
     assert [batch["index"].tolist() for batch in batches] == [[], [3, 4, 5], [6]]
     assert batches[0]["image"].shape[0] == 0
-
-
-def test_oversampling_evens_out_the_classes(embedded: Bench) -> None:
-    few = [video("UADFV_Real", "0", "train", frames=4)]
-    many = [video("UADFV_Fake", str(number), "train", frames=4) for number in range(9)]
-    embedded.write([*few, *many])
-    settings = embedded.settings(frame_num={"train": 4, "test": 4})
-    dataset = open_frames(embedded.host, settings, split="train", names=["UADFV"])
-    drawn: Counter[int] = Counter()
-    loader = make_loader(dataset, batch_size=8, workers=0, sampler="oversample", seed=3)
-    for _ in range(20):
-        for batch in loader:
-            drawn.update(batch["label"].tolist())
-    assert sum(drawn.values()) == 20 * 40
-    assert 0.45 < drawn[0] / sum(drawn.values()) < 0.55
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())

@@ -52,3 +52,25 @@ def test_an_epoch_of_lora_writes_what_it_trains(bench):
     }
     assert outcome.last_path.stat().st_size < 4 * 4 * record["trainable"] + 300_000
     assert document(outcome)["datasets"]["Toy"]["video"]["auc"] is not None
+
+
+def test_balance_quotas_and_hard_examples_go_on_to_the_bit_and_are_on_record(bench, monkeypatch):
+    flags = {"balance": "group", "group_quotas": {"Toy_Fake": 7}, "hard_examples": 0.4}
+    whole = whole_run(bench, **flags)
+    stopped = stopped_run(bench, monkeypatch, steps=4, **flags)
+    settings = bench.settings(**{**RUN, **flags}, resume=str(stopped), output_dir=None, save_to=None)
+    outcome = finetune(settings, bench.host, command=COMMAND)
+    left, right = load_last(whole), load_last(stopped)
+    for key in left.keys() - {"settings", "processes"}:
+        assert_equal(left[key], right[key], key)
+    assert not torch.equal(left["hard_examples"]["known"], left["hard_examples"]["known"].mean().expand(24))
+    sampling = document(outcome)["training"]["data"]["sampling"]
+    assert sampling == {
+        "epoch": [
+            {"name": "Toy: Toy_Real", "frames": 12, "drawn": 12},
+            {"name": "Toy: Toy_Fake", "frames": 12, "drawn": 7},
+        ],
+        "hard_examples": 0.4,
+    }
+    assert [epoch["train"]["samples"] for epoch in document(outcome)["training"]["history"]] == [19, 19, 19]
+    assert "an epoch takes 7 of 12 frames of Toy: Toy_Fake" in (stopped / "finetuning.log").read_text()
