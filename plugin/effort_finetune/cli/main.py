@@ -21,6 +21,7 @@ COMMANDS = {
     "finetune": ("finetune", "fine-tune an Effort checkpoint, or plain CLIP, on a dataset of the host"),
     "evaluate": ("evaluate", "measure a checkpoint on test datasets, as JSON and a table"),
     "predict": ("predict", "judge pictures and videos: real, fake or unsure, with reasons"),
+    "serve": ("serve", "open a page on this machine: drop files, see verdicts"),
     "compare": ("compare", "put the results of several runs side by side"),
     "calibrate": ("calibrate", "fit temperature, thresholds and an unsure band on val scores"),
     "import-scores": ("import_scores", "make results of the scores of any detector"),

@@ -118,16 +118,20 @@ class Predictor:
 
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the probability of fake, ``float64[N]``, of ``uint8[side, side, 3]`` crops (RGB)."""
-        device = next(self.model.parameters()).device
-        table = normalisation_table(self.settings.mean, self.settings.std)
-        precision = resolve_precision(self.settings.precision, device)
+        precision = resolve_precision(self.settings.precision, next(self.model.parameters()).device)
         size, odds = self.settings.test_batchSize, []
         for start in range(0, len(images), size):
-            part = torch.stack([normalise(image, table) for image in images[start : start + size]])
+            part = self.inputs(images[start : start + size])
             # Entered for each batch: a generator must not leave its caller in inference mode.
             with torch.inference_mode(), precision.autocast() if precision.dtype else nullcontext():
-                odds.append(log_odds(self.model({"image": part.to(device)}, inference=True), len(part)))
+                odds.append(log_odds(self.model({"image": part}, inference=True), len(part)))
         return probability(np.concatenate(odds)) if odds else np.empty(0)
+
+    def inputs(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Returns what the model is given of crops, ``float32[N, 3, side, side]`` on its device."""
+        table = normalisation_table(self.settings.mean, self.settings.std)
+        part = torch.stack([normalise(image, table) for image in images])
+        return part.to(next(self.model.parameters()).device)
 
 
 def _crops(found: FileCrops) -> int:

@@ -1,0 +1,1 @@
+"""The local page: files dropped in a browser, judged here, nothing sent anywhere."""

@@ -1,0 +1,132 @@
+"""Small pictures of a file, made while it is judged: what the page shows when the file is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from effort_finetune.predict.file_crops import FileCrops
+from effort_finetune.predict.file_records import FaceRecord, FileRecord
+from effort_finetune.serve.page_row import CropPicture, RowPictures
+
+PREVIEW_SIDE = 960  # of a picture; of a video's frame, of which there are many
+FRAME_SIDE = 640
+MOST_FACES = 6
+#: Crops of a file that are looked into for where the model looked.
+MOST_HEAT = 4
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
+
+#: Makes ``float32[N, H, W]``, 0 to 1, of crops; None where the map of these weights means nothing.
+HeatMaps = Callable[[Sequence[np.ndarray]], "np.ndarray | None"]
+
+
+@dataclass(frozen=True)
+class SmallFrame:
+    """A frame as a small JPEG.
+
+    Attributes:
+        number: Of the frame.
+        width: Of the frame itself, in pixels.
+        height: The same.
+        jpeg: Its bytes.
+    """
+
+    number: int
+    width: int
+    height: int
+    jpeg: bytes
+
+
+def small_frame(number: int, image: np.ndarray, *, first: bool) -> SmallFrame:
+    """Makes a frame small.
+
+    Args:
+        number: Of the frame.
+        image: ``uint8[H, W, 3]``, RGB.
+        first: The first one, which may be a picture, is kept larger.
+    """
+    height, width = image.shape[:2]
+    scale = (PREVIEW_SIDE if first else FRAME_SIDE) / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return SmallFrame(number, width, height, _jpeg(image))
+
+
+def write_pictures(
+    folder: Path,
+    crops: FileCrops,
+    record: FileRecord,
+    frames: Sequence[SmallFrame],
+    heat: HeatMaps | None,
+) -> RowPictures:
+    """Writes the pictures of a file.
+
+    Args:
+        folder: Where they go; created.
+        crops: What was scored.
+        record: What came out.
+        frames: The frames that were looked at.
+        heat: Makes maps of where the model looked; None leaves them out.
+    """
+    if not frames:
+        return RowPictures()
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = _suspicious(record.faces[0]) if record.faces else frames[0].number
+    shown = next((frame for frame in frames if frame.number == chosen), frames[0])
+    (folder / "preview.jpg").write_bytes(shown.jpeg)
+    found = list(_crops(crops, record))
+    for picture, image in found:
+        (folder / picture.image).write_bytes(_jpeg(image))
+    pictures = [picture for picture, _ in found]
+    if heat is not None and found:
+        looked = _looked_into(pictures)
+        maps = heat([found[i][1] for i in looked])
+        for i, values in zip(looked, maps if maps is not None else (), strict=False):
+            name = f"{Path(pictures[i].image).stem}_heat.png"
+            (folder / name).write_bytes(_overlay(values))
+            pictures[i] = replace(pictures[i], heat=name)
+    return RowPictures("preview.jpg", shown.number, shown.width, shown.height, tuple(pictures))
+
+
+def _looked_into(pictures: Sequence[CropPicture]) -> list[int]:
+    """Places of the crops that get a map: the most suspicious of each face, then of all."""
+    order = sorted(range(len(pictures)), key=lambda i: -pictures[i].prob)
+    leading: dict[int, int] = {}
+    for i in order:
+        leading.setdefault(pictures[i].face, i)
+    first = list(leading.values())
+    return sorted((first + [i for i in order if i not in first])[:MOST_HEAT])
+
+
+def _crops(crops: FileCrops, record: FileRecord) -> Iterator[tuple[CropPicture, np.ndarray]]:
+    places: dict[tuple[int, object], np.ndarray] = {}
+    for cut in crops.cuts:
+        box = None if cut.face is None else tuple(float(edge) for edge in cut.face.box)
+        places.setdefault((cut.frame, box), cut.image)
+    for number, face in enumerate(record.faces[:MOST_FACES]):
+        kept = face.frames if number == 0 else [f for f in face.frames if f.frame == _suspicious(face)]
+        for frame in kept:
+            name = f"face{number}_frame{frame.frame}.jpg"
+            yield CropPicture(number, frame.frame, frame.prob, name), places[frame.frame, frame.box]
+
+
+def _suspicious(face: FaceRecord) -> int:
+    """The frame in which a face looks most like a fake; the first of equals."""
+    return max(face.frames, key=lambda frame: frame.prob).frame
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()
+
+
+def _overlay(values: np.ndarray) -> bytes:
+    """A map as a PNG that lies over its crop: the stronger, the less of the crop is seen through it."""
+    level = np.clip(values * 255, 0, 255).astype(np.uint8)
+    colour = cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)
+    alpha = np.clip(values * 1.4, 0, 0.85) * 255
+    return cv2.imencode(".png", np.dstack([colour, alpha.astype(np.uint8)]))[1].tobytes()

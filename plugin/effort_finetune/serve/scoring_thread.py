@@ -1,0 +1,131 @@
+"""The one thread that judges: files one after the other, in small groups, for as long as the server runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from effort_finetune.predict.file_crops import FileCrops
+from effort_finetune.predict.file_records import FileRecord
+from effort_finetune.predict.prediction import Predictor
+from effort_finetune.serve.file_pictures import HeatMaps, SmallFrame, small_frame, write_pictures
+from effort_finetune.serve.kept_files import KeptFiles
+from effort_finetune.serve.page_row import Row, RowPictures
+from effort_finetune.serve.row_store import RowStore
+
+_LOG = logging.getLogger(__name__)
+
+
+class ScoringThread:
+    """Takes waiting rows and finishes them.
+
+    Args:
+        predictor: What judges; used by this thread alone.
+        store: The rows.
+        files: Their bytes.
+        heat: Makes maps of where the model looked; None leaves them out.
+    """
+
+    def __init__(
+        self, predictor: Predictor, store: RowStore, files: KeptFiles, heat: HeatMaps | None = None
+    ) -> None:
+        self._predictor, self._store, self._files, self._heat = predictor, store, files, heat
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._taken: dict[str, tuple[Row, float, list[SmallFrame]]] = {}
+        self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
+
+    def start(self) -> None:
+        """Begins to work."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Says that a file is waiting."""
+        self._wake.set()
+
+    def stop(self, timeout: float = 30.0) -> bool:
+        """Ends after the group that is being judged.
+
+        Args:
+            timeout: Seconds that are waited for it.
+
+        Returns:
+            Whether it has ended.
+        """
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def frames_read(self) -> dict[int, int]:
+        """Returns how many frames of each file that is being judged have been read."""
+        return {row.id: len(frames) for row, _, frames in list(self._taken.values())}
+
+    def _run(self) -> None:
+        # Entered once: to merge and unmerge the layers for every group would cost as much as some pictures.
+        with self._predictor.model.merged():
+            while not self._stop.is_set():
+                self._wake.wait()
+                self._wake.clear()
+                while not self._stop.is_set() and (row := self._store.take()) is not None:
+                    self._group(row)
+
+    def _group(self, first: Row) -> None:
+        """Judges a row and those behind it that are asked about in the same way."""
+        batch = self._store.batch(first.batch)
+        if batch is None:  # removed since
+            return
+        try:
+            self._judge(self._names(first, batch.stability), stability=batch.stability)
+        except Exception:  # one file of the group is to blame: each for itself
+            blamed = [row for row, _, _ in self._taken.values()]
+            self._taken.clear()
+            for row in blamed:
+                self._alone(row, stability=batch.stability)
+
+    def _alone(self, row: Row, *, stability: bool) -> None:
+        try:
+            self._judge(iter([self._take(row)]), stability=stability)
+        except Exception as error:  # whatever a decoder or the model raises is this row's alone
+            self._taken.clear()
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            self._store.change(row.id, state="refused", note=f"it cannot be judged: {reason}")
+
+    def _judge(self, names: Iterator[str], *, stability: bool) -> None:
+        judged = self._predictor.judged(names, stability=stability, watch=self._watch)
+        for crops, record in judged:
+            row, started, frames = self._taken.pop(crops.file)
+            pictures = self._pictures(row, crops, record, frames)
+            self._store.finish(row.id, replace(record, file=row.name), pictures, time.monotonic() - started)
+            if self._store.row(row.id) is None:  # removed while it was judged
+                self._files.forget(row.id, row.name)
+
+    def _pictures(
+        self, row: Row, crops: FileCrops, record: FileRecord, frames: list[SmallFrame]
+    ) -> RowPictures:
+        try:
+            return write_pictures(self._files.pictures(row.id), crops, record, frames, self._heat)
+        except Exception as error:  # the verdict is worth more than its pictures
+            _LOG.warning("no pictures of %s: %s", row.name, error)
+            return RowPictures()
+
+    def _names(self, first: Row, stability: bool) -> Iterator[str]:
+        row: Row | None = first
+        while row is not None:
+            yield self._take(row)
+            row = None if self._stop.is_set() else self._store.take(stability=stability)
+
+    def _take(self, row: Row) -> str:
+        name = str(self._files.path(row.id, row.name))
+        self._taken[name] = (row, time.monotonic(), [])
+        return name
+
+    def _watch(self, file: str, number: int, image: np.ndarray) -> None:
+        _, _, frames = self._taken[file]
+        with suppress(Exception):  # a picture that is too odd to be shown can still be judged
+            frames.append(small_frame(number, image, first=not frames))
