@@ -16,12 +16,13 @@ from effort_finetune.core.errors import EXIT_USER_ERROR, UserError, UserErrors, 
 from effort_finetune.core.exit_code import exit_code
 from effort_finetune.core.version import __version__
 
-# Name -> module, imported only when chosen: `install` or `--help` should not wait for torch.
+# Name -> module, imported only when chosen: `install` or `--help` should not wait for torch. With a dot it is
+# the command of another entrance.
 COMMANDS = {
     "finetune": ("finetune", "fine-tune an Effort checkpoint, or plain CLIP, on a dataset of the host"),
     "evaluate": ("evaluate", "measure a checkpoint on test datasets, as JSON and a table"),
     "predict": ("predict", "judge pictures and videos: real, fake or unsure, with reasons"),
-    "serve": ("serve", "open a page on this machine: drop files, see verdicts"),
+    "serve": ("serve.serve_command", "open a page on this machine: drop files, see verdicts"),
     "compare": ("compare", "put the results of several runs side by side"),
     "calibrate": ("calibrate", "fit temperature, thresholds and an unsure band on val scores"),
     "import-scores": ("import_scores", "make results of the scores of any detector"),
@@ -72,7 +73,10 @@ def run_command(arguments: Sequence[str], *, script: str | None = None) -> int:
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS) or "effort-finetune --help"
         raise UserError("unknown command", got=repr(name), next_step=near)
-    command: ModuleType = importlib.import_module(f"effort_finetune.cli.{COMMANDS[name][0]}")
+    place = COMMANDS[name][0]
+    command: ModuleType = importlib.import_module(
+        f"effort_finetune.{place if '.' in place else f'cli.{place}'}"
+    )
     program = f"effort-finetune {name}" if script is None else Path(script).name
     parser = _Parser(prog=program, description=command.HELP, allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

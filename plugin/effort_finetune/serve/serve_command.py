@@ -10,7 +10,6 @@ import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 
-from effort_finetune.cli.context import Context
 from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import ensure_writable_dir
@@ -78,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> int:
+def run(args: argparse.Namespace, context: object) -> int:
     """Serves the page until it is asked to stop; then 0.
 
     Raises:

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `web` is not installed")
-from tests.unit.serve.conftest import pictures, weights  # noqa: F401
 
 
 def _command(*arguments: str) -> list[str]:
@@ -24,7 +23,7 @@ def _command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def _served(folder: Path, weights: Path):  # noqa: F811
+def _served(folder: Path, weights: Path):
     """Starts a server and gives it with its address; kills it at the end if it still runs."""
     asked = {"weights": weights, "folder": folder, "port": 0, "faces": "whole", "device": "cpu"}
     command = _command(*(word for flag, value in asked.items() for word in (f"--{flag}", str(value))))
@@ -49,7 +48,7 @@ def _ask(address: str, path: str, method: str = "GET", body: bytes | None = None
     return json.loads(said) if said else None
 
 
-def test_a_kill_keeps_what_is_finished_and_a_signal_ends_cleanly(tmp_path, weights, pictures):  # noqa: F811
+def test_a_kill_keeps_what_is_finished_and_a_signal_ends_cleanly(tmp_path, weights, pictures):
     folder, content = tmp_path / "page", pictures[0].read_bytes()
     listed = json.dumps({"files": [{"name": n, "size": len(content)} for n in ("done.png", "not.png")]})
     with _served(folder, weights) as (server, address):
@@ -91,7 +90,7 @@ def test_a_kill_keeps_what_is_finished_and_a_signal_ends_cleanly(tmp_path, weigh
         (["--batch", "0"], "test_batchSize"),
     ],
 )
-def test_a_wrong_flag_is_one_line_before_torch(wrong, said, tmp_path, weights, monkeypatch, capsys):  # noqa: F811
+def test_a_wrong_flag_is_one_line_before_torch(wrong, said, tmp_path, weights, monkeypatch, capsys):
     from effort_finetune.cli.main import main
 
     monkeypatch.chdir(tmp_path)
@@ -104,10 +103,10 @@ def test_a_wrong_flag_is_one_line_before_torch(wrong, said, tmp_path, weights, m
     assert os.listdir(tmp_path) in ([], ["effort_page"])
 
 
-def test_without_the_extra_it_says_how_to_get_it(monkeypatch, capsys, weights):  # noqa: F811
-    from effort_finetune.cli import serve
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch, capsys, weights):
     from effort_finetune.cli.main import main
+    from effort_finetune.serve import serve_command
 
-    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    monkeypatch.setattr(serve_command, "find_spec", lambda name: None)
     assert main(["serve", "--weights", str(weights)]) == 2
     assert "pip install 'effort-finetune[web]'" in capsys.readouterr().err
