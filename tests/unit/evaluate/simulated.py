@@ -53,7 +53,9 @@ def simulated_run(
         )
         of_video = video_scores(rows, scores)
         made = copy.deepcopy(block)
-        made.update(metric_blocks(settings, scores, of_video, 20), warnings=[], groups={})
+        made.update(
+            metric_blocks(scores, of_video, threshold=0.5, samples=20, seed=0), warnings=[], groups={}
+        )
         made["groups"] = group_rows(
             {row.video: row.video.split("/")[1] for row in rows}, of_video, threshold=0.5
         )
