@@ -16,7 +16,7 @@ from effort_finetune.install.finding import Finding
 
 NAME = "doctor"
 HELP = (
-    "Check the machine, the host, the data and the weights; every finding comes with its cure; exit code 1 "
+    "Check the machine, the host, the data and the weights; every finding comes with its fix; exit code 1 "
     "when a run would fail"
 )
 
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
             area = finding.area
             print(area)
         print(f"  {_MARKS[finding.level]:<5} {finding.what}")
-        if finding.cure:
-            print(f"        -> {finding.cure}")
+        if finding.fix:
+            print(f"        -> {finding.fix}")
     numbers = {level: sum(finding.level == level for finding in findings) for level in ("error", "warning")}
     print(", ".join(f"{number} {level}{'' if number == 1 else 's'}" for level, number in numbers.items()))
     return 0 if ok else 1

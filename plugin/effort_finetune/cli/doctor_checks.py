@@ -63,19 +63,19 @@ def installation(host: Host) -> Iterator[Finding]:
 
 
 def _installed_files(host: Host) -> Iterator[Finding]:
-    cure = f"effort-finetune install {host.root}"
+    fix = f"effort-finetune install {host.root}"
     record = read_record(host.root)
     files = status(host)
     wrong = [file for file in files if file.state not in FINE_STATES]
     if not is_installed(record, files):
-        yield Finding("host", "warning", "the plugin is not installed in this host", cure)
+        yield Finding("host", "warning", "the plugin is not installed in this host", fix)
     elif record.version is None:
-        yield Finding("host", "error", f"the plugin is installed, but its record {MANIFEST} is lost", cure)
+        yield Finding("host", "error", f"the plugin is installed, but its record {MANIFEST} is lost", fix)
     elif wrong:
         names = ", ".join(f"{file.path} ({file.state})" for file in wrong)
         old = all(file.state == "outdated" for file in wrong)
         what = "by another version of the plugin" if old else "not as installed"
-        yield Finding("host", "warning" if old else "error", f"the plugin's files are {what}: {names}", cure)
+        yield Finding("host", "warning" if old else "error", f"the plugin's files are {what}: {names}", fix)
     else:
         for path, why in record.left.items():
             yield Finding(

@@ -10,7 +10,8 @@ import numpy as np
 from effort_finetune.core.device import choose_device
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate.calibrated_block import kind_of
-from effort_finetune.evaluate.evaluation import build, evaluate_model, prepare
+from effort_finetune.evaluate.evaluation import evaluate_model
+from effort_finetune.evaluate.evaluation_inputs import build, prepare
 from effort_finetune.evaluate.val_scores import ValScores, joined
 
 if TYPE_CHECKING:

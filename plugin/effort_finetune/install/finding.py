@@ -17,10 +17,10 @@ class Finding:
         level: ``ok``; ``note`` (good to know); ``warning`` (something will not work); ``error`` (a run of
             the plugin would fail).
         what: One line.
-        cure: What to do about it; empty for ``ok``.
+        fix: What to do about it; empty for ``ok``.
     """
 
     area: str
     level: Level
     what: str
-    cure: str = ""
+    fix: str = ""

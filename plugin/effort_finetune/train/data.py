@@ -19,7 +19,7 @@ from effort_finetune.data.frames import FrameDataset
 from effort_finetune.data.host_frames import open_split
 from effort_finetune.data.loader import EpochSampler, epoch_sampler, make_loader
 from effort_finetune.data.shared_pictures import shared_pictures
-from effort_finetune.evaluate.evaluation import open_datasets
+from effort_finetune.evaluate.evaluation_inputs import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
 from effort_finetune.evaluate.score_file import frames_digest
 from effort_finetune.weights.trained_on import told_by

@@ -54,4 +54,4 @@ def test_two_packages_of_opencv_in_one_environment_are_told(environment, opencvs
     environment(*doctor_packages.PACKAGES, *names)
     found = [each for each in doctor_packages.packages() if each.level != "ok"]
     assert [each.level for each in found] == ["warning"] * told
-    assert all(name in each.what and name in each.cure for each in found for name in names)
+    assert all(name in each.what and name in each.fix for each in found for name in names)

@@ -14,7 +14,8 @@ from torch import nn
 
 from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.evaluate.dataset_results import higher_is_better, parse_metric
-from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model, open_datasets
+from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
+from effort_finetune.evaluate.evaluation_inputs import open_datasets
 
 
 def test_every_number_follows_from_the_score_file(bench, detector, tmp_path):

@@ -19,7 +19,8 @@ from effort_finetune.evaluate.compared_runs import read_run
 from effort_finetune.evaluate.comparison import compare
 from effort_finetune.evaluate.comparison_text import document_of, rendered_comparison
 from effort_finetune.evaluate.crops import PER_ROW, crop_rows
-from effort_finetune.evaluate.evaluation import evaluate, open_datasets
+from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.evaluation_inputs import open_datasets
 from effort_finetune.evaluate.score_file import read_scores, write_scores
 from effort_finetune.evaluate.video import video_scores
 from effort_finetune.host import open_host

@@ -176,7 +176,7 @@ def test_doctor_finds_a_host_in_order(installed, capsys):
     assert {"machine", "host", "settings", "device", "weights", "data", "disk"} <= {
         f["area"] for f in findings
     }
-    assert all(finding["cure"] for finding in findings if finding["level"] != "ok")
+    assert all(finding["fix"] for finding in findings if finding["level"] != "ok")
     assert main(["doctor", "--host", str(installed), "--test_dataset", "UADFV"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("0 errors")
 
@@ -199,7 +199,7 @@ def test_doctor_names_what_is_wrong_and_the_cure(installed, capsys, area, text, 
     damage(installed)
     errors = _errors(_doctor(installed, capsys, "--test_dataset", "UADFV"))
     assert text in errors[area]["what"]
-    assert errors[area]["cure"]
+    assert errors[area]["fix"]
 
 
 def _setting(root, line):
@@ -208,14 +208,14 @@ def _setting(root, line):
     )
 
 
-@pytest.mark.parametrize(("embedded", "cure"), [(True, "make demo"), (False, "prepare builds yours")])
-def test_doctor_before_there_is_any_data_is_an_error_with_its_cure(installed, capsys, embedded, cure):
+@pytest.mark.parametrize(("embedded", "fix"), [(True, "make demo"), (False, "prepare builds yours")])
+def test_doctor_before_there_is_any_data_is_an_error_with_its_cure(installed, capsys, embedded, fix):
     if embedded:
         (installed / kinds.EMBEDDED_MARK).write_text("")
     found = _errors(_doctor(installed, capsys))["data"]
     assert found["what"] == f"no dataset; got no JSON in {installed}/preprocessing/dataset_json"
-    assert cure in found["cure"]
-    assert ("demo" in found["cure"]) == embedded
+    assert fix in found["fix"]
+    assert ("demo" in found["fix"]) == embedded
     main(["doctor", "--host", str(installed)])
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 error, ")
 
@@ -245,7 +245,7 @@ def test_doctor_names_the_setting_of_a_folder_that_is_not_there(installed, capsy
     for configured in ("train", "test"):  # as the authors' fork has it
         path = installed / f"training/config/{configured}_config.yaml"
         path.write_text("dataset_json_folder: /elsewhere/dataset_json\n")
-    assert "dataset_json_folder" in _errors(_doctor(installed, capsys))["data"]["cure"]
+    assert "dataset_json_folder" in _errors(_doctor(installed, capsys))["data"]["fix"]
 
 
 def test_doctor_warns_of_a_full_disk(host_root, monkeypatch, capsys):
@@ -254,7 +254,7 @@ def test_doctor_warns_of_a_full_disk(host_root, monkeypatch, capsys):
     monkeypatch.setattr(doctor_checks, "_ROOM_NEEDED", 2**80)
     (finding,) = doctor_checks.disk(open_host(host_root), Settings())
     assert finding.level == "warning"
-    assert "--output_dir" in finding.cure
+    assert "--output_dir" in finding.fix
 
 
 @pytest.mark.parametrize(

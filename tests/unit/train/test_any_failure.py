@@ -60,7 +60,7 @@ def sending(number: int) -> Callable[[], None]:
 
 
 def refusing_once(patch: pytest.MonkeyPatch) -> None:
-    """``os.replace`` of the first state fails, with an error that no second try within a moment cures."""
+    """``os.replace`` of the first state fails, with an error that no second try within a moment gets past."""
     original, refused = os.replace, False
 
     def replace(source: Any, target: Any) -> None:
