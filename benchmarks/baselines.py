@@ -197,7 +197,7 @@ def train(options: argparse.Namespace, scratch: Path, name: str, rate: float, se
         "rate": rate,
         "seed": seed,
         "val_auc": training["selection"]["value"],
-        "val_loss": chosen["val"]["DemoB"]["loss"],
+        "val_loss": chosen["selection"]["DemoB"]["loss"],
         "gain": training["gain"],
         "trainable": training["trainable"],
         "seconds": spent,

@@ -139,6 +139,9 @@ class DataKeys(AugmentationKeys):
         read_by=SCORE,
     )
     workers: Processes = setting(2, "loader processes; 0 loads in the main one", read_by=SCORE)
+    self_blended: Share = setting(
+        0.0, "share of the real training faces that come once more as self-blended fakes", read_by=TRAIN
+    )
     balance: Literal["none", "oversample", "group", "dataset"] = setting(
         "none",
         "what comes equally often in training: oversample the classes, group also the label groups of each "

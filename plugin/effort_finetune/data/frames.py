@@ -115,9 +115,20 @@ class FrameDataset(Dataset[Any]):
         image = self._decoded(data, row, seed=drawn, corrupt=corrupt)
         if image is None:
             return Missing(index, "undecodable")
+        image = self.forged(index, image)
+        if isinstance(image, Missing):
+            return image
         if self.augmentation is not None and drawn is not None:
             image = self.augmentation(image, drawn)
         return {"image": normalise(image, self._table), "label": row.label, "index": index}
+
+    def forged(self, index: int, image: np.ndarray) -> np.ndarray | Missing:
+        """What a kind of frames makes of a decoded picture before it is augmented; here nothing."""
+        return image
+
+    def beside(self, row: FrameRow, path: str) -> bytes | None:
+        """Another file of a row's dataset; None where there is none, or none that a fitted picture has."""
+        return None if row.dataset in self._fits else self._sources[row.dataset].read(path)
 
     def set_epoch(self, seed: int, epoch: int) -> None:
         """Makes the augmentation draw for this epoch of the run with this seed, in all workers."""

@@ -18,6 +18,7 @@ from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset
 from effort_finetune.data.host_frames import open_split
 from effort_finetune.data.loader import EpochSampler, epoch_sampler, make_loader
+from effort_finetune.data.self_blended_frames import with_self_blended
 from effort_finetune.data.shared_pictures import shared_pictures
 from effort_finetune.evaluate.evaluation_inputs import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
@@ -91,6 +92,7 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
     train = test = selection = None
     try:
         train = open_split(host, settings, split="train", names=settings.train_dataset)
+        train = with_self_blended(train, settings, host)
     except UserError as error:
         errors.append(error)
     told = told_by(settings.pretrained_weights)

@@ -63,6 +63,12 @@ def log_data(logger: logging.Logger, data: RunData, settings: Settings) -> None:
         *(batches, min(settings.train_batchSize, frames)),
         *(math.ceil(batches / settings.accumulation_steps), min(step, frames)),
     )
+    if "self_blended" in data.train.protocol:
+        logger.info(
+            "%(frames)d of them are self-blended: %(stored_landmarks)d with landmarks beside their frame, "
+            "%(found_landmarks)d by finder %(finder)s; %(without_face)d frames without a face have none",
+            data.train.protocol["self_blended"],
+        )
     for unit in data.sampling["epoch"] or ():
         logger.info("an epoch takes %(drawn)d of %(frames)d frames of %(name)s", unit)
     if settings.hard_examples:
