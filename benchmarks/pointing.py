@@ -5,6 +5,12 @@ python -m benchmarks.pointing --weights FILE --name "demo tower" --dataset DemoB
 FOLDER holds ``lmdb`` and ``json`` of ``examples.demo.build_demo``, whose LMDBs keep the masks; people that
 the weights were trained on do not belong in it. Every second forged video chooses the method, the others
 report it. A hit is a peak on a pixel that the mask gives at least half to the forgery; zeros are none.
+
+Three numbers stand beside the hits. ``chance`` is the masks' mean share of the crop. ``fixed_place`` is the
+one place that most masks of the choosing half hold: faces are aligned and a forgery of one family lies at one
+place, so that a map may hit without having looked. ``reals`` are peaks of the real twins' maps in the same
+masks: what a method hits there it does not hit because of the forgery.
+
 Each run adds its block to the result file, and the chosen map of its tower to the package, which shows it.
 """
 
@@ -32,7 +38,7 @@ from effort_finetune.model.pointing_figures import FILE, tower_key
 from effort_finetune.model.subject import Subject
 
 RESULTS = Path(__file__).parent / "results" / "pointing.json"
-SLOW = 10  # forward passes of a crop; dearer methods see fewer fakes where --slow says so
+SLOW = 16  # forward passes of a crop; dearer methods see fewer fakes where --slow says so
 BATCH = 8
 RESAMPLES = 2000
 
@@ -46,12 +52,14 @@ class Fake:
         number: Of the video in the order of the index.
         image: ``uint8[side, side, 3]``, RGB.
         mask: ``bool[side, side]``, where it is forged.
+        twin: Like ``image``, the frame of the same number of the real video that was forged.
     """
 
     video: str
     number: int
     image: np.ndarray
     mask: np.ndarray
+    twin: np.ndarray
 
 
 def forged_frames(data: Path, dataset: str, *, side: int, frames: int, videos: int | None) -> list[Fake]:
@@ -65,18 +73,24 @@ def forged_frames(data: Path, dataset: str, *, side: int, frames: int, videos: i
         videos: At most; None for all.
     """
     index = json.loads((data / "json" / f"{dataset}.json").read_text(encoding="utf-8"))
-    listed = index[dataset][f"{dataset}_Fake"]["test"]
+    listed, reals = (index[dataset][f"{dataset}_{label}"]["test"] for label in ("Fake", "Real"))
+    twins = list(reals.values())
     fakes = []
     environment = lmdb.open(str(data / "lmdb" / f"{dataset}_lmdb"), readonly=True, lock=False)
     with environment.begin() as transaction:
         for number, (video, entry) in enumerate(list(listed.items())[:videos]):
             keys = entry["frames"][:: max(1, len(entry["frames"]) // frames)][:frames]
             for key in keys:
+                real = twins[number]["frames"][entry["frames"].index(key)]
                 name = key.replace("/", "\\")
                 image = _decode(transaction.get(name.encode()), cv2.IMREAD_COLOR, side)[..., ::-1]
                 mask = name.replace("\\frames\\", "\\masks\\")
                 drawn = _decode(transaction.get(mask.encode()), cv2.IMREAD_GRAYSCALE, side)
-                fakes.append(Fake(video, number, np.ascontiguousarray(image), drawn > 127))
+                twin = transaction.get(
+                    twins[number]["frames"][entry["frames"].index(key)].replace("/", "\\").encode()
+                )
+                same = np.ascontiguousarray(_decode(twin, cv2.IMREAD_COLOR, side)[..., ::-1])
+                fakes.append(Fake(video, number, np.ascontiguousarray(image), drawn > 127, same))
     environment.close()
     return fakes
 
@@ -88,9 +102,22 @@ def _decode(data: bytes, mode: int, side: int) -> np.ndarray:
 
 
 def measure(
-    detector: EffortFinetuneDetector, fakes: Sequence[Fake], methods: Sequence[str], *, slow: int | None
+    detector: EffortFinetuneDetector,
+    fakes: Sequence[Fake],
+    methods: Sequence[str],
+    *,
+    slow: int | None,
+    twins: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Returns by method whether each fake was hit, ``float64[N]``; NaN where a slow method did not look."""
+    """Returns by method whether each mask was hit, ``float64[N]``; NaN where a slow method did not look.
+
+    Args:
+        detector: In evaluation mode.
+        fakes: What it looks at.
+        methods: Of the table.
+        slow: How many reporting fakes dear methods see; None: all.
+        twins: Look at the real twins instead.
+    """
     table = normalisation_table(detector.settings.mean, detector.settings.std)
     hits = {name: np.full(len(fakes), np.nan) for name in methods}
     hits["called_fake"] = np.full(len(fakes), np.nan)
@@ -98,7 +125,7 @@ def measure(
     few = [i for i, fake in enumerate(fakes) if fake.number % 2][:slow]
     for start in track(range(0, len(fakes), BATCH), desc="heat maps", unit="batch"):
         part = fakes[start : start + BATCH]
-        images = torch.stack([normalise(fake.image, table) for fake in part])
+        images = torch.stack([normalise(fake.twin if twins else fake.image, table) for fake in part])
         subject = Subject(detector, images)
         hits["called_fake"][start : start + len(part)] = (subject.traced.log_odds > 0).numpy()
         for name in methods:
@@ -135,16 +162,30 @@ def share(hits: np.ndarray, fakes: Sequence[Fake], half: int) -> dict[str, Any] 
     }
 
 
-def block(fakes: Sequence[Fake], hits: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def fixed_place(fakes: Sequence[Fake]) -> np.ndarray:
+    """Returns whether each mask holds the one place that most masks of the choosing half hold."""
+    known = np.mean([fake.mask for fake in fakes if fake.number % 2 == 0], axis=0)
+    place = np.unravel_index(int(known.argmax()), known.shape)
+    return np.array([float(fake.mask[place]) for fake in fakes])
+
+
+def block(
+    fakes: Sequence[Fake], hits: Mapping[str, np.ndarray], reals: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     """Returns the table of one tower and dataset."""
     chance = np.array([fake.mask.mean() for fake in fakes])
     table = {
-        name: {"choose": share(found, fakes, 0), "report": share(found, fakes, 1)}
+        name: {
+            "choose": share(found, fakes, 0),
+            "report": share(found, fakes, 1),
+            "reals": share(reals[name], fakes, 1) if name in reals else None,
+        }
         for name, found in hits.items()
         if name != "called_fake"
     }
     return {
         "chance": share(chance, fakes, 1),
+        "fixed_place": share(fixed_place(fakes), fakes, 1),
         "called_fake": share(hits["called_fake"], fakes, 1),
         "methods": table,
     }
@@ -171,7 +212,11 @@ def figures(results: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "name": name,
             "method": chosen,
             "measured": {
-                dataset: {**one["methods"][chosen]["report"], "chance": one["chance"]["share"]}
+                dataset: {
+                    **one["methods"][chosen]["report"],
+                    "chance": one["chance"]["share"],
+                    "reals": (one["methods"][chosen]["reals"] or {}).get("share"),
+                }
                 for dataset, one in tower["datasets"].items()
             },
         }
@@ -196,6 +241,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=2, help="of a video (default: %(default)s)")
     parser.add_argument("--videos", type=int, help="at most (default: all)")
     parser.add_argument("--slow", type=int, help="reporting fakes that dear methods see (default: all)")
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="reals, too")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
@@ -210,21 +256,30 @@ def main() -> int:
     )
     with detector.merged():
         hits = measure(detector, fakes, args.methods, slow=args.slow)
-    found = block(fakes, hits)
+        cheap = [name for name in args.methods if METHODS[name].passes <= SLOW] if args.control else []
+        reporting = [fake for fake in fakes if fake.number % 2]
+        control = measure(detector, reporting, cheap, slow=None, twins=True) if cheap else {}
+    reals = {name: np.full(len(fakes), np.nan) for name in cheap}
+    for name in reals:
+        reals[name][[i for i, fake in enumerate(fakes) if fake.number % 2]] = control[name]
+    found = block(fakes, hits, reals)
     results = json.loads(args.output.read_text(encoding="utf-8")) if args.output.is_file() else {}
     add(results, args.name, detector, args.dataset, found)
     write_json(args.output, results)
     if args.output == RESULTS:
         write_json(FILE, list(figures(results)))
-    print(f"{args.name}, {args.dataset}: chance {found['chance']['share']:.2f}")
+    print(
+        f"{args.name}, {args.dataset}: chance {found['chance']['share']:.2f}, "
+        f"fixed place {found['fixed_place']['share']:.2f}"
+    )
     for name, halves in found["methods"].items():
         words = [
             "-"
             if half is None
             else f"{half['share']:.2f} [{half['interval'][0]:.2f}, {half['interval'][1]:.2f}]"
-            for half in (halves["choose"], halves["report"])
+            for half in (halves["choose"], halves["report"], halves["reals"])
         ]
-        print(f"{name:18s} chosen on {words[0]:20s} reported {words[1]:20s}")
+        print(f"{name:27s} chosen on {words[0]:20s} reported {words[1]:20s} reals {words[2]}")
     return 0
 
 

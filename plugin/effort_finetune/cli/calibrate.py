@@ -75,13 +75,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         print(f"written: {store_calibration(args.weights, found, output)}, calibration {found.sha256[:16]}")
         return 0
     from effort_finetune.core.files import write_json
-    from effort_finetune.evaluate.calibration import reliability
 
-    curves = {
-        "raw": reliability(scores.label, scores.prob),
-        "calibrated": reliability(scores.label, found.apply(scores.prob)),
-    }
-    path = write_json(args.output or Path("calibration.json"), {**found.to_dict(), "reliability": curves})
+    path = write_json(args.output or Path("calibration.json"), found.to_dict())
     print(f"written: {path}")
     return 0
 

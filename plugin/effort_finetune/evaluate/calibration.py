@@ -71,8 +71,9 @@ def fit(
     errors = {
         name: called(label, calibrated, value) for name, value in thresholds.items() if value is not None
     }
+    curves = {"raw": reliability(label, prob), "calibrated": reliability(label, calibrated)}
     return StoredCalibration(
-        1 / slope, bias, thresholds, band, error, about, errors,
+        1 / slope, bias, thresholds, band, error, about, errors, curves,
         quality(label, prob), _left_out(label, prob), tuple(warnings),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.model.attention_maps import attention_rollout, gradient_rollout
+from effort_finetune.model.averaged_maps import NOTHING, averaged
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.gradient_maps import (
     conservative_relevance,
@@ -44,7 +45,7 @@ class HeatMapMethod:
     passes: int
 
 
-METHODS: Mapping[str, HeatMapMethod] = {
+_SINGLE: Mapping[str, HeatMapMethod] = {
     "attention_rollout": HeatMapMethod("attention rollout", "Abnar and Zuidema 2020", attention_rollout, 3),
     "gradient_rollout": HeatMapMethod(
         "gradient-weighted attention rollout", "Chefer et al. 2021", gradient_rollout, 3
@@ -58,9 +59,18 @@ METHODS: Mapping[str, HeatMapMethod] = {
     "occlusion": HeatMapMethod("occlusion, 7 x 7", "Zeiler and Fergus 2014", occlusion, 49),
     "token_removal": HeatMapMethod("removal of tokens", "our own", token_removal, 81),
 }
+#: Averaged over the mirror image and neighbours, too; what needs a pass a place is smooth and dear enough.
+METHODS: Mapping[str, HeatMapMethod] = {
+    **_SINGLE,
+    **{
+        f"{name}_averaged": HeatMapMethod(
+            f"{entry.title}, averaged", entry.source, averaged(entry.of), 2 * entry.passes
+        )
+        for name, entry in _SINGLE.items()
+        if entry.passes < 10
+    },
+}
 DEFAULT = "gradient_rollout"
-#: A map whose largest value is under this is rounding, not relevance.
-_NOTHING = 1e-6
 
 
 def heat_maps(detector: EffortFinetuneDetector, images: Tensor, method: str = DEFAULT) -> Tensor:
@@ -90,7 +100,7 @@ def spread(coarse: Tensor, side: int) -> Tensor:
     fine = F.interpolate(coarse[:, None].float(), size=(side, side), mode="bilinear", align_corners=False)
     fine = fine[:, 0].clamp(min=0)
     largest = fine.amax(dim=(1, 2), keepdim=True)
-    return torch.where(largest > _NOTHING, fine / largest.clamp(min=_NOTHING), 0).cpu()
+    return torch.where(largest > NOTHING, fine / largest.clamp(min=NOTHING), 0).cpu()
 
 
 def peak(heat: Tensor) -> tuple[int, int] | None:

@@ -56,6 +56,7 @@ def chosen_map(detector: Any) -> ChosenMap:
         words = "; ".join(
             f"{name} {one['share']:.2f} [{one['interval'][0]:.2f}, {one['interval'][1]:.2f}], "
             f"chance {one['chance']:.2f}"
+            + (f", on reals {one['reals']:.2f}" if one.get("reals") is not None else "")
             for name, one in entry["measured"].items()
         )
         return ChosenMap(

@@ -41,6 +41,8 @@ class StoredCalibration:
             the frames.
         val_errors: For each threshold ``fpr`` and ``fnr`` of the videos it was found on, with exact 95 %
             intervals.
+        reliability: ``raw`` and ``calibrated``: for each bin of these videos its mean ``probability``,
+            ``share_of_fakes`` and number of ``videos``.
         before: NLL, ECE and Brier score of the videos as they came.
         after: The same of videos that were left out of the fit, each once.
         warnings: What a user has to know.
@@ -53,6 +55,7 @@ class StoredCalibration:
     error: float | None = None
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     val_errors: Mapping[str, Any] = field(default_factory=dict)
+    reliability: Mapping[str, Any] = field(default_factory=dict)
     before: Mapping[str, float | None] = field(default_factory=dict)
     after: Mapping[str, float | None] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -110,7 +113,7 @@ def checked_calibration(found: Any, what: str) -> StoredCalibration:
         values["unsure"] = (min(unsure), max(unsure))
     if "error" in values:
         _number(values["error"], f"{what}: error", 0, 1)
-    for key in ("fitted_on", "val_errors", "before", "after"):
+    for key in ("fitted_on", "val_errors", "reliability", "before", "after"):
         if not isinstance(values.get(key, {}), Mapping):
             raise UserError(f"{what}: {key}", got=visible(repr(values[key])), expected="keys with values")
     said = values.get("warnings", ())

