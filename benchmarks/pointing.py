@@ -86,9 +86,7 @@ def forged_frames(data: Path, dataset: str, *, side: int, frames: int, videos: i
                 image = _decode(transaction.get(name.encode()), cv2.IMREAD_COLOR, side)[..., ::-1]
                 mask = name.replace("\\frames\\", "\\masks\\")
                 drawn = _decode(transaction.get(mask.encode()), cv2.IMREAD_GRAYSCALE, side)
-                twin = transaction.get(
-                    twins[number]["frames"][entry["frames"].index(key)].replace("/", "\\").encode()
-                )
+                twin = transaction.get(real.replace("/", "\\").encode())
                 same = np.ascontiguousarray(_decode(twin, cv2.IMREAD_COLOR, side)[..., ::-1])
                 fakes.append(Fake(video, number, np.ascontiguousarray(image), drawn > 127, same))
     environment.close()
