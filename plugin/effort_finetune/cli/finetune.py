@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.launch import ALONE_WITH_DDP, is_alone, is_first, note_local_rank, read_launch
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.weights.first_look import look_at
 
@@ -19,6 +21,8 @@ HELP = "Fine-tune an Effort checkpoint, or plain CLIP, on datasets of the host, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds one flag for every setting; listed are those that a run reads."""
+    parser.add_argument("--ddp", action="store_true", help="as hosts have it; torchrun says it already")
+    parser.add_argument("--local_rank", "--local-rank", type=int, help="set by launchers older than torchrun")
     add_settings_arguments(parser, command=NAME)
 
 
@@ -29,6 +33,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If the run cannot start.
         RunFailure: If it could not finish; what there is was saved.
     """
+    note_local_rank(args.local_rank)
+    read_launch()
+    if args.ddp and is_alone():
+        print(ALONE_WITH_DDP, file=sys.stderr)
     host, settings = open_run(args, context, mode="train")
     if settings.resume is not None and not Path(settings.resume).exists():
         raise UserError(
@@ -39,13 +47,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
     for path in filter(None, (settings.resume, settings.pretrained_weights)):
         look_at(path)
     for note in check_names(host, settings, which=("train_dataset", "val_dataset", "test_dataset")):
-        print(note)
+        if is_first():
+            print(note)
 
     from effort_finetune.train.finetuning import finetune  # torch and transformers, not needed for --help
 
     outcome = finetune(settings, host, command=_as_typed(context))
     left = outcome.best_path if settings.save_ckpt else outcome.results_path
-    print(outcome.published_path or left)
+    if is_first():
+        print(outcome.published_path or left)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
@@ -99,11 +100,20 @@ def describe_memory(device: torch.device) -> str:
     return ", ".join(parts) or "not known on this system"
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tells whether a backend's error means that memory ran out; only CUDA has a class for it."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Tells whether an error means that memory ran out; of the backends only CUDA has a class for it."""
     text = str(error).lower()
     words = "out of memory" in text or "can't allocate memory" in text
-    return words or isinstance(error, torch.cuda.OutOfMemoryError)
+    return words or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives back what a step that did not fit has left behind."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def host_memory() -> float:

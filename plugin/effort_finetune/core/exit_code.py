@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from effort_finetune.core.errors import EXIT_RUN_FAILURE, EXIT_USER_ERROR, RunFailure, UserError
 from effort_finetune.core.escaping import LINE_LIMIT, visible
+from effort_finetune.core.launch import is_first
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -30,8 +31,9 @@ def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
     except (UserError, RunFailure) as error:
         if debug:
             raise
+        who = "" if is_first() else f"process {os.environ.get('RANK')}: "
         for line in str(error).splitlines():
-            print(f"error: {visible(line, limit=LINE_LIMIT)}", file=sys.stderr)
+            print(f"{who}error: {visible(line, limit=LINE_LIMIT)}", file=sys.stderr)
         return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_RUN_FAILURE
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

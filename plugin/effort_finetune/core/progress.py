@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from effort_finetune.core import launch
+
 T = TypeVar("T")
 
 
@@ -24,7 +26,11 @@ def track(iterable: Iterable[T], *, desc: str, total: int | None = None, unit: s
 
 
 def bar(iterable: Iterable[T] | None = None, **options: Any) -> tqdm:
-    """Returns a :class:`tqdm.tqdm` that draws only on a terminal; takes tqdm's own options."""
+    """Returns a :class:`tqdm.tqdm` that draws only on a terminal, and of several processes one alone.
+
+    It takes tqdm's own options.
+    """
     options.setdefault("leave", False)
     options.setdefault("dynamic_ncols", True)
-    return tqdm(iterable, disable=not sys.stderr.isatty(), file=sys.stderr, **options)
+    quiet = not (sys.stderr.isatty() and launch.is_first())
+    return tqdm(iterable, disable=quiet, file=sys.stderr, **options)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from effort_finetune.core import interrupt
+from effort_finetune.core import interrupt, ranks
 from effort_finetune.core.seeding import generator, worker_init
 from effort_finetune.data.epoch_order import Unit
 from effort_finetune.data.frames import FrameDataset, Missing
@@ -71,6 +71,20 @@ class EpochSampler(Sampler[int]):
         if self.hard is not None:
             order = self.hard.mixed_in(order, draws)
         yield from order.tolist()
+
+
+class RankBatches(BatchSampler):
+    """One process's part of each batch: frames ``rank, rank + size, ...`` of it.
+
+    Batches are those of one process, whatever the number of them: their order, what is drawn for a frame and
+    how many steps there are do not depend on it. Parts differ by one frame at most; that of a short last
+    batch may be empty.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        ours = ranks.current()
+        for batch in super().__iter__():
+            yield batch[ours.rank :: ours.size]
 
 
 def epoch_sampler(loader: Any) -> Any:
@@ -147,15 +161,16 @@ def make_loader(
     if workers:
         parallel = {"persistent_workers": True, "prefetch_factor": PREFETCH}
         parallel["multiprocessing_context"] = os.environ.get(START_METHOD)
+    cut: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
+    if ranks.current().size > 1:
+        cut = {"batch_sampler": RankBatches(sampler, batch_size, drop_last)}
     return PatientLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
         num_workers=workers,
         collate_fn=getattr(dataset, "collate", collate),  # a host's own
         pin_memory=pin_memory,
-        drop_last=drop_last,
         worker_init_fn=_start_worker,
         generator=generator(seed, "workers"),
+        **cut,
         **parallel,
     )

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from effort_finetune.core import ranks
 from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.progress import track
 
@@ -52,7 +53,7 @@ def score(
     desc: str = "scoring",
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Scores:
-    """Scores every readable frame of a loader in inference mode.
+    """Scores every readable frame of a loader in inference mode, each process of a run its part of them.
 
     The model is put into eval mode and back into the mode it was in. Features are dropped batch
     by batch, so memory does not grow with the dataset.
@@ -92,10 +93,14 @@ def score(
                 labels.append((_array(batch["label"], np.int64) >= 1).astype(np.int64))
     finally:
         model.train(was_training)
-    index = _concatenate(indices, np.int64)
+    index, logit, label, missing = _of_all_processes(
+        _concatenate(indices, np.int64),
+        _concatenate(differences, np.float64),
+        _concatenate(labels, np.int64),
+        missing,
+    )
     order = np.argsort(index, kind="stable")
-    logit = _concatenate(differences, np.float64)[order]
-    label = _concatenate(labels, np.int64)[order]
+    logit, label = logit[order], label[order]
     return Scores(
         index=index[order],
         prob=probability(logit),
@@ -103,6 +108,22 @@ def score(
         label=label,
         loss=cross_entropy(logit, label),
         missing=sorted(missing),
+    )
+
+
+def _of_all_processes(
+    index: NDArray[np.int64], logit: NDArray[np.float64], label: NDArray[np.int64], missing: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], list[int]]:
+    """Puts together what each process scored; a process alone has all of it."""
+    ours = ranks.current()
+    if ours.size == 1:
+        return index, logit, label, missing
+    told = ours.exchange([index.tolist(), logit.tolist(), label.tolist(), missing])
+    return (
+        np.concatenate([np.asarray(part[0], np.int64) for part in told]),
+        np.concatenate([np.asarray(part[1], np.float64) for part in told]),
+        np.concatenate([np.asarray(part[2], np.int64) for part in told]),
+        [row for part in told for row in part[3]],
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from effort_finetune.config import Settings, resolve
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.launch import ALONE_WITH_DDP, is_first, note_local_rank, read_launch
 from effort_finetune.guest.asked import PLUGIN_NAME, Asked
 from effort_finetune.guest.flags import Given, take_apart
 from effort_finetune.host import Host, enclosing_host, open_host
@@ -31,7 +32,7 @@ def run(asked: Asked) -> int:
         RunFailure: If it could not finish; what there is was saved.
     """
     given = take_apart(asked.argv)
-    _one_process(given)
+    _note_processes(asked, given)
     host = open_host(enclosing_host(asked.script))  # the script's own tree, whatever the environment says
     _leave_script(host)
     if given.host.get("no_save_ckpt"):
@@ -47,7 +48,8 @@ def run(asked: Asked) -> int:
     _refuse(settings)
     command = (f"python {shlex.quote(os.path.relpath(asked.script))}", *asked.argv)
     results = (_train if asked.mode == "train" else _test)(settings, host, given, command)
-    if output := given.host.get("output_json"):
+    output = given.host.get("output_json")
+    if output and is_first():
         Path(str(output)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(results, str(output))
         print(f"===> Results written to {output}")
@@ -61,6 +63,8 @@ def _train(settings: Settings, host: Host, given: Given, command: tuple[str, ...
         folder = _own_folder(settings, host, str(given.host["task_target"]))
         settings = settings.changed(output_dir=str(folder))
     outcome = finetune(settings, host, command=command)
+    if not is_first():
+        return outcome.results_path
     for line in _lines(outcome.results_path):
         print(line)
     kept = outcome.published_path or outcome.best_path
@@ -96,14 +100,22 @@ def _own_folder(settings: Settings, host: Host, what: str) -> Path:
     return host.resolve(settings.log_dir) / name
 
 
-def _one_process(given: Given) -> None:
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes.isdigit() and int(processes) > 1:
+def _note_processes(asked: Asked, given: Given) -> None:
+    rank = given.host.get("local_rank")
+    if isinstance(rank, str):
+        if not rank.isdigit():
+            raise UserError("--local_rank", got=repr(rank), expected="the number that a launcher sets")
+        note_local_rank(rank)
+    launch = read_launch()
+    if asked.mode == "test" and launch.size > 1:
         raise UserError(
-            "WORLD_SIZE", got=processes, expected="1: one process", next_step="start it without torchrun"
+            "test.py under torchrun",
+            got=f"{launch.size} processes",
+            expected="one: only training is spread over several",
+            next_step="start it without torchrun",
         )
-    if given.host.get("ddp"):
-        print("--ddp: there is one process, and the run is that of one process", file=sys.stderr)
+    if given.host.get("ddp") and launch.size == 1:
+        print(ALONE_WITH_DDP, file=sys.stderr)
 
 
 def _refuse(settings: Settings) -> None:

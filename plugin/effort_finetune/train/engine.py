@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from effort_finetune.core import seeding
-from effort_finetune.core.errors import RunFailure
+from effort_finetune.core import ranks, seeding
 from effort_finetune.data.hard_examples import HardExamples
+from effort_finetune.data.loader import epoch_sampler
 from effort_finetune.train import saved_engine
 from effort_finetune.train.draws import Draws
 from effort_finetune.train.early_stopping import EarlyStopping
@@ -165,7 +165,7 @@ class Engine:
         """
         epoch, batches = self.progress.epoch, len(loader)
         number = epoch - self.job.settings.start_epoch + 1
-        sampler: Any = getattr(loader, "sampler", None)
+        sampler = epoch_sampler(loader)
         if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
             sampler.set_epoch(epoch)
         self.model.epoch = epoch  # type: ignore[assignment]  # what hosts' train.py says to their detectors
@@ -176,7 +176,10 @@ class Engine:
             if self.progress.batches < batches:  # else a resumed run owes only the validation
                 self.loop.run_epoch(loader, self.progress, after_skip=self.draws.take_up)
         self.draws.take_up()
-        self._check_missing()
+        if self.progress.check_missing(self.job.settings.max_missing_rate):
+            self.reports.warn(
+                f"{self.progress.missing} training frames could not be read; they were left out"
+            )
         measured, seconds = self._measure() if self.validate else (Measured(), 0.0)
         self._settling = True
         # A rate by steps is recorded as it ended: a run that was resumed did not see it begin.
@@ -226,7 +229,10 @@ class Engine:
         assert self.validate is not None
         started = time.perf_counter()
         with self._averaged():
-            return self.validate(), time.perf_counter() - started
+            measured = self.validate()
+        # One process decides for all, though each computes the same of the same scores.
+        values, numbers = ranks.current().first([dict(measured.values), _plain(measured.numbers)])
+        return replace(measured, values=values, numbers=numbers), time.perf_counter() - started
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None else self.average.in_place()
@@ -235,18 +241,6 @@ class Engine:
         self.schedule.step_made()
         if self.average is not None:
             self.average.update()
-
-    def _check_missing(self) -> None:
-        """Fails when more training frames were missing than allowed; below that they are counted."""
-        p, allowed = self.progress, self.job.settings.max_missing_rate
-        rate = p.missing / max(p.samples + p.missing, 1)
-        if rate > allowed:
-            raise RunFailure(
-                f"{p.missing} of {p.samples + p.missing} training frames could not be read ({rate:.2%}, "
-                f"allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
-            )
-        if p.missing:
-            self.reports.warn(f"{p.missing} training frames could not be read; they were left out")
 
     @contextmanager
     def _reported(self, batches: int) -> Iterator[None]:
@@ -280,6 +274,8 @@ class Engine:
         if self.stopped_early:
             waited = f"{self.stopping.waited} epochs without a better {self.selector.metric}"
             self.reports.say(f"stopped early: {waited} (early_stopping.patience)")
+        if not ranks.current().leads:
+            return
         with self._averaged():
             self.best_sha256 = run_state.save_best(self.folder / run_state.BEST_NAME, self.model, self.best)
 
@@ -294,9 +290,13 @@ class Engine:
     def save(self) -> None:
         """Writes ``ckpt_last.pth``: all that :meth:`restore` needs, in the middle of an epoch too.
 
+        Of several processes, which all have the same, the first one writes.
+
         Raises:
             RunFailure: If it cannot be written.
         """
+        if not ranks.current().leads:
+            return
         if self.frozen is None:
             self.write_frozen()
         run_state.save_last(self.folder / run_state.LAST_NAME, saved_engine.document(self))
@@ -312,3 +312,7 @@ class Engine:
             UserError: If its settings or frames are those of another run, or its tensors do not fit.
         """
         saved_engine.take_up(self, saved)
+
+
+def _plain(numbers: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    return {name: dict(values) for name, values in numbers.items()}

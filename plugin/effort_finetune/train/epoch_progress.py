@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from effort_finetune.core.errors import RunFailure
+
 
 @dataclass
 class EpochProgress:
@@ -57,6 +59,30 @@ class EpochProgress:
             if share:
                 self.sums[term] = self.sums.get(term, 0.0) + value * share
                 self.weights[term] = self.weights.get(term, 0) + share
+
+    def add(self, other: EpochProgress) -> None:
+        """Adds the frames and losses of another one, not its batches, steps and times."""
+        self.samples += other.samples
+        self.fake += other.fake
+        self.real += other.real
+        self.missing += other.missing
+        for term, value in other.sums.items():
+            self.sums[term] = self.sums.get(term, 0.0) + value
+            self.weights[term] = self.weights.get(term, 0) + other.weights[term]
+
+    def check_missing(self, allowed: float) -> int:
+        """Returns how many frames were missing.
+
+        Raises:
+            RunFailure: If it is a larger share than allowed.
+        """
+        rate = self.missing / max(self.samples + self.missing, 1)
+        if rate > allowed:
+            raise RunFailure(
+                f"{self.missing} of {self.samples + self.missing} training frames could not be read ({rate:.2%}, "
+                f"allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
+            )
+        return self.missing
 
     def means(self) -> dict[str, float]:
         """Returns the mean of every term over the frames it was computed on."""

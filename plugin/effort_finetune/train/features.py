@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from effort_finetune.core import ranks
 from effort_finetune.core.device import host_memory, is_out_of_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
@@ -32,6 +33,7 @@ from effort_finetune.train.data import RunData, shuffled_loader
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
 
+_LOST = "absent or undecodable"
 _SHARE = 0.25  # of the machine's memory, at most, for features
 
 
@@ -68,13 +70,16 @@ class FrameFeatures(FrameDataset):
             batches: Of the frames, every one once.
             extract: Images ``[B, 3, H, W]`` to features ``[B, *shape]``.
         """
-        missing: dict[int, Missing] = {}
-        features = torch.empty(len(self), *self.shape)
+        missing: list[int] = []
+        ours = ranks.current()
+        features = torch.zeros(len(self), *self.shape)
         for batch in batches:
-            missing |= {i: Missing(i, "absent or undecodable") for i in batch["missing"].tolist()}
+            missing += batch["missing"].tolist()
             if len(batch["index"]):
                 features[batch["index"]] = extract(batch["image"]).float().cpu()
-        self.features, self._missing = features, missing
+        lost = [row for part in ours.exchange(sorted(missing)) for row in part]
+        ours.add_up(features.split(256), 1.0)  # each frame is one process's, and zeros in all others
+        self.features, self._missing = features, {i: Missing(i, _LOST) for i in lost}
 
 
 class OnFeatures(nn.Module):
@@ -200,7 +205,7 @@ def feature_run(
     shape = (model.head.in_features,) if head_only else (tokens, config.hidden_size)
     frames = len(data.train) + sum(map(len, data.selection.values()))
     size = frames * math.prod(shape) * 4
-    if size > _SHARE * host_memory():
+    if size > _SHARE * host_memory() / ranks.current().launch.local_size:
         notes.append(
             f"features of {frames} frames take {size:,} bytes, more than a quarter of the memory: "
             "they are computed in every epoch"

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from effort_finetune.core import ranks
 from effort_finetune.core.crop_recipe import recipes_in, stated
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.files import sha256_stream
 from effort_finetune.core.interrupt import InterruptGuard
+from effort_finetune.core.launch import read_launch
+from effort_finetune.core.ranks import PeerGone, joined
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.evaluate.protocol import recipe_warnings
@@ -29,6 +33,7 @@ from effort_finetune.train.run_log import FILES_ONLY, run_logger
 from effort_finetune.train.run_record import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.run_stages import run_stages
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
+from effort_finetune.train.standing_in import stand_in
 from effort_finetune.train.tensorboard import RunBoard
 from effort_finetune.train.validation import low_auc, numbers_of
 from effort_finetune.weights.run_state import BEST_NAME
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
 
 def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> Outcome:
     """Fine-tunes a detector as the settings say and measures the selected checkpoint.
+
+    Under ``torchrun`` every process calls this, and all of them make one run, which the first one writes.
 
     Args:
         settings: Resolved settings.
@@ -56,21 +63,24 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> 
             results file with status ``failed`` hold what there is.
     """
     job = Job(settings, host, tuple(command))
-    return run_stages(job, _run) if settings.stages else _run(job)
+    with joined(read_launch()) as ours, ours.answering():
+        return run_stages(job, _run) if settings.stages else _run(job)
 
 
 def _run(job: Job) -> Outcome:
     """Makes one run from its first step to its last, a stage of one included."""
-    started, guard = time.perf_counter(), InterruptGuard()
+    started, began, guard = time.perf_counter(), time.time(), InterruptGuard()
     prepared = prepare(job, guard, started=started)
     job, settings = prepared.job, prepared.job.settings  # with what the weights state
-    paths, engine = prepared.paths, prepared.engine
-    with (
-        taken(job, paths) as archived,
-        guard,
-        run_logger(paths.logs) as logger,
-        RunBoard(paths.folder, first_step=prepared.first_step) as board,
-    ):
+    paths, engine, ours = prepared.paths, prepared.engine, ranks.current()
+    with ExitStack() as held:
+        archived = held.enter_context(taken(job, paths)) if ours.leads else None
+        ours.exchange("the run folder is taken")
+        held.enter_context(guard)
+        logger = held.enter_context(run_logger(paths.logs, ours))
+        board = None
+        if ours.leads:
+            board = held.enter_context(RunBoard(paths.folder, first_step=prepared.first_step))
         tested: dict[str, DatasetResult] = {}
         timings: dict[str, float] = {}
         published, failure = None, None
@@ -79,27 +89,32 @@ def _run(job: Job) -> Outcome:
             if archived is not None:
                 logger.warning("what an earlier run left in %s is now in %s", paths.folder, archived)
             attach_reports(prepared, Reports(logger, board, prepared.device))
-            write_settings(paths.settings, settings if job.part is None else job.part.whole)
+            if ours.leads:
+                write_settings(paths.settings, settings if job.part is None else job.part.whole)
+                engine.write_frozen()
             log_data(logger, prepared.data, settings)
-            engine.write_frozen()
             timings["setup_s"] = time.perf_counter() - started
             engine.run(prepared.data.loader, lambda: prepared.compute_features(guard))
             _test_selected(prepared, guard, tested, timings)
-            published = publish_selected(prepared)
+            published = publish_selected(prepared) if ours.leads else None
         except BaseException as error:
+            if isinstance(error, PeerGone):
+                stand_in(ours, engine, held, began=began)
             failure = failure_of(error, engine)
             if not isinstance(error, (RunFailure, KeyboardInterrupt)):
                 logger.error("the run broke off", exc_info=error, extra=FILES_ONLY)
             failure.__cause__ = error
         timings |= {"process_s": time.perf_counter() - started, "total_s": engine.processes.seconds()}
+        document = None
         try:
-            document = write_results(
-                prepared,
-                tested=DatasetResults(tested),
-                failure=failure,
-                published=published,
-                timings=timings,
-            )
+            if ours.leads:
+                document = write_results(
+                    prepared,
+                    tested=DatasetResults(tested),
+                    failure=failure,
+                    published=published,
+                    timings=timings,
+                )
         except Exception as error:
             unwritten = f"{paths.results} could not be written ({error})"
             failure = RunFailure(f"{failure}; {unwritten}" if failure else unwritten)
@@ -109,9 +124,10 @@ def _run(job: Job) -> Outcome:
                 raise failure
             finally:
                 failure = None  # its traceback refers to this frame: a cycle that would keep the model
-        log_outcome(logger, paths, document)
-        if not settings.save_ckpt:
-            remove_state(paths.folder)
+        if document is not None:
+            log_outcome(logger, paths, document)
+            if not settings.save_ckpt:
+                remove_state(paths.folder)
     return Outcome(paths.folder, paths.results, paths.best, paths.last, published)
 
 
@@ -132,7 +148,10 @@ def _test_selected(
     settings, data, engine = prepared.job.settings, prepared.data, prepared.engine
     if not data.test:
         return
-    prepared.model.load_state_dict(read_back(engine))
+    ours = ranks.current()
+    if ours.leads:
+        prepared.model.load_state_dict(read_back(engine))
+    ours.same_weights(prepared.model)
     started = time.perf_counter()
     try:
         results = evaluate_model(
@@ -142,7 +161,8 @@ def _test_selected(
             tuple(data.test),
             "test",
             datasets=data.test,
-            output_dir=prepared.paths.folder,
+            output_dir=prepared.paths.folder if ours.leads else None,
+            bootstrap_samples=None if ours.leads else 0,  # the first process says what it means
             autocast=prepared.precision.dtype,
             should_stop=guard,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -15,17 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effort_finetune.core import seeding
-from effort_finetune.core.device import is_out_of_memory
+from effort_finetune.core import ranks, seeding
+from effort_finetune.core.device import is_out_of_memory, release_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.precision import Precision
-from effort_finetune.train.broken_step import gradient_failure, loss_failure, memory_failure
+from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss_failure, memory_failure
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
 from effort_finetune.train.sharpness import SAM
-
-Batch = Mapping[str, Any]
+from effort_finetune.train.step_share import Batch, StepShare, holds_batch_statistics, pieces, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,8 @@ class TrainingLoop:
 
     A step adds up the gradients of ``accumulation_steps`` batches, each weighted by its share of
     the step's frames, or of their class weights; so it is the gradient of one large batch, also
-    for the shorter step at the end of an epoch and for batches of unequal size.
+    for the shorter step at the end of an epoch and for batches of unequal size. Several processes add up
+    theirs in the same way: the step is that of one process which has all of their frames.
 
     Args:
         model: A DeepfakeBench detector (``forward`` and ``get_losses``).
@@ -65,8 +65,11 @@ class TrainingLoop:
         on_step: Called after each step with the number of batches it took and the last loss.
         after_step: Called with each step made, as a part of it: rates and averages move.
         should_stop: Asked between steps; true ends the epoch with :class:`Interrupted`.
+        micro_batch: Frames that go through the model at once; ``None``: a whole batch. Memory depends on it,
+            steps do not.
+        on_halved: Called with place, frames that did not fit, and frames from there on.
         describe: Names the frames of a batch for error messages.
-        on_losses: Called with the rows of a batch and the cross-entropy of each (with SAM, after its ascent).
+        on_losses: Called with the rows of a step and the cross-entropy of each (with SAM, after its ascent).
 
     Attributes:
         rng: The generators' state after the last whole step: where a continuation takes up.
@@ -86,6 +89,8 @@ class TrainingLoop:
     should_stop: Callable[[], bool] = lambda: False
     describe: Callable[[Batch], list[str]] = lambda batch: []
     on_losses: Callable[[Tensor, Tensor], None] | None = None
+    micro_batch: int | None = None
+    on_halved: Callable[[str, int, int], None] = lambda where, before, after: None
     scaler: torch.amp.GradScaler = field(init=False)
     rng: seeding.RawState | None = field(init=False, default=None)
     is_whole: bool = field(init=False, default=True)
@@ -93,6 +98,8 @@ class TrainingLoop:
     def __post_init__(self) -> None:
         self.scaler = self.precision.make_scaler()
         self.parameters = trainable_parameters(self.model)
+        self._stopping = False
+        self._each: list[Tensor] = []  # cross-entropy of the frames of the pieces of this step so far
 
     def run_epoch(
         self,
@@ -134,7 +141,8 @@ class TrainingLoop:
             if window.batches >= self.rec_iter:
                 self._record(progress, window, total, grad_norm)
                 window = EpochProgress(progress.epoch)
-            if self.should_stop():
+            # Several processes end after the same step, which one of them was asked before.
+            if self._stopping if ranks.current().size > 1 else self.should_stop():
                 raise Interrupted
         if window.batches:
             self._record(progress, window, total, grad_norm)
@@ -157,46 +165,104 @@ class TrainingLoop:
 
     def _step(self, group: Sequence[Batch], parts: tuple[EpochProgress, ...]) -> float:
         """Makes one optimiser step out of a group of batches and returns the gradient norm."""
-        usable = [batch for batch in group if len(batch["label"])]
-        if not usable:
-            _count(group, parts)
+        where = self._where(parts[0], len(group))
+        made = self._gradient(group, where)
+        self._stopping = made.stop
+        if not made.sums.samples:
+            _count(group, made, parts)
             return 0.0
-        self.optimizer.zero_grad(set_to_none=True)
-        try:
-            weights = [self._weight(batch["label"]) for batch in usable]
-            shares = [weight / (sum(weights) or 1.0) for weight in weights]
-            terms = [self._backward(batch, share) for batch, share in zip(usable, shares, strict=True)]
-            if isinstance(self.optimizer, SAM):
-                with self.optimizer.ascended():
-                    for batch, share in zip(usable, shares, strict=True):
-                        self._backward(batch, share)
-            self.scaler.unscale_(self.optimizer)
-            limit = math.inf if self.clip_grad_norm is None else self.clip_grad_norm
-            norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                largest = max(len(batch["label"]) for batch in usable)
-                raise memory_failure(self.device, largest) from error
-            raise
-        # One transfer for all numbers of a step: each .item() would wait for the device anew.
-        scalars = [value for batch_terms in terms for value in batch_terms.values()]
-        *flat, grad_norm = torch.stack([*scalars, norm.detach().float()]).tolist()
-        numbers = iter(flat)
-        values = [{name: next(numbers) for name in batch_terms} for batch_terms in terms]
-        self._check_finite(usable, values, grad_norm, parts[0], len(group))
+        if isinstance(self.optimizer, SAM):
+            with self.optimizer.ascended():
+                made = self._gradient(group, where)
+        self.scaler.unscale_(self.optimizer)
+        limit = math.inf if self.clip_grad_norm is None else self.clip_grad_norm
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            raise gradient_failure(norm, where, [b for b in group if len(b["label"])], self.model)
         self.is_whole = False
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.after_step()
-        _count(group, parts)  # only now: a failed step leaves the state before it, and its batches owed
+        if self.on_losses is not None:
+            self.on_losses(torch.tensor(made.rows), torch.tensor(made.losses))
+        _count(group, made, parts)  # only now: a failed step leaves the state before it, and its batches owed
         for part in parts:
-            part.steps += math.isfinite(grad_norm)
-            part.skipped_steps += not math.isfinite(grad_norm)
-            for batch, terms_of, weight in zip(usable, values, weights, strict=True):
-                labels = batch["label"]
-                part.add_batch(terms_of, fake=int((labels != 0).sum()), size=len(labels), weight=weight)
+            part.steps += math.isfinite(norm)
+            part.skipped_steps += not math.isfinite(norm)
         self.is_whole = True
-        return grad_norm
+        return norm
+
+    def _gradient(self, group: Sequence[Batch], where: str) -> StepShare:
+        """Leaves the gradient of a step, over all processes, in the parameters.
+
+        Where a piece does not fit into memory, in whatever process, all take pieces of half its size, and the
+        step is made anew: the same one, since pieces are weighed by their frames.
+
+        Returns:
+            The step of all processes.
+
+        Raises:
+            BrokenStep: If a loss is not finite, or one frame alone does not fit.
+        """
+        ours = ranks.current()
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            own = self._own_share(group, where)
+            shares = [StepShare.of(told) for told in ours.exchange(own.to_dict())] if ours.size > 1 else [own]
+            made = together(shares)
+            if made.broken is not None:
+                raise BrokenStep(*made.broken)
+            if not made.too_large:
+                break
+            self.optimizer.zero_grad(set_to_none=True)
+            self._take_smaller_pieces(made.too_large, where)
+        if ours.size > 1:
+            learned = [self.parameters[position] for position in made.learned]
+            for parameter in learned:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            ours.add_up((p.grad for p in learned if p.grad is not None), own.weight / (made.weight or 1.0))
+        return made
+
+    def _own_share(self, group: Sequence[Batch], where: str) -> StepShare:
+        """Adds up the gradients of this process's frames, as of one batch."""
+        own = StepShare(stop=ranks.current().size > 1 and self.should_stop())
+        own.sums.missing = _missing(group)
+        cut = pieces([batch for batch in group if len(batch["label"])], self.micro_batch)
+        weights, self._each = [self._weight(piece["label"]) for piece in cut], []
+        own.weight = sum(weights)
+        try:
+            terms = [
+                self._backward(piece, weight / (own.weight or 1.0))
+                for piece, weight in zip(cut, weights, strict=True)
+            ]
+            # One transfer for all numbers: each .item() would wait for the device anew.
+            scalars = [value for piece_terms in terms for value in piece_terms.values()]
+            flat = iter(torch.stack(scalars).tolist() if scalars else ())
+            own.losses = torch.cat(self._each).tolist() if self._each else []
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            own.too_large = max(len(piece["label"]) for piece in cut)
+            return own
+        for piece, piece_terms, weight in zip(cut, terms, weights, strict=True):
+            values, labels = {name: next(flat) for name in piece_terms}, piece["label"]
+            if not math.isfinite(values["overall"]):
+                failure = loss_failure(values, where, self.describe(piece), piece, self.model)
+                own.broken = [failure.guard, str(failure)]
+                break
+            own.sums.add_batch(values, fake=int((labels != 0).sum()), size=len(labels), weight=weight)
+        own.rows = [int(row) for piece in cut for row in piece["index"]] if own.losses else []
+        own.learned = [at for at, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        return own
+
+    def _take_smaller_pieces(self, frames: int, where: str) -> None:
+        """Halves the pieces after one of so many frames did not fit."""
+        if frames == 1 or holds_batch_statistics(self.model):
+            raise memory_failure(self.device, frames)
+        self.micro_batch = (frames + 1) // 2
+        release_memory(self.device)
+        self.on_halved(where, frames, self.micro_batch)
 
     def _weight(self, labels: Tensor) -> float:
         """Returns what a batch's loss is divided by: its frames, or the sum of their class weights."""
@@ -215,7 +281,7 @@ class TrainingLoop:
         predictions = {k: v.float() if _is_low_precision(v) else v for k, v in predictions.items()}
         if self.on_losses is not None:
             each = nn.functional.cross_entropy(predictions["cls"].detach(), data["label"], reduction="none")
-            self.on_losses(batch["index"], each)
+            self._each.append(each.float())
         losses: dict[str, Tensor | None] = self.model.get_losses(data, predictions)  # type: ignore[operator]
         overall = losses["overall"]
         if overall is None:
@@ -223,24 +289,12 @@ class TrainingLoop:
         self.scaler.scale(overall * share).backward()
         return {name: value.detach().float() for name, value in losses.items() if value is not None}
 
-    def _check_finite(
-        self,
-        batches: Sequence[Batch],
-        values: Sequence[Mapping[str, float]],
-        norm: float,
-        progress: EpochProgress,
-        size: int,
-    ) -> None:
-        where = (
+    def _where(self, progress: EpochProgress, size: int) -> str:
+        return (
             f"epoch {progress.epoch}, step {progress.steps + progress.skipped_steps + 1} "
             f"(batches {progress.batches + 1} to {progress.batches + size}), "
             f"learning rate {learning_rate(self.optimizer):g}, {self.precision.name}"
         )
-        for batch, terms in zip(batches, values, strict=True):
-            if not math.isfinite(terms["overall"]):
-                raise loss_failure(terms, where, self.describe(batch), batch, self.model)
-        if not math.isfinite(norm) and not self.scaler.is_enabled():
-            raise gradient_failure(norm, where, batches, self.model)
 
     def _record(self, progress: EpochProgress, window: EpochProgress, total: int, grad_norm: float) -> None:
         self.on_record(
@@ -257,11 +311,15 @@ class TrainingLoop:
         )
 
 
-def _count(group: Sequence[Batch], parts: Sequence[EpochProgress]) -> None:
-    lists = [batch.get("missing") for batch in group]
+def _count(group: Sequence[Batch], made: StepShare, parts: Sequence[EpochProgress]) -> None:
     for part in parts:
         part.batches += len(group)
-        part.missing += sum(len(missing) for missing in lists if missing is not None)
+        part.add(made.sums)
+
+
+def _missing(group: Sequence[Batch]) -> int:
+    lists = [batch.get("missing") for batch in group]
+    return sum(len(missing) for missing in lists if missing is not None)
 
 
 def _is_low_precision(value: Any) -> bool:

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from effort_finetune.core import ranks
 from effort_finetune.core.device import device_name
 from effort_finetune.core.precision import Precision
 from effort_finetune.evaluate.provenance import code_version
 
 
 class Processes:
-    """The record of this process and of those before it.
+    """The record of this process and of those before it; several that run at once are one entry.
 
     A process that was killed is on record up to the last state it saved; what it did after that was lost,
     and is done again.
@@ -35,6 +36,7 @@ class Processes:
             "from_epoch": None,
             "from_batch": 0,
             "device": device_name(device),
+            "ranks": ranks.current().size,
             "precision": precision.name,
             "commit": code["commit"],
             "dirty": code["dirty"],

@@ -12,8 +12,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from effort_finetune.core.escaping import VisibleFormatter
+from effort_finetune.core.ranks import ALONE, Ranks
 
 LOG_NAME = "finetuning.log"
+LOG_OF_PROCESS = "finetuning.process{}.log"
 #: ``extra=FILES_ONLY`` keeps a record off the terminal, where the command prints it in its own form.
 FILES_ONLY = {"files_only": True}
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
@@ -49,18 +51,25 @@ class _LineFormatter(VisibleFormatter):
 
 
 @contextmanager
-def run_logger(paths: Iterable[Path]) -> Iterator[logging.Logger]:
+def run_logger(paths: Iterable[Path], ours: Ranks = ALONE) -> Iterator[logging.Logger]:
     """Opens the logger of a run and closes its files at the end.
+
+    Of several processes each line says which one speaks. All but the first have only errors to say, each in
+    a file of its own beside the first one's, which is there only then.
 
     Args:
         paths: Log files; each gets every line, after those of earlier runs.
+        ours: The processes of the run.
     """
+    if not ours.leads:
+        paths = [p.with_name(LOG_OF_PROCESS.format(ours.rank)) for p in paths if p.parent.is_dir()][:1]
     logger = logging.getLogger("effort_finetune.train")
     level, propagate = logger.level, logger.propagate
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if ours.leads else logging.ERROR)
+    who = "" if ours.size == 1 else f"[process {ours.rank} of {ours.size}] "
     logger.propagate = False
     try:
-        with _attached(logger, [_TerminalHandler(), *_files(paths)]):
+        with _attached(logger, [_TerminalHandler(), *_files(paths, delay=not ours.leads)], who):
             yield logger
     finally:
         logger.setLevel(level)
@@ -78,10 +87,10 @@ def logged_to(logger: logging.Logger, path: Path, *, command: str) -> Iterator[N
 
 
 @contextmanager
-def _attached(logger: logging.Logger, handlers: Iterable[logging.Handler]) -> Iterator[None]:
+def _attached(logger: logging.Logger, handlers: Iterable[logging.Handler], who: str = "") -> Iterator[None]:
     added = list(handlers)
     for handler in added:
-        handler.setFormatter(_LineFormatter(_FORMAT))
+        handler.setFormatter(_LineFormatter(_FORMAT.replace("%(message)s", f"{who}%(message)s")))
         logger.addHandler(handler)
     try:
         yield
@@ -92,10 +101,10 @@ def _attached(logger: logging.Logger, handlers: Iterable[logging.Handler]) -> It
                 handler.close()
 
 
-def _files(paths: Iterable[Path]) -> Iterator[logging.Handler]:
+def _files(paths: Iterable[Path], *, delay: bool = False) -> Iterator[logging.Handler]:
     for path in dict.fromkeys(Path(p).resolve() for p in paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield _LogFile(path, encoding="utf-8")
+            yield _LogFile(path, encoding="utf-8", delay=delay)
         except OSError as error:
             print(f"warning: no log is written to {path}: {error}", file=sys.stderr)

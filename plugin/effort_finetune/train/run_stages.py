@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from effort_finetune.core import ranks
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.locks import hold
@@ -43,11 +45,14 @@ def run_stages(job: Job, run: Callable[[Job], Outcome]) -> Outcome:
     stages = job.settings.by_stage()
     for number, settings in enumerate(stages, 1):
         _check(number, settings)
+    ours = ranks.current()
     paths = _whole_paths(job)
-    with hold(ensure_writable_dir(paths.folder)):
-        if job.settings.resume is None:
+    paths = replace(paths, folder=Path(ours.first(str(paths.folder))))
+    with hold(ensure_writable_dir(paths.folder)) if ours.leads else nullcontext():
+        if job.settings.resume is None and ours.leads:
             archive(paths.folder, RUN_FILES)
             _archive_stages(paths.folder)
+        ours.exchange("earlier files are archived")
         earlier: list[Mapping[str, Any]] = []
         weights = job.settings.pretrained_weights
         for number, settings in enumerate(stages, 1):
@@ -65,10 +70,12 @@ def run_stages(job: Job, run: Callable[[Job], Outcome]) -> Outcome:
                 return _run_one(stage, run, paths)
             if not _is_done(folder, stage):
                 _run_one(stage, run, paths)
+            ours.exchange("the stage is written")
             document = results_file.read(folder)
             earlier.append(stage_record(number, folder, document))
             weights = str(folder / BEST_NAME)
-            _drop_state(folder)
+            if ours.leads:
+                _drop_state(folder)
     raise AssertionError("a run with stages has a last one")
 
 
@@ -134,7 +141,7 @@ def _run_one(stage: Job, run: Callable[[Job], Outcome], paths: RunPaths) -> Outc
     except RunFailure as error:
         assert stage.part is not None
         own = Path(str(stage.settings.output_dir)) / "results.json"
-        if own.is_file() and own != paths.results:
+        if own.is_file() and own != paths.results and ranks.current().leads:
             shutil.copyfile(own, paths.results)  # a run says what became of it where it is looked for
         raise RunFailure(f"stage {stage.part.number}: {error}") from error
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from effort_finetune.core import seeding
+from effort_finetune.core import ranks, seeding
 from effort_finetune.core.crop_recipe import stated
 from effort_finetune.core.device import choose_device, device_name
 from effort_finetune.core.errors import RunFailure, UserError
@@ -24,6 +24,7 @@ from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.low_rank import require_peft
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.train import resuming
+from effort_finetune.train.agreement import check_agreement, refuse_what_differs
 from effort_finetune.train.data import RunData, open_data
 from effort_finetune.train.data_notes import data_notes
 from effort_finetune.train.engine import Engine
@@ -100,19 +101,13 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
         UserError: If any of them is not as asked for.
     """
     settings = job.settings
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "finetune under torchrun",
-            got=f"{os.environ['WORLD_SIZE']} processes",
-            expected="one process on one device",
-            next_step="start it without torchrun; accumulation_steps gives large batches on one device",
-        )
+    ours = ranks.current()
     chosen = choose_detector(job.settings, job.host, training=True)
     job = job.changed(model_name=chosen.setting)
     settings = job.settings
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
     require_peft(settings)
-    device = choose_device(settings.device)
+    device = choose_device(ranks.device_of(settings.device, ours.launch))
     precision = resolve_precision(settings.precision, device)
     saved = None if settings.resume is None else run_state.load_last(settings.resume)
     if saved is not None:  # before data and weights are read
@@ -130,7 +125,10 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
         model.statement = replace(model.statement, crop=stated(data.train.recipes()))
     else:
         model.device = device  # type: ignore[assignment]  # as a host's own trainer does
+    if ours.size > 1:
+        refuse_what_differs(model)
     paths = choose_paths(job)
+    paths = replace(paths, folder=Path(ours.first(str(paths.folder))))  # it may be named after the time
     notes = chosen.lines()
     features = None
     if isinstance(model, EffortFinetuneDetector):
@@ -140,6 +138,8 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     engine = _engine(job, model, data, features, precision, device, paths, guard, started)
     if saved is not None:
         engine.restore(saved)
+    check_agreement(ours, job.settings, engine.frames)
+    ours.same_weights(model)
     return Prepared(job, chosen, device, precision, data, model, engine, paths, features, tuple(notes))
 
 

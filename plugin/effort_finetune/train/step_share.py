@@ -1,0 +1,87 @@
+"""One process's share of a step: what the others have to know of it before its gradient counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from effort_finetune.train.epoch_progress import EpochProgress
+
+Batch = Mapping[str, Any]
+
+
+@dataclass
+class StepShare:
+    """What became of the frames of a step that were this process's; plain numbers only.
+
+    Attributes:
+        sums: Frames, missing frames and loss terms, added up.
+        weight: What its losses were divided by, added up: its frames, or the sum of their class weights.
+        learned: Positions of the parameters that have a gradient.
+        too_large: Frames of the largest piece where memory ran out; 0 where it did not.
+        broken: Guard and message where a loss was not finite.
+        stop: Whether the process was asked to stop.
+        rows: Of its frames, where their losses are wanted.
+        losses: Cross-entropy of each of them.
+    """
+
+    sums: EpochProgress = field(default_factory=lambda: EpochProgress(0))
+    weight: float = 0.0
+    learned: list[int] = field(default_factory=list)
+    too_large: int = 0
+    broken: list[str] | None = None
+    stop: bool = False
+    rows: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what :meth:`of` takes."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> StepShare:
+        """Reads what another process told."""
+        return cls(**{**told, "sums": EpochProgress.from_state(told["sums"])})
+
+
+def together(shares: Sequence[StepShare]) -> StepShare:
+    """Returns the step of all processes."""
+    whole = StepShare(
+        weight=sum(share.weight for share in shares),
+        learned=sorted({position for share in shares for position in share.learned}),
+        too_large=max(share.too_large for share in shares),
+        broken=next((share.broken for share in shares if share.broken), None),
+        stop=any(share.stop for share in shares),
+        rows=[row for share in shares for row in share.rows],
+        losses=[loss for share in shares for loss in share.losses],
+    )
+    for share in shares:
+        whole.sums.add(share.sums)
+    return whole
+
+
+def pieces(batches: Sequence[Batch], frames: int | None) -> list[Batch]:
+    """Cuts batches into pieces of at most so many frames; ``None`` leaves them whole."""
+    if frames is None:
+        return list(batches)
+    return [_piece(b, slice(i, i + frames)) for b in batches for i in range(0, len(b["label"]), frames)]
+
+
+def _piece(batch: Batch, part: slice) -> Batch:
+    size = len(batch["label"])
+    # What lists rows that could not be read has no frames to share out.
+    return {
+        name: value[part]
+        if isinstance(value, (Tensor, list)) and len(value) == size and name != "missing"
+        else value
+        for name, value in batch.items()
+    }
+
+
+def holds_batch_statistics(model: nn.Module) -> bool:
+    """Tells whether what a frame gives depends on the others of its piece: batch norm, which ours has not."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())

@@ -1,0 +1,173 @@
+"""Several processes make the run that one makes; one that dies ends all of them, and the run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.data.frames import FrameDataset, Missing
+from effort_finetune.evaluate import results as results_file
+from effort_finetune.host import open_host
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.train import setup
+from effort_finetune.train.finetuning import finetune
+from effort_finetune.train.loop import TrainingLoop
+from effort_finetune.weights import run_state
+
+from .conftest import COMMAND, EMBEDDED, Bench, write_dataset
+from .several import several
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked here")
+
+#: Last batch of 1 frame (27 frames), last step of 1 batch; 2 epochs, augmented.
+RUN: dict[str, Any] = {
+    "nEpochs": 2,
+    "train_batchSize": 4,
+    "accumulation_steps": 3,
+    "use_data_augmentation": True,
+    "test_dataset": ["Toy"],
+    "loss.class_weights": "balanced",
+    "clip_grad_norm": 1.0,
+    "save_to": None,
+}
+
+
+def in_float64(patch: pytest.MonkeyPatch) -> None:
+    """Frames, weights and gradients of every run from here on; two residuals begin as singular: S is 0."""
+    build, read = setup.build_model, FrameDataset.__getitem__
+
+    def wide(*args: Any) -> EffortFinetuneDetector:
+        model = build(*args).double()
+        if args[0].settings.resume is None:
+            for name, parameter in model.named_parameters():
+                if name.endswith("S_residual") and "layers.0" in name:
+                    parameter.data.zero_()
+        return model
+
+    def frame(self: FrameDataset, index: int) -> Any:
+        item = read(self, index)
+        return item if isinstance(item, Missing) else {**item, "image": item["image"].double()}
+
+    patch.setattr(setup, "build_model", wide)
+    patch.setattr(FrameDataset, "__getitem__", frame)
+
+
+def dying(patch: pytest.MonkeyPatch, rank: int, *, step: int) -> None:
+    """Kills the process of this rank before it makes a step, as the system does that wants its memory."""
+    original, made = TrainingLoop._step, []
+
+    def counting(self: TrainingLoop, *args: Any) -> float:
+        made.append(1)
+        if len(made) == step and os.environ.get("RANK") == str(rank):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, *args)
+
+    patch.setattr(TrainingLoop, "_step", counting)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A dataset whose training frames (27) no batch size divides, and a patch for the module."""
+    root = tmp_path_factory.mktemp("several")
+    write_dataset(root, "Toy", {"train": 5, "val": 2, "test": 2}, leave_out=3)
+    import toyhost
+
+    toyhost.save_clip(root / "clip")
+    return Bench(open_host(EMBEDDED), root)
+
+
+def run(place: Bench, folder: str, size: int, **flags: Any) -> list[int | None]:
+    """Makes a run of ``size`` processes in a folder."""
+    settings = place.settings(
+        **{"max_missing_rate": 0.2, **RUN, **flags, "output_dir": str(place.root / folder)}
+    )
+
+    def work(rank: int) -> None:
+        finetune(settings, place.host, command=COMMAND)
+
+    if size == 1:
+        work(0)
+        return [0]
+    return several(size, work)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / run_state.BEST_NAME, weights_only=True)
+
+
+def farthest(left: Path, right: Path) -> float:
+    one, other = weights(left), weights(right)
+    assert one.keys() == other.keys()
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+def numbers(folder: Path) -> list[float]:
+    """Every loss and metric of a run's history and test, in one order."""
+    document = results_file.read(folder)
+    history = document["training"]["history"]
+    found = [value for entry in history for value in entry["train"]["loss"].values()]
+    found += [v for e in history for v in e["selection"]["Toy"].values() if v is not None]
+    return found + [v for v in document["datasets"]["Toy"]["video"].values() if isinstance(v, float)]
+
+
+@pytest.fixture(scope="module")
+def one_and_two(place: Bench) -> tuple[Path, Path]:
+    """Folders of a run of one process and of the same run of two, in float64."""
+    with pytest.MonkeyPatch.context() as patch:
+        in_float64(patch)
+        assert run(place, "one", 1) == [0]
+        assert run(place, "two", 2) == [0, 0]
+    return place.root / "one", place.root / "two"
+
+
+def test_two_processes_make_the_run_of_one(one_and_two):
+    one, two = one_and_two
+    assert farthest(one, two) < 1e-12
+    assert numbers(one) == pytest.approx(numbers(two), abs=1e-6)  # losses are reported in float32
+    left, right = (results_file.read(folder) for folder in one_and_two)
+    counts = ("steps", "batches", "samples", "real", "fake", "missing")
+    for a, b in zip(left["training"]["history"], right["training"]["history"], strict=True):
+        assert {k: a["train"][k] for k in counts} == {k: b["train"][k] for k in counts}
+        assert a["train"]["missing"] == 3
+    assert [entry["ranks"] for entry in right["training"]["processes"]] == [2]
+    scores = [(folder / "scores" / "Toy.csv").read_text().splitlines() for folder in one_and_two]
+    assert len(scores[0]) == len(scores[1])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_is_killed_ends_all_and_the_run_goes_on_with_one(place, one_and_two, rank):
+    folder = place.root / f"killed{rank}"
+    with pytest.MonkeyPatch.context() as patch:
+        in_float64(patch)
+        with patch.context() as killing:
+            dying(killing, rank, step=2)
+            codes = run(place, folder.name, 2)
+        assert codes[rank] == -signal.SIGKILL
+        assert codes[1 - rank] == 1
+        document = results_file.read(folder)
+        assert document["status"] == "failed"
+        assert "another process of the run is gone" in document["reason"]
+        assert "--resume" in document["reason"]
+        assert run_state.load_last(folder)["progress"]["steps"] == 1
+        assert run(place, folder.name, 1, resume=str(folder)) == [0]
+    assert farthest(one_and_two[0], folder) < 1e-12
+    assert [entry["ranks"] for entry in results_file.read(folder)["training"]["processes"]] == [2, 1]
+
+
+def test_what_one_process_says_ends_all_with_its_words(place):
+    """A refusal of one is that of all, whichever it is; nothing is written."""
+
+    def work(rank: int) -> None:
+        settings = place.settings(**RUN, output_dir=str(place.root / "no"), manualSeed=rank)
+        with pytest.raises(UserError, match=r"process 1 of 2; got other settings than process 0"):
+            finetune(settings, place.host, command=COMMAND)
+
+    assert several(2, work) == [0, 0]
+    assert not (place.root / "no").exists()
