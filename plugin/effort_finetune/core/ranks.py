@@ -58,6 +58,7 @@ class Ranks:
         self.launch = launch or Launch()
         self.rank, self.size = self.launch.rank, self.launch.size
         self.leads = self.rank == 0
+        self._over = False  # another process failed: nobody waits for this one's words
 
     def exchange(self, said: Any) -> list[Any]:
         """Tells every process something, and returns what each told, by rank.
@@ -74,6 +75,7 @@ class Ranks:
         told = self._gather(said)
         failed = [(rank, words[_FAILED]) for rank, words in enumerate(told) if _is_failure(words)]
         for rank, words in failed:
+            self._over = True
             if words is None:
                 raise Interrupted
             raise PeerFailure(f"process {rank} of {self.size}: {words}")
@@ -85,7 +87,7 @@ class Ranks:
 
     def tell(self, error: BaseException) -> None:
         """Tells the others that this process cannot go on, where they next wait for it."""
-        if self.size == 1 or isinstance(error, PeerFailure):
+        if self.size == 1 or self._over:
             return
         asked = isinstance(error, KeyboardInterrupt)
         words = None if asked else " ".join(str(error).split())[:2000] or type(error).__name__
@@ -128,7 +130,7 @@ class Ranks:
         """
         if self.size == 1:
             return
-        with _others():
+        with self._others():
             for tensor in (*model.parameters(), *model.buffers()):
                 value = tensor.detach().contiguous()
                 torch.distributed.broadcast(value, src=0)
@@ -146,7 +148,7 @@ class Ranks:
             raise
 
     def _all_reduce(self, flat: Tensor) -> None:
-        with _others():
+        with self._others():
             work = torch.distributed.all_reduce(flat, async_op=True)
             if flat.is_cuda:  # NCCL does not notice that a process died, and blocks what a signal asks for
                 _wait_patiently(work)
@@ -171,9 +173,21 @@ class Ranks:
 
     def _all_gather(self, tensor: Tensor) -> list[Tensor]:
         found = [torch.empty_like(tensor) for _ in range(self.size)]
-        with _others():
+        with self._others():
             torch.distributed.all_gather(found, tensor)
         return found
+
+    @contextmanager
+    def _others(self) -> Iterator[None]:
+        """Says in our words that a process is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            self._over = True
+            raise PeerGone(
+                f"another process of the run is gone ({' '.join(str(error).split())[-160:]}); its own last "
+                "lines say why, where it had time to write them"
+            ) from error
 
 
 ALONE = Ranks()
@@ -251,18 +265,6 @@ def device_of(name: str, launch: Launch) -> str:
             )
         return f"cuda:{launch.local_rank}"
     return name
-
-
-@contextmanager
-def _others() -> Iterator[None]:
-    """Says in our words that a process is gone."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerGone(
-            f"another process of the run is gone ({' '.join(str(error).split())[-160:]}); its own last lines "
-            "say why, where it had time to write them"
-        ) from error
 
 
 def _wait_patiently(work: Any) -> None:

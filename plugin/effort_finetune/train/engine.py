@@ -231,7 +231,8 @@ class Engine:
         with self._averaged():
             measured = self.validate()
         # One process decides for all, though each computes the same of the same scores.
-        values, numbers = ranks.current().first([dict(measured.values), _plain(measured.numbers)])
+        plain = {name: dict(known) for name, known in measured.numbers.items()}
+        values, numbers = ranks.current().first([dict(measured.values), plain])
         return replace(measured, values=values, numbers=numbers), time.perf_counter() - started
 
     def _averaged(self) -> AbstractContextManager[None]:
@@ -312,7 +313,3 @@ class Engine:
             UserError: If its settings or frames are those of another run, or its tensors do not fit.
         """
         saved_engine.take_up(self, saved)
-
-
-def _plain(numbers: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
-    return {name: dict(values) for name, values in numbers.items()}
