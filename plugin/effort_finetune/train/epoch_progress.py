@@ -79,8 +79,8 @@ class EpochProgress:
         rate = self.missing / max(self.samples + self.missing, 1)
         if rate > allowed:
             raise RunFailure(
-                f"{self.missing} of {self.samples + self.missing} training frames could not be read ({rate:.2%}, "
-                f"allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
+                f"{self.missing} of {self.samples + self.missing} training frames could not be read "
+                f"({rate:.2%}, allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
             )
         return self.missing
 

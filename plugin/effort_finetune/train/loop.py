@@ -24,7 +24,15 @@ from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
 from effort_finetune.train.sharpness import SAM
-from effort_finetune.train.step_share import Batch, StepShare, holds_batch_statistics, pieces, together
+from effort_finetune.train.step_share import (
+    Batch,
+    StepShare,
+    count,
+    holds_batch_statistics,
+    missing_in,
+    pieces,
+    together,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,7 @@ class TrainingLoop:
         made = self._gradient(group, where)
         self._stopping = made.stop
         if not made.sums.samples:
-            _count(group, made, parts)
+            count(group, made, parts)
             return 0.0
         if isinstance(self.optimizer, SAM):
             with self.optimizer.ascended():
@@ -185,7 +193,7 @@ class TrainingLoop:
         self.after_step()
         if self.on_losses is not None:
             self.on_losses(torch.tensor(made.rows), torch.tensor(made.losses))
-        _count(group, made, parts)  # only now: a failed step leaves the state before it, and its batches owed
+        count(group, made, parts)  # only now: a failed step leaves the state before it, and its batches owed
         for part in parts:
             part.steps += math.isfinite(norm)
             part.skipped_steps += not math.isfinite(norm)
@@ -227,7 +235,7 @@ class TrainingLoop:
     def _own_share(self, group: Sequence[Batch], where: str) -> StepShare:
         """Adds up the gradients of this process's frames, as of one batch."""
         own = StepShare(stop=ranks.current().size > 1 and self.should_stop())
-        own.sums.missing = _missing(group)
+        own.sums.missing = missing_in(group)
         cut = pieces([batch for batch in group if len(batch["label"])], self.micro_batch)
         weights, self._each = [self._weight(piece["label"]) for piece in cut], []
         own.weight = sum(weights)
@@ -309,17 +317,6 @@ class TrainingLoop:
                 seconds_per_batch=progress.seconds / progress.batches,
             )
         )
-
-
-def _count(group: Sequence[Batch], made: StepShare, parts: Sequence[EpochProgress]) -> None:
-    for part in parts:
-        part.batches += len(group)
-        part.add(made.sums)
-
-
-def _missing(group: Sequence[Batch]) -> int:
-    lists = [batch.get("missing") for batch in group]
-    return sum(len(missing) for missing in lists if missing is not None)
 
 
 def _is_low_precision(value: Any) -> bool:

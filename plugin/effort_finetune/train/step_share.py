@@ -71,6 +71,19 @@ def pieces(batches: Sequence[Batch], frames: int | None) -> list[Batch]:
     return [_piece(b, slice(i, i + frames)) for b in batches for i in range(0, len(b["label"]), frames)]
 
 
+def count(group: Sequence[Batch], made: StepShare, parts: Sequence[EpochProgress]) -> None:
+    """Adds a step to what is kept of an epoch."""
+    for part in parts:
+        part.batches += len(group)
+        part.add(made.sums)
+
+
+def missing_in(group: Sequence[Batch]) -> int:
+    """Returns the rows of some batches that could not be read."""
+    lists = [batch.get("missing") for batch in group]
+    return sum(len(missing) for missing in lists if missing is not None)
+
+
 def _piece(batch: Batch, part: slice) -> Batch:
     size = len(batch["label"])
     # What lists rows that could not be read has no frames to share out.
