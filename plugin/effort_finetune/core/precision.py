@@ -7,8 +7,10 @@ merged weight can swallow it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -102,3 +104,9 @@ def _probe_mps_bf16(device: torch.device) -> None:
             expected="float32 there",
             next_step="--precision float32",
         ) from error
+
+
+def widened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model's answers with those in half precision as float32."""
+    half = (torch.bfloat16, torch.float16)
+    return {k: v.float() if isinstance(v, torch.Tensor) and v.dtype in half else v for k, v in values.items()}

@@ -80,7 +80,8 @@ class EpochProgress:
         if rate > allowed:
             raise RunFailure(
                 f"{self.missing} of {self.samples + self.missing} training frames could not be read "
-                f"({rate:.2%}, allowed {allowed:.2%}); next: effort-finetune check-data, or raise max_missing_rate"
+                f"({rate:.2%}, allowed {allowed:.2%}); next: effort-finetune check-data, or raise "
+                "max_missing_rate"
             )
         return self.missing
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from effort_finetune.core import ranks, seeding
 from effort_finetune.core.device import is_out_of_memory, release_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
-from effort_finetune.core.precision import Precision
+from effort_finetune.core.precision import Precision, widened
 from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss_failure, memory_failure
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.optim import learning_rate, trainable_parameters
@@ -286,7 +285,7 @@ class TrainingLoop:
         data["label"] = (data["label"] != 0).long()  # a host may number its forgery methods
         with self.precision.autocast():
             predictions = self.model(data)
-        predictions = {k: v.float() if _is_low_precision(v) else v for k, v in predictions.items()}
+        predictions = widened(predictions)
         if self.on_losses is not None:
             each = nn.functional.cross_entropy(predictions["cls"].detach(), data["label"], reduction="none")
             self._each.append(each.float())
@@ -317,7 +316,3 @@ class TrainingLoop:
                 seconds_per_batch=progress.seconds / progress.batches,
             )
         )
-
-
-def _is_low_precision(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
