@@ -1,0 +1,1 @@
+"""Runs of runs: what one result alone cannot say."""

@@ -1,0 +1,147 @@
+"""Scoring a dataset again with something changed, each way once."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from effort_finetune.core.device import choose_device
+from effort_finetune.core.errors import UserError
+from effort_finetune.core.metrics import binary_metrics
+from effort_finetune.core.precision import resolve_precision
+from effort_finetune.data.folder_part import TrainedFolder
+from effort_finetune.data.loader import make_loader
+from effort_finetune.evaluate.evaluation import build, open_datasets
+from effort_finetune.evaluate.predictions import Scores, score
+from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
+from effort_finetune.model.preprocessing import obey
+from effort_finetune.studies.difference_factors import Reading, Variant
+from effort_finetune.weights.trained_on import told_by
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
+    from effort_finetune.data.frames import FrameDataset
+    from effort_finetune.host import Host
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class ScoringAgain:
+    """Scores one dataset in many variants; nothing is scored or loaded twice.
+
+    Args:
+        host: The open host.
+        dataset: The dataset as the settings name it.
+    """
+
+    def __init__(self, host: Host, dataset: str) -> None:
+        self.host, self.dataset = host, dataset
+        self._scored: dict[tuple[str, str], tuple[FrameDataset, Scores]] = {}
+        self._models: dict[str, nn.Module] = {}
+
+    def __call__(self, variant: Variant) -> dict[str, float | None]:
+        """Returns all numbers of a variant by ``<level>_<metric>``.
+
+        Raises:
+            UserError: If it cannot be measured here.
+        """
+        return numbers(*self._scores(variant), variant.reading)
+
+    def _scores(self, variant: Variant) -> tuple[FrameDataset, Scores]:
+        key = variant.settings.digest(), str(variant.weights)
+        if key not in self._scored:
+            settings, weights = variant.settings, variant.weights
+            told = () if weights is None else told_by(weights).trained_on
+            trained = [TrainedFolder.of_record(entry) for entry in told]
+            (dataset,) = open_datasets(self.host, settings, [self.dataset], "test", trained=trained).values()
+            model = self._model(settings, weights)
+            device = next(model.parameters()).device
+            loader = make_loader(
+                dataset,
+                batch_size=settings.test_batchSize,
+                workers=settings.workers,
+                seed=settings.manualSeed,
+                pin_memory=device.type == "cuda",
+            )
+            autocast = resolve_precision(settings.precision, device).dtype
+            name = f"{self.dataset}, way {len(self._scored) + 1}"
+            self._scored[key] = dataset, score(model, loader, device=device, autocast=autocast, desc=name)
+        return self._scored[key]
+
+    def _model(self, settings: Settings, weights: Path | None) -> nn.Module:
+        if str(weights) not in self._models:
+            device = choose_device(settings.device)
+            detector = choose_detector(settings, self.host, training=False)
+            if detector.is_ours:
+                # The pixels are the variant's affair, the tower is not.
+                own = settings.changed(pretrained_weights=None if weights is None else str(weights))
+                model: nn.Module = build(own)
+            else:
+                model = build_host_detector(detector, settings, self.host, weights)
+            self._models[str(weights)] = model.to(device)
+        return self._models[str(weights)]
+
+
+def obeyed(settings: Settings, weights: Path) -> Settings:
+    """Returns the settings with what the weights state in place of defaults.
+
+    Raises:
+        UserError: If the weights cannot be read.
+    """
+    if not weights.exists():
+        raise UserError(
+            "the first result's weights",
+            got=f"{weights}, which does not exist",
+            expected="the file it was measured with",
+            next_step="name it by --weights",
+        )
+    return obey(settings.changed(pretrained_weights=str(weights)))
+
+
+def numbers(dataset: FrameDataset, scores: Scores, reading: Reading) -> dict[str, float | None]:
+    """Returns every metric of both levels by one reading of the scores.
+
+    Args:
+        dataset: The frames.
+        scores: Those that were scored.
+        reading: What is made of them.
+    """
+    rows = [dataset.rows[i] for i in scores.index]
+    label, prob = scores.label, scores.prob
+    names = {
+        "index": [row.video for row in rows],
+        "folder": [PurePosixPath(row.path.replace("\\", "/")).parent.name for row in rows],
+        "frame": [str(i) for i in range(len(rows))],
+    }[reading.grouping]
+    numbered = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    group = np.array([numbered[name] for name in names], dtype=np.int64)
+    threshold = reading.threshold if reading.rule == ">" else float(np.nextafter(reading.threshold, -np.inf))
+    found: dict[str, float | None] = {}
+    for level, (y, p) in {
+        "frame": (label, prob),
+        "video": _videos(label, prob, scores.logit, group, reading.video_score),
+    }.items():
+        values = binary_metrics(y, p, threshold=threshold)
+        found |= {f"{level}_{name}": v for name, v in values.items() if v is None or isinstance(v, float)}
+    return found
+
+
+def _videos(label: Ints, prob: Floats, logit: Floats, group: Ints, how: str) -> tuple[Ints, Floats]:
+    count = int(group.max()) + 1 if len(group) else 0
+    size = np.maximum(np.bincount(group, minlength=count), 1)
+    fake = np.bincount(group, weights=label, minlength=count) > 0
+    if how == "mean":
+        score = np.bincount(group, weights=prob, minlength=count) / size
+    elif how == "logit mean":
+        score = 1.0 / (1.0 + np.exp(-np.bincount(group, weights=logit, minlength=count) / size))
+    else:
+        function = {"max": np.max, "median": np.median}[how]
+        order = np.argsort(group, kind="stable")
+        parts = np.split(prob[order], np.cumsum(np.bincount(group, minlength=count))[:-1])
+        score = np.array([function(part) for part in parts], dtype=np.float64)
+    return fake.astype(np.int64), score

@@ -1,0 +1,161 @@
+"""What makes two results differ is found, with its share, stated or not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import toyhost
+from toyhost import EMBEDDED
+
+from effort_finetune.core.errors import UserError
+from effort_finetune.evaluate import results
+from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.host import open_host
+from effort_finetune.model.backbone import random_tower
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.studies.explaining import explained
+from effort_finetune.studies.explanation_text import explanation_text
+
+SIZE = 32
+LABELS = {"Toy_Real": 0, "Toy_Fake": 1}
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": SIZE,
+    "patch_size": 16,
+}
+
+
+class Bench(toyhost.Bench):
+    """Noisy videos: no factor leaves the order of their scores alone."""
+
+    @property
+    def defaults(self):
+        small = {"head_width": 16, "workers": 0, "device": "cpu", "precision": "float32"}
+        return {**small, "label_dict": LABELS, "resolution": SIZE, "bootstrap_samples": 0}
+
+    def write(self):
+        rng = np.random.default_rng(1)
+
+        def picture(video, _):
+            mean = 120 + 6 * LABELS[video.group] + rng.normal(0, 8)
+            return rng.normal(mean, 60, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+
+        videos = toyhost.list_videos("ToyA", LABELS, {"test": 12}, frames=6, folder="{split}_{number:03d}")
+        toyhost.write_dataset(self.root, "ToyA", videos, picture)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(3)
+    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
+    path = tmp_path_factory.mktemp("weights") / "effort.pth"
+    torch.save(detector.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(weights, tmp_path_factory):
+    """Returns a function that measures the same dataset under other settings, and the host."""
+    folder = tmp_path_factory.mktemp("why")
+    bench = Bench(open_host(EMBEDDED), folder / "data")
+    bench.write()
+    done = {}
+
+    def document(**settings):
+        key = json.dumps(settings, sort_keys=True)
+        if key not in done:
+            chosen = bench.settings(test_dataset=["ToyA"], **settings)
+            path = evaluate(chosen, bench.host, weights=weights, output_dir=folder / str(len(done)))
+            done[key] = path
+        return results.read(done[key])
+
+    document.host, document.files = bench.host, done
+    return document
+
+
+BEFORE = {"frame_num": {"train": 4, "test": 3}}
+
+
+def _explained(measured, weights, second, metric="video_auc"):
+    return explained((measured(**BEFORE), second), measured.host, "ToyA", metric, weights)
+
+
+def test_each_difference_has_the_share_of_a_run_with_it_alone(measured, weights):
+    shown = {"allow_preprocessing_mismatch": True}
+    both = measured(frame_num={"train": 4, "test": 1}, mean=[0.9, 0.1, 0.5], **shown)
+    found = _explained(measured, weights, both)
+    first = measured(**BEFORE)["datasets"]["ToyA"]["video"]["auc"]
+    alone = {
+        "frames a video": measured(frame_num={"train": 4, "test": 1}),
+        "mean and std": measured(**BEFORE, mean=[0.9, 0.1, 0.5], **shown),
+    }
+    shares = {one.factor: one.share for one in found.shares}
+    assert set(shares) == set(alone)
+    for factor, document in alone.items():
+        assert shares[factor] == pytest.approx(
+            document["datasets"]["ToyA"]["video"]["auc"] - first, abs=1e-12
+        )
+    assert sum(shares.values()) + found.remainder == pytest.approx(found.gap, abs=1e-9)
+    assert found.together == pytest.approx(found.second, abs=1e-9)
+    text = explanation_text(found)
+    assert "frames a video" in text
+    assert "the gap" in text
+
+
+def test_what_a_published_number_does_not_state_is_found_by_trying(measured, weights):
+    other = measured(**BEFORE, frame_sampling="first")
+    video = {
+        key: value for key, value in other["datasets"]["ToyA"]["video"].items() if isinstance(value, float)
+    }
+    published = {
+        "datasets": {"ToyA": {"video": {name: round(video[name], 4) for name in ("auc", "ap", "eer")}}}
+    }
+    found = _explained(measured, weights, published)
+    assert [(one.factor, one.second, one.stated) for one in found.shares] == [
+        ("frame sampling", "first", False)
+    ]
+    assert abs(found.remainder) < 1e-4
+    assert any("not stated" in note for note in found.notes)
+
+
+def test_equal_results_have_nothing_to_explain(measured, weights):
+    found = _explained(measured, weights, measured(**BEFORE))
+    assert (found.shares, found.gap, found.alternatives) == ((), 0.0, ())
+
+
+def test_a_gap_that_nothing_explains_stays_in_the_remainder(measured, weights):
+    published = {"datasets": {"ToyA": {"video": {"auc": 0.123}}}}
+    found = _explained(measured, weights, published)
+    assert found.remainder + sum(one.share or 0 for one in found.shares) == pytest.approx(found.gap, abs=1e-9)
+    assert found.alternatives
+
+
+def test_the_command_says_what_is_missing_before_torch(tmp_path, measured):
+    measured(**BEFORE)
+    first = next(iter(measured.files.values()))
+    (tmp_path / "b.json").write_text('{"datasets": {"Other": {"video_auc": 0.9}}}')
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "effort_finetune", "why", str(first), "b.json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "no dataset with video_auc in both results" in done.stderr
+    assert "| torch\n" not in done.stderr
+
+
+def test_an_absent_checkpoint_is_one_line(measured, tmp_path):
+    with pytest.raises(UserError, match="weights"):
+        explained(
+            (measured(**BEFORE), measured(**BEFORE)), measured.host, "ToyA", "video_auc", tmp_path / "no.pth"
+        )
