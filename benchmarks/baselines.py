@@ -127,7 +127,7 @@ def settings_of(options: argparse.Namespace, host: Any, **flags: Any) -> ef.Sett
             "train_batchSize": 16,
             "workers": 0,
             "device": "cpu",
-            "precision": "float32",
+            "precision": options.precision,
             "lr_scheduler": "cosine",
             "lr_T_max": options.epochs,
             "nEpochs": options.epochs,
@@ -248,7 +248,7 @@ def protocol(options: argparse.Namespace) -> dict[str, Any]:
         "epochs": options.epochs,
         "batch": 16,
         "optimiser": "adam, cosine over the epochs; checkpoint and rate by video AUC on val",
-        "precision": "float32",
+        "precision": options.precision,
     }
 
 
@@ -265,8 +265,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--rates", nargs="+", type=float, default=[1.0, 0.3, 3.0], help="times the usual rate"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--test_frames", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--test_frames", type=int, default=2)
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "baselines.json")
     return parser.parse_args(argv)
 
