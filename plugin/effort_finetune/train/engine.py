@@ -26,7 +26,7 @@ from effort_finetune.train.early_stopping import EarlyStopping
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.guards import Watched, findings
 from effort_finetune.train.loop import TrainingLoop
-from effort_finetune.train.optim import learning_rates
+from effort_finetune.train.optim import highest_rates, learning_rates
 from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_history import Processes
 from effort_finetune.train.schedule import Schedule
@@ -169,8 +169,8 @@ class Engine:
         if hasattr(sampler, "set_epoch"):  # ours and torch's distributed one; a resumed run starts late
             sampler.set_epoch(epoch)
         self.model.epoch = epoch  # type: ignore[assignment]  # what hosts' train.py says to their detectors
-        rate = learning_rates(self.optimizer)[0]["lr"]
-        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rate)
+        rates = highest_rates(self.optimizer)
+        self.reports.epoch_begins(epoch, number, self.job.settings.nEpochs, rates)
         self.draws.begin_epoch()
         with self._reported(batches):
             if self.progress.batches < batches:  # else a resumed run owes only the validation

@@ -21,7 +21,7 @@ from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.precision import Precision, widened
 from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss_failure, memory_failure
 from effort_finetune.train.epoch_progress import EpochProgress
-from effort_finetune.train.optim import learning_rate, trainable_parameters
+from effort_finetune.train.optim import highest_rates, learning_rate, trainable_parameters
 from effort_finetune.train.sharpness import SAM
 from effort_finetune.train.step_share import (
     Batch,
@@ -38,7 +38,8 @@ from effort_finetune.train.step_share import (
 class Record:
     """What is reported every ``rec_iter`` batches: means over the batches since the last report.
 
-    ``seconds_per_batch`` is the epoch's so far: its last window is a few batches that were loaded already.
+    ``lr`` is the first group's rate, ``rates`` the highest of each kind of weights. ``seconds_per_batch`` is
+    the epoch's so far: its last window is a few batches that were loaded already.
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class Record:
     batches: int
     loss: dict[str, float]
     lr: float
+    rates: dict[str, float]
     grad_norm: float
     samples_per_second: float
     seconds_per_batch: float
@@ -311,6 +313,7 @@ class TrainingLoop:
                 batches=total,
                 loss=window.means(),
                 lr=learning_rate(self.optimizer),
+                rates=highest_rates(self.optimizer),
                 grad_norm=grad_norm,
                 samples_per_second=window.samples / max(window.seconds, 1e-9),
                 seconds_per_batch=progress.seconds / progress.batches,

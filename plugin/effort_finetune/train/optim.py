@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,6 +99,22 @@ def _depth(name: str, blocks: int) -> int:
 def learning_rate(optimizer: torch.optim.Optimizer) -> float:
     """Returns the rate of the first parameter group."""
     return float(optimizer.param_groups[0]["lr"])
+
+
+def highest_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Returns the highest present rate of each kind of weights, by name."""
+    found: dict[str, float] = {}
+    for group in learning_rates(optimizer):
+        name = group["name"] or "all"
+        found[name] = max(found.get(name, 0.0), group["lr"])
+    return found
+
+
+def in_words(rates: Mapping[str, float]) -> str:
+    """Returns rates for a log: one number, or one a kind of weights where they have their own."""
+    if len(rates) == 1:
+        return f"{next(iter(rates.values())):g}"
+    return ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from effort_finetune.core import progress
 from effort_finetune.core.device import describe_memory
 from effort_finetune.train.loop import Record
+from effort_finetune.train.optim import in_words
 from effort_finetune.train.selection import Measured, Selector
 from effort_finetune.train.tensorboard import RunBoard
 
@@ -70,9 +71,9 @@ class Reports:
             self._bar.set_postfix(epoch=epoch, loss=f"{loss:.4f}", refresh=False)
             self._bar.update(batches)
 
-    def epoch_begins(self, epoch: int, number: int, epochs: int, rate: float) -> None:
+    def epoch_begins(self, epoch: int, number: int, epochs: int, rates: Mapping[str, float]) -> None:
         """Says that an epoch begins, the ``number``-th of ``epochs``."""
-        self.logger.info("epoch %d (%d of %d), learning rate %g", epoch, number, epochs, rate)
+        self.logger.info("epoch %d (%d of %d), learning rate %s", epoch, number, epochs, in_words(rates))
 
     def record(self, record: Record, *, step: int, owed: int) -> None:
         """Reports on the batches since the last report.
@@ -84,8 +85,8 @@ class Reports:
         """
         losses = ", ".join(f"{name} {value:.4f}" for name, value in record.loss.items())
         self.logger.info(
-            "epoch %d, batch %d of %d: loss %s; lr %g, gradient norm %.3g, %.1f frames/s, %s left to train",
-            *(record.epoch, record.batch, record.batches, losses, record.lr, record.grad_norm),
+            "epoch %d, batch %d of %d: loss %s; lr %s, gradient norm %.3g, %.1f frames/s, %s left to train",
+            *(record.epoch, record.batch, record.batches, losses, in_words(record.rates), record.grad_norm),
             *(record.samples_per_second, tqdm.format_interval(owed * record.seconds_per_batch)),
         )
         if self.board is not None:

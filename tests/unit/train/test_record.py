@@ -72,3 +72,10 @@ def test_results_of_the_version_before_still_open(bench, tmp_path: Path):
     del results["training"]["processes"], results["training"]["selection"]["protocol"]
     (tmp_path / "results.json").write_text(json.dumps(results))
     assert results_file.read(tmp_path)["schema_version"] == "1.0"
+
+
+def test_the_log_shows_the_rate_of_every_kind_of_weights(bench):
+    outcome = quick(bench, **{"optimizer.lr_head": 0.01, "optimizer.layer_decay": 0.5})
+    log = (outcome.run_dir / "finetuning.log").read_text()
+    assert re.search(r"learning rate residual 0\.0005, head 0\.01$", log, re.MULTILINE)
+    assert "; lr residual 0.0005, head 0.01, gradient norm" in log
