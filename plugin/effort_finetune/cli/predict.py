@@ -50,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write where the detector looked: of each face's most suspicious frame a PNG and its numbers",
     )  # fmt: skip
     parser.add_argument(
+        "--evidence", type=Path, metavar="FOLDER",
+        help="write what each verdict rests on: an HTML page that prints well, and its JSON",
+    )  # fmt: skip
+    parser.add_argument(
         "--labels", choices=("from-folders",), help="measure the verdicts: folders say real or fake"
     )
     parser.add_argument("--threshold", type=float, help="in place of the one that the weights carry")
@@ -118,15 +122,23 @@ class _Shown:
     """What is written of each file beside its record."""
 
     def __init__(self, predictor: Predictor, args: argparse.Namespace) -> None:
+        from effort_finetune.predict.evidence_files import Evidence
         from effort_finetune.predict.heat_files import HeatFiles, HeatMapper
 
-        self.heat = HeatFiles(HeatMapper(predictor), args.heatmap) if args.heatmap else None
+        self.mapper = HeatMapper(predictor)
+        self.heat = HeatFiles(self.mapper, args.heatmap) if args.heatmap else None
+        self.evidence = Evidence(predictor, self.mapper, args.evidence) if args.evidence else None
 
     def lines(self) -> list[str]:
-        return [self.heat.mapper.line()] if self.heat else []
+        return [self.mapper.line()] if self.heat or self.evidence else []
 
     def add(self, found: FileCrops, record: FileRecord) -> FileRecord:
-        return self.heat.write(found, record) if self.heat else record
+        if self.heat:
+            record = self.heat.write(found, record)
+        if self.evidence:
+            for line in self.evidence.write(found, record):
+                print(f"{visible(record.file)}: evidence: {line}", file=sys.stderr)
+        return record
 
 
 def line_of(record: FileRecord) -> str:

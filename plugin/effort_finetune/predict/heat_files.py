@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,9 +141,13 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def file_stem(record: FileRecord) -> str:
-    """Returns a name for files about a file: the start of its own, made harmless, and of its hash."""
+    """Returns a name for files about a file: the start of its own, made harmless, and of its hash.
+
+    Of a file that cannot be read the hash is that of its path.
+    """
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(record.file).stem)[:_NAME].strip("._") or "file"
-    return f"{name}-{(record.sha256 or 'unread')[:8]}"
+    told_apart = record.sha256 or hashlib.sha256(record.file.encode(errors="replace")).hexdigest()
+    return f"{name}-{told_apart[:8]}"
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -47,6 +47,14 @@ class Rule:
         odds = math.log(inside / (1 - inside)) / self.temperature + self.bias
         return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
 
+    def raw_threshold(self) -> float:
+        """Returns the threshold as a probability before any calibration."""
+        if self.temperature is None:
+            return self.threshold
+        inside = min(max(self.threshold, _SMALLEST), 1 - _SMALLEST)
+        odds = (math.log(inside / (1 - inside)) - self.bias) * self.temperature
+        return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
+
     def decided(self, prob: float) -> float:
         """Returns the number that the threshold is compared with."""
         found = self.calibrated(prob)
