@@ -89,7 +89,9 @@ class DataKeys(AugmentationKeys):
     identity: Text | None = setting(
         None, "regular expression of a person in a clip's own name; null: by the known ways of naming"
     )
-    limit: Count | None = setting(None, "samples of each class and folder at most, drawn by the seed")
+    limit: Count | None = setting(
+        None, "samples of each class and folder at most, drawn by the seed", read_by=SCORE
+    )
     split: Literal["held_out", "all"] = setting(
         "held_out", "what a test reads of a folder: what was not trained on, or all of it", read_by=SCORE
     )
@@ -136,7 +138,6 @@ class DataKeys(AugmentationKeys):
     allow_outside_paths: Truth = setting(
         False,
         "read frames that an index lists outside rgb_dir and the host; only for indexes you trust",
-        read_by=SCORE,
     )
     workers: Processes = setting(2, "loader processes; 0 loads in the main one", read_by=SCORE)
     self_blended: Share = setting(

@@ -14,7 +14,7 @@ from effort_finetune.config.kinds import (
     Truth,
     UpToAlmostOne,
 )
-from effort_finetune.config.section import DATA, SCORE, TRAIN, Section, setting
+from effort_finetune.config.section import SCORE, TRAIN, Section, setting
 
 
 class Loss(Section):
@@ -64,9 +64,7 @@ class ModelKeys(TrainedKeys):
 
     READ_BY: ClassVar[tuple[str, ...]] = SCORE
 
-    model_name: Text = setting(
-        "effort_finetune", "detector, by its name in the host's DETECTOR registry", read_by=DATA
-    )
+    model_name: Text = setting("effort_finetune", "detector, by its name in the host's DETECTOR registry")
     trainer: Text | None = setting(
         "effort_finetune", "trainer in the host's TRAINER registry; null is the host's own", read_by=TRAIN
     )

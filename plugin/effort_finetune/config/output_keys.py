@@ -33,5 +33,7 @@ class OutputKeys(Section):
         read_by=TRAIN,
     )
     save_ckpt: bool = setting(
-        True, "leave state and weights when the run is over; false: no .pth, also none at save_to"
+        True,
+        "leave state and weights when the run is over; false: no .pth, also none at save_to",
+        read_by=TRAIN,
     )

@@ -112,12 +112,12 @@ class HostSource:
 
     def _check_landmark_files(self) -> None:
         for file, tree in self._trees.items():
+            texts = _texts(tree)
             for node in _run_at_import(tree):
                 for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
                     named = getattr(call.func, "attr", getattr(call.func, "id", ""))
-                    path = (
-                        call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
-                    )
+                    given = call.args[0] if call.args else None
+                    path = texts.get(getattr(given, "id", ""), getattr(given, "value", None))
                     if named == "shape_predictor" and isinstance(path, str) and not Path(path).is_file():
                         raise UserError(
                             f"{self.place(file, call.lineno)} opens {path}, which is not there",
@@ -211,6 +211,19 @@ def _run_at_import(tree: ast.Module) -> Iterator[ast.stmt]:
                 pending += bodies
             else:
                 yield node
+
+
+def _texts(tree: ast.Module) -> dict[str, str]:
+    """The names that a module's top level binds to a text."""
+    return {
+        target.id: node.value.value
+        for node in _run_at_import(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def _bound(tree: ast.Module) -> set[str]:

@@ -100,6 +100,17 @@ def test_what_would_stop_the_host_is_told_before_it_starts(script, name, text, w
         swaps.prepare(asked)
 
 
+@pytest.mark.parametrize("given", ["'nowhere/81.dat'", "path"])
+def test_a_landmark_file_that_an_import_opens_is_told_before(script, given):
+    asked = script("train", OURS, "--trainer", "null")
+    asked.script.write_text("import extra\n" + PARSER)
+    (asked.script.parent / "extra.py").write_text(
+        f"import json as dlib\npath = 'nowhere/81.dat'\npredictor = dlib.shape_predictor({given})\n"
+    )
+    with pytest.raises(UserError, match=r"extra\.py line 3 opens nowhere/81\.dat, which is not there"):
+        swaps.prepare(asked)
+
+
 def test_what_is_guarded_or_the_hosts_own_stops_nothing(script):
     asked = script("train", OURS, "--trainer", "null")
     asked.script.write_text("import extra\n" + PARSER)
