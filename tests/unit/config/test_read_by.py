@@ -32,19 +32,19 @@ LABELS = {"Toy_Real": 0, "Toy_Fake": 1}
 #: Read by a command without an effect on what it does, and why.
 WITHOUT_EFFECT = {
     "finetune": {"robustness": "one evaluation for both; fine-tuning leaves corruptions out"},
-    "evaluate": dict.fromkeys(
-        ("freeze_backbone", "train_classification_head", "train_svd_residuals", "tune_mode", "unfreeze")
-        + (
-            "lora.alpha",
-            "lora.dropout",
-            "lora.rank",
-            "loss.ksv_weight",
-            "loss.orth_weight",
-            "loss.orth_form",
+    "evaluate": {
+        **dict.fromkeys(
+            ("freeze_backbone", "train_classification_head", "train_svd_residuals", "tune_mode", "unfreeze"),
+            "the detector is made as for training, and nothing of it moves",
         ),
-        "the detector is made as for training, and nothing of it moves",
-    )
-    | {"resume": "None here", "trainer": "its name is checked in any YAML"},
+        **dict.fromkeys(
+            ("lora.alpha", "lora.dropout", "lora.rank", "loss.ksv_weight", "loss.orth_weight"),
+            "the same",
+        ),
+        "loss.orth_form": "the same",
+        "resume": "None here",
+        "trainer": "its name is checked in any YAML",
+    },
     "check-data": {},
 }
 #: Taken from the settings where a command line is read, or for kinds of data and weights that the small runs
