@@ -42,6 +42,7 @@ ROWS = {
     "adapter_size": rows_files.adapter_size,
     "loading": rows_data.loading,
     "head_only": rows_head.head_only,
+    "frozen_prefix": rows_head.frozen_prefix,
     "bootstrap": rows_statistics.bootstrap,
 }
 HERE = Path(__file__).parent

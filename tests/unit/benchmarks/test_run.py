@@ -98,6 +98,16 @@ def test_head_only_epochs_through_the_tower_and_on_features(load):
     assert "32 crops in an LMDB" in one["setup"]
 
 
+def test_epochs_above_a_frozen_prefix_and_through_the_whole_tower(load):
+    load("towers")
+    options = Namespace(layers=2, batch=8, threads=1, repeats=1, clock="cpu")
+    (one,) = load("rows_head").frozen_prefix(options)
+    assert one["what"] == "epoch with layer_range [1, 1] over one of all 2 blocks"
+    assert one["target"].startswith("<= 0.60")
+    times = [one["measured"][name]["median_s"] for name in ("on_features", "through_the_tower")]
+    assert one["ratio"] == pytest.approx(times[0] / times[1], rel=1e-3)
+
+
 def test_a_row_that_cannot_be_measured_says_why(load):
     one = load("timing").skipped("a row", "no such host")
     assert load("run").line(one) == "skipped          a row: no such host"
