@@ -5,7 +5,8 @@ The change of a weight, ``dW = U diag(S) V - U0 diag(S0) V0``, is of rank 2k and
     B = [U diag(S), -U0 diag(S0)]   [n, 2k]
     A = [V; V0]                     [2k, m]
 
-with ``alpha = r = 2k``, i.e. a scaling of 1.
+with ``alpha = r = 2k``, i.e. a scaling of 1. What LoRA trained and merged into ``main`` has a low rank, too,
+and is found by an SVD of the change; what DoRA, full fine-tuning and trained biases made has not: refused.
 """
 
 from __future__ import annotations
@@ -165,15 +166,30 @@ def _lora(state: Mapping[str, Tensor], base: Checkpoint, target: str) -> tuple[T
     u0, s0, v0 = _leading_triplets(removed, s.shape[0])
     rest = (removed - (u0 * s0) @ v0).abs().max() / weight.abs().max()
     if not rest <= _REST:
-        raise UserError(
-            "export to peft",
-            got=f"{target}, whose main is not {base.path}'s weight less {s.shape[0]} triplets",
-            expected="the CLIP this model was fine-tuned from",
-            next_step="name the right --base",
-        )
+        return _low_rank(main + (u * s) @ v - weight, float(_REST * weight.abs().max()), target, base)
     a = torch.cat([v, v0]).float().contiguous()
     b = torch.cat([u * s, -u0 * s0], dim=1).float().contiguous()
     return a, b
+
+
+def _low_rank(change: Tensor, tolerance: float, target: str, base: Checkpoint) -> tuple[Tensor, Tensor]:
+    """Returns the factors of a change that training made otherwise than by residuals, if it has a low rank.
+
+    Raises:
+        UserError: If it has none, as a change by DoRA or full fine-tuning, or from another base.
+    """
+    u, s, v = torch.linalg.svd(change, full_matrices=False)
+    most = min(change.shape) // 4
+    # An entry of the rest is at most the first value that is left out.
+    rank = max(1, int((s > tolerance).sum()))
+    if rank > most:
+        raise UserError(
+            "export to peft",
+            got=f"{target}, which differs from {base.path} by more than {most} directions",
+            expected="the CLIP this model was fine-tuned from, by residuals or LoRA",
+            next_step="name the right --base, or export to merged, which any change can be",
+        )
+    return v[:rank].float().contiguous(), (u * s)[:, :rank].float().contiguous()
 
 
 def _leading_triplets(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
