@@ -18,6 +18,7 @@ from effort_finetune.config import json_schema
 from effort_finetune.config.augmentations import STEPS
 from effort_finetune.config.wording import in_yaml
 from effort_finetune.core.metrics import TABLE
+from effort_finetune.core.strict_json import read_json
 from effort_finetune.install.known_problems import PROBLEMS
 from effort_finetune.weights.layouts import KNOWN, Layout
 
@@ -72,6 +73,51 @@ def _problems() -> str:
     )
 
 
+#: What the methods of benchmarks/baselines.py are in words.
+_TRAINED = {
+    "head": "head",
+    "layernorm": "layer norms",
+    "bitfit": "biases (BitFit)",
+    "lora1": "LoRA, rank 1",
+    "lora8": "LoRA, rank 8",
+    "dora8": "DoRA, rank 8",
+    "k1": "residuals as they are, k = 1",
+    "k1_anew": "residuals, k = 1",
+    "k2": "residuals, k = 2",
+    "k4": "residuals, k = 4",
+    "k8": "residuals, k = 8",
+    "k16": "residuals, k = 16",
+    "osf16": "residuals, k = 16, projected (OSF)",
+    "full": "everything",
+}
+
+
+def _baselines() -> str:
+    """The table of what can be trained, from what benchmarks/baselines.py measured on the demo's tower."""
+    made = read_json(ROOT / "benchmarks" / "results" / "baselines.json")["towers"]["demo"]
+    start = made["before"]
+    rows = [
+        ("nothing", "", *(f"{start[k]:.3f}" for k in ("in_domain", "out_of_domain", "old")), "", "", "", "")
+    ]
+    for name, row in made["table"].items():
+        scores = (row[kind] for kind in ("in_domain", "out_of_domain", "old"))
+        rows.append(
+            (
+                _TRAINED[name],
+                f"{row['trainable']:,} ({100 * row['share']:.2g} %)",
+                *(f"{s['mean']:.3f}" + ("" if s["sd"] is None else f" ± {s['sd']:.3f}") for s in scores),
+                f"{row['rate']:g}",
+                f"{row['seconds']:.0f}",
+                f"{row['memory_mib']:.0f}",
+                str(row["seeds"]),
+            )
+        )
+    return _table(
+        "trained | values | in domain | out of domain | old set | rate | CPU s | MiB | seeds",
+        rows,
+    )
+
+
 def _data_aug() -> str:
     """The lines of ``data_aug`` in the settings file that ships."""
     lines = []
@@ -90,6 +136,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "layouts": _layouts,
     "problems": _problems,
     "metrics": _metrics,
+    "baselines": _baselines,
 }
 _DATA_AUG = re.compile(r"(?<=^  # made by `make generate`\n)(.*?)(?=^  extra:)", re.S | re.M)
 _BLOCK = re.compile(r"(?<=^<!-- generated: )(\w+)( -->\n)(.*?)(?=^<!-- end -->$)", re.S | re.M)
