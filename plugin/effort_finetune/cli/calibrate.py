@@ -63,10 +63,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     scores = _scored(args, context) if args.val_dataset else _read(args)
 
     from effort_finetune.evaluate.calibration import fit
+    from effort_finetune.evaluate.feature_fit import fit_features
 
+    features = None
+    if scores.features is not None and scores.video is not None:
+        features = fit_features(scores.features, scores.video)
     found = fit(
         scores.label, scores.prob, error=args.error, cost=args.cost, fitted_on=scores.fitted_on(),
-        warnings=scores.warnings,
+        warnings=scores.warnings, features=None if features is None else features.to_dict(),
     )  # fmt: skip
     _say(found)
     if args.weights is not None:
@@ -140,5 +144,7 @@ def _say(found: StoredCalibration) -> None:
         )
     if found.unsure is not None:
         print(f"unsure between {found.unsure[0]:.4f} and {found.unsure[1]:.4f}, error rate {found.error:g}")
+    if found.features is not None:
+        print(f"features of {found.features['videos']} videos: a file farther than 95 % of them is unsure")
     for warning in found.warnings:
         print(f"warning: {warning}")

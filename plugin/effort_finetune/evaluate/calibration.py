@@ -9,7 +9,7 @@ videos takes nothing from it: they keep the order, so the band is made of the ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ FOLDS = 5
 def fit(
     label: IntArray, prob: FloatArray, *, error: float = 0.1, cost: float | None = None,
     fitted_on: dict[str, Any] | None = None, warnings: Sequence[str] = (),
+    features: Mapping[str, Any] | None = None,
 ) -> StoredCalibration:  # fmt: skip
     """Fits a calibration.
 
@@ -41,6 +42,7 @@ def fit(
         cost: What a real called fake costs, a missed fake costing 1; adds the threshold ``cost``.
         fitted_on: For the record.
         warnings: What is known to be wrong with the videos.
+        features: Where their features lie.
 
     Raises:
         UserError: If a class is missing or a probability is no number.
@@ -73,7 +75,7 @@ def fit(
     }
     curves = {"raw": reliability(label, prob), "calibrated": reliability(label, calibrated)}
     return StoredCalibration(
-        1 / slope, bias, thresholds, band, error, about, errors, curves,
+        1 / slope, bias, thresholds, band, error, about, errors, curves, features,
         quality(label, prob), _left_out(label, prob), tuple(warnings),
     )  # fmt: skip
 

@@ -25,12 +25,16 @@ class ValScores:
         prob: ``float64[V]``, probability of fake.
         datasets: Name to ``split``, videos of each class, ``kind`` and ``frames_sha256``, as far as known.
         warnings: What a user has to know of these scores.
+        features: ``float64[F, d]`` of their frames; None where they come from files.
+        video: ``int64[F]``, which video a frame is of.
     """
 
     label: IntArray
     prob: FloatArray
     datasets: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...] = ()
+    features: FloatArray | None = None
+    video: IntArray | None = None
 
     def fitted_on(self) -> dict[str, Any]:
         """Returns the record of a calibration's videos."""
@@ -39,11 +43,22 @@ class ValScores:
 
 def joined(parts: list[ValScores]) -> ValScores:
     """Returns several sources as one."""
+    features = video = None
+    if all(part.features is not None for part in parts):
+        features = np.concatenate([part.features for part in parts if part.features is not None])
+        start, numbers = 0, []
+        for part in parts:
+            assert part.video is not None, "features come with their videos"
+            numbers.append(part.video + start)
+            start += int(part.video.max(initial=-1)) + 1
+        video = np.concatenate(numbers)
     return ValScores(
         np.concatenate([part.label for part in parts]),
         np.concatenate([part.prob for part in parts]),
         {name: block for part in parts for name, block in part.datasets.items()},
         tuple(line for part in parts for line in part.warnings),
+        features,
+        video,
     )
 
 

@@ -74,7 +74,7 @@ def _crops(found: FileCrops, record: FileRecord) -> list[dict[str, Any]]:
         ]
         faces.append(
             {"number": number, "verdict": face.verdict, "prob": face.prob, "frames": len(cuts),
-             "shown": len(crops), "crops": crops}
+             "shown": len(crops), "crops": crops, "distance": face.distance}
         )  # fmt: skip
     return faces
 

@@ -35,6 +35,8 @@ class FaceRecord:
         verdict: Of this face alone.
         reasons: Why it is ``unsure``.
         frames: Its frames, in order of time.
+        distance: How far it lies from the validation set of the weights, of which 95 % is below 1; None where
+            they keep no statistics of it.
     """
 
     prob: float
@@ -42,6 +44,7 @@ class FaceRecord:
     verdict: Verdict
     reasons: tuple[str, ...]
     frames: tuple[FrameScore, ...]
+    distance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,12 @@ from effort_finetune.predict.verdicts import STEADY, Rule
 
 
 def record_of(
-    found: FileCrops, probs: Mapping[str, Sequence[float]], rule: Rule, *, label: Any = None
+    found: FileCrops,
+    probs: Mapping[str, Sequence[float]],
+    rule: Rule,
+    *,
+    features: np.ndarray | None = None,
+    label: Any = None,
 ) -> FileRecord:
     """Makes the record of a file.
 
@@ -22,6 +27,7 @@ def record_of(
         found: Its crops.
         probs: Probability of fake of ``found.cuts`` (under ``""``) and of each delivery's crops.
         rule: How probabilities become verdicts.
+        features: ``[N, d]``, of ``found.cuts``; None where nobody asks how far they lie.
         label: What its folders say.
     """
     common: dict[str, Any] = {
@@ -46,7 +52,7 @@ def record_of(
             calibrated=None,
             **common,
         )
-    faces = tuple(_faces(found, probs[AS_IS], rule))
+    faces = tuple(_faces(found, probs[AS_IS], rule, features))
     largest = faces[0]
     verdict, reasons = largest.verdict, list(largest.reasons)
     stability = _stability(found, probs, rule) if found.delivered_frames else None
@@ -66,7 +72,10 @@ def record_of(
     )
 
 
-def _faces(found: FileCrops, probs: Sequence[float], rule: Rule) -> list[FaceRecord]:
+def _faces(
+    found: FileCrops, probs: Sequence[float], rule: Rule, features: np.ndarray | None
+) -> list[FaceRecord]:
+    video = found.kind == "video"
     if found.cuts[0].face is None:
         groups = [list(range(len(found.cuts)))]
     else:
@@ -75,9 +84,10 @@ def _faces(found: FileCrops, probs: Sequence[float], rule: Rule) -> list[FaceRec
     records = []
     for group in groups:
         prob = float(np.mean([probs[i] for i in group]))
-        verdict, reasons = rule.verdict(prob, frames=len(group), video=found.kind == "video")
+        distance = None if features is None else rule.farness(features[group], video=video)
+        verdict, reasons = rule.verdict(prob, frames=len(group), video=video, distance=distance)
         frames = tuple(_frame(found.cuts[i], probs[i]) for i in group)
-        records.append(FaceRecord(prob, rule.calibrated(prob), verdict, reasons, frames))
+        records.append(FaceRecord(prob, rule.calibrated(prob), verdict, reasons, frames, distance))
     return records
 
 

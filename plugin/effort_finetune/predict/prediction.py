@@ -108,24 +108,35 @@ class Predictor:
         images = [
             cut.image for found in waiting for cuts in (found.cuts, *found.delivered.values()) for cut in cuts
         ]
-        probs = iter(self.probabilities(images).tolist())
+        scored, features = self.scored(images)
+        probs, at = iter(scored.tolist()), 0
         for found in waiting:
             by_delivery = {AS_IS: [next(probs) for _ in found.cuts]}
+            own = features[at : at + len(found.cuts)]
+            at += _crops(found)
             for name, cuts in found.delivered.items():
                 by_delivery[name] = [next(probs) for _ in cuts]
             label = None if labels is None else label_of(found.file, labels)
-            yield found, record_of(found, by_delivery, self.rule, label=label)
+            yield found, record_of(found, by_delivery, self.rule, features=own, label=label)
 
-    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns the probability of fake, ``float64[N]``, of ``uint8[side, side, 3]`` crops (RGB)."""
+    def scored(self, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Scores ``uint8[side, side, 3]`` crops (RGB).
+
+        Returns:
+            The probability of fake, ``float64[N]``, and the features, ``float32[N, d]``.
+        """
         precision = resolve_precision(self.settings.precision, next(self.model.parameters()).device)
-        size, odds = self.settings.test_batchSize, []
+        size, odds, features = self.settings.test_batchSize, [], []
         for start in range(0, len(images), size):
             part = self.inputs(images[start : start + size])
             # Entered for each batch: a generator must not leave its caller in inference mode.
             with torch.inference_mode(), precision.autocast() if precision.dtype else nullcontext():
-                odds.append(log_odds(self.model({"image": part}, inference=True), len(part)))
-        return probability(np.concatenate(odds)) if odds else np.empty(0)
+                answer = self.model({"image": part}, inference=True)
+                odds.append(log_odds(answer, len(part)))
+                features.append(answer["feat"].float().cpu().numpy())
+        if not odds:
+            return np.empty(0), np.empty((0, 0), dtype=np.float32)
+        return probability(np.concatenate(odds)), np.concatenate(features)
 
     def inputs(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Returns what the model is given of crops, ``float32[N, 3, side, side]`` on its device."""

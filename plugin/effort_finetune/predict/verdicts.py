@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from effort_finetune.predict.file_records import Verdict
+from effort_finetune.weights.stored_calibration import FloatArray
+from effort_finetune.weights.val_features import ValFeatures, checked_features
 
 #: Without a calibration's band: so near to the threshold a verdict is unsure.
 NEAR = 0.05
@@ -30,6 +32,7 @@ class Rule:
         band: In between a verdict is unsure; None: within ``NEAR`` of the threshold.
         any_threshold: Threshold and false positive rate on val of one face, for files of several; None where
             the weights state none.
+        features: Where the features of the validation set lie; None where the weights do not keep them.
     """
 
     threshold: float
@@ -38,6 +41,7 @@ class Rule:
     bias: float = 0.0
     band: tuple[float, float] | None = None
     any_threshold: tuple[float, float] | None = None
+    features: ValFeatures | None = None
 
     def calibrated(self, prob: float) -> float | None:
         """Returns the calibrated probability; None without a calibration."""
@@ -64,7 +68,16 @@ class Rule:
         """Tells the side of the threshold, sure or not."""
         return self.decided(prob) > self.threshold
 
-    def verdict(self, prob: float, *, frames: int, video: bool) -> tuple[Verdict, tuple[str, ...]]:
+    def farness(self, features: FloatArray, *, video: bool) -> float | None:
+        """Returns how far a face's frames, ``[N, d]``, lie from the validation set; 95 % of it is below 1."""
+        if self.features is None:
+            return None
+        limit = self.features.video_limit if video else self.features.frame_limit
+        return float(self.features.distance(features).mean() / limit)
+
+    def verdict(
+        self, prob: float, *, frames: int, video: bool, distance: float | None = None
+    ) -> tuple[Verdict, tuple[str, ...]]:
         """Returns the verdict of one face and the reasons where it is unsure."""
         reasons = []
         value = self.decided(prob)
@@ -74,6 +87,10 @@ class Rule:
             reasons.append(f"near the threshold: within {NEAR} of {self.threshold:.3f}")
         if video and frames < FEW_FRAMES:
             reasons.append(f"few frames: {frames} of a video, at least {FEW_FRAMES} needed")
+        if distance is not None and distance > 1:
+            reasons.append(
+                f"far from the validation set: {distance:.2f} times what 95 % of its videos stay under"
+            )
         if reasons:
             return "unsure", tuple(reasons)
         return ("fake" if self.says_fake(prob) else "real"), ()
@@ -97,8 +114,11 @@ def rule_of(calibration: Mapping[str, Any] | None, threshold: float | None) -> R
     band = calibration.get("unsure")
     between = None if band is None or threshold is not None else (float(band[0]), float(band[1]))
     balanced = thresholds.get("balanced")
+    kept = calibration.get("features")
+    features = None if kept is None else checked_features(kept, "calibration")
     if threshold is not None:
-        return Rule(threshold, "given by hand", temperature, bias)
-    if balanced is None:
-        return Rule(0.5, "0.5, calibrated", temperature, bias, between, several)
-    return Rule(float(balanced), "the weights' own, balanced on val", temperature, bias, between, several)
+        return Rule(threshold, "given by hand", temperature, bias, features=features)
+    source, value = "0.5, calibrated", 0.5
+    if balanced is not None:
+        source, value = "the weights' own, balanced on val", float(balanced)
+    return Rule(value, source, temperature, bias, between, several, features)

@@ -43,6 +43,8 @@ class StoredCalibration:
             intervals.
         reliability: ``raw`` and ``calibrated``: for each bin of these videos its mean ``probability``,
             ``share_of_fakes`` and number of ``videos``.
+        features: Where the features of these videos lie
+            (:class:`~effort_finetune.weights.val_features.ValFeatures`); ``None`` where nobody had them.
         before: NLL, ECE and Brier score of the videos as they came.
         after: The same of videos that were left out of the fit, each once.
         warnings: What a user has to know.
@@ -56,6 +58,7 @@ class StoredCalibration:
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     val_errors: Mapping[str, Any] = field(default_factory=dict)
     reliability: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] | None = None
     before: Mapping[str, float | None] = field(default_factory=dict)
     after: Mapping[str, float | None] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -68,7 +71,10 @@ class StoredCalibration:
     def sha256(self) -> str:
         """Hash of what changes a verdict, not of the record around it."""
         document = asdict(self)
-        text = json.dumps({key: document[key] for key in _DECIDING}, sort_keys=True)
+        deciding = {key: document[key] for key in _DECIDING}
+        if self.features is not None:
+            deciding["features"] = document["features"]
+        text = json.dumps(deciding, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +119,7 @@ def checked_calibration(found: Any, what: str) -> StoredCalibration:
         values["unsure"] = (min(unsure), max(unsure))
     if "error" in values:
         _number(values["error"], f"{what}: error", 0, 1)
-    for key in ("fitted_on", "val_errors", "reliability", "before", "after"):
+    for key in ("fitted_on", "val_errors", "reliability", "features", "before", "after"):
         if not isinstance(values.get(key, {}), Mapping):
             raise UserError(f"{what}: {key}", got=visible(repr(values[key])), expected="keys with values")
     said = values.get("warnings", ())
