@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("serve.serve_command", "open a page on this machine: drop files, see verdicts"),
     "compare": ("compare", "put the results of several runs side by side"),
     "why": ("why", "say why two results differ, each difference measured"),
+    "leaderboard": ("leaderboard", "detectors x datasets x seeds in one table"),
     "calibrate": ("calibrate", "fit temperature, thresholds and an unsure band on val scores"),
     "import-scores": ("import_scores", "make results of the scores of any detector"),
     "export-scores": ("export_scores", "write the scores of a run as one CSV"),

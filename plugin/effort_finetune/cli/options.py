@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,12 +11,9 @@ from effort_finetune.config import Settings, resolve
 from effort_finetune.config.aliases import renames_of
 from effort_finetune.config.flag_words import from_flag
 from effort_finetune.config.key_table import Key, known_keys
-from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.config.wording import describe, in_yaml, takes_list
-from effort_finetune.core.errors import UserError, did_you_mean
-from effort_finetune.core.resources import root
 from effort_finetune.host import locate, open_host
-from effort_finetune.host.detector_files import detector_module, detector_yaml
+from effort_finetune.host.settings_files import preset, presets, settings_files
 
 if TYPE_CHECKING:
     from effort_finetune.host import Host
@@ -44,23 +40,6 @@ class _Layer(argparse.Action):
         namespace.layers = [*(namespace.layers or ()), *paths]
         if self.dest == "detector_config":
             namespace.own_config = True
-
-
-def preset(name: str) -> Path:
-    """Returns the file of a named choice of settings.
-
-    Raises:
-        UserError: If there is none of that name.
-    """
-    files = _presets()
-    if name not in files:
-        expected = f"one of {', '.join(files)}"
-        raise UserError("--preset", got=repr(name), expected=expected, next_step=did_you_mean(name, files))
-    return files[name]
-
-
-def _presets() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((root() / "configs" / "presets").glob("*.yaml"))}
 
 
 def add_host_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +76,7 @@ def add_settings_arguments(
         action=_Layer,
         nargs="+",
         metavar="NAME",
-        help=f"{', '.join(_presets())}: settings files that ship, on top of those before them",
+        help=f"{', '.join(presets())}: settings files that ship, on top of those before them",
     )
     # argparse would list all seventy flags in the usage line.
     parser.usage = "%(prog)s [options]"
@@ -165,45 +144,13 @@ def open_run(
     given = {**settings_flags(args), **given}
     settings = resolve(
         flags=given,
-        yaml_path=_files(args, host, given.get("model_name")),
+        yaml_path=settings_files(
+            host, given.get("model_name"), args.layers or (), own_config=args.own_config
+        ),
         host_defaults=host.default_settings(mode),
         host_root=host.root,
     )
     return host, settings
-
-
-def _theirs(host: Host, name: str) -> Path:
-    """The YAML of one of the host's detectors."""
-    found = detector_yaml(host, name)
-    if found is not None:
-        return found
-    detector_module(host, name)  # an unknown name is the likelier mistake
-    raise UserError(
-        f"--model_name {name}",
-        got=f"no YAML of it in {host.root / 'training/config/detector'}",
-        next_step="name one with --detector_config",
-    )
-
-
-def _files(args: argparse.Namespace, host: Host, model_name: str | None) -> Sequence[Path]:
-    """Returns the settings files; presets alone lie on top of the host's own file, where it has one.
-
-    ``--model_name`` of a host's detector without a file takes that detector's own.
-    """
-    layers = tuple(args.layers or ())
-    if not args.own_config and model_name is not None and model_name not in OUR_NAMES:
-        return [_theirs(host, model_name.removeprefix("host:")), *layers]
-    path = Path(host.root) / "training" / "config" / "detector" / "effort_finetune.yaml"
-    if args.own_config or (layers and not path.is_file()):
-        return layers
-    if not path.is_file():
-        raise UserError(
-            "no effort_finetune.yaml in the host",
-            got=host.root,
-            expected="training/config/detector/effort_finetune.yaml",
-            next_step=f"effort-finetune install {host.root}, or name a file with --detector_config",
-        )
-    return path, *layers
 
 
 def _help(key: Key) -> str:

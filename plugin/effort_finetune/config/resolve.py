@@ -61,6 +61,8 @@ def resolve(
     yaml_path: Path | str | Sequence[Path | str] | None,
     host_defaults: Mapping[str, Any],
     host_root: Path | None = None,
+    flags_source: str = "the command line",
+    flags_root: Path | None = None,
 ) -> Settings:
     """Resolves all sources into one :class:`Settings`, reporting every error at once.
 
@@ -68,7 +70,9 @@ def resolve(
         flags: Dotted or plain keys with values, only those that were given.
         yaml_path: One settings file or several, of which the later ones win, or ``None``.
         host_defaults: The host's ``train_config.yaml`` or ``test_config.yaml`` as a mapping.
-        host_root: Relative paths in files are relative to it; in flags to the working directory.
+        host_root: Relative paths in files are relative to it.
+        flags_source: What errors call the flags.
+        flags_root: What relative paths in flags are relative to; the working directory by default.
 
     Raises:
         UserError: If something is unknown, of the wrong type, out of bounds or contradictory.
@@ -77,7 +81,7 @@ def resolve(
     layers = [
         Layer("the host's settings", host_defaults, host_root, is_hosts=True),
         *(Layer(str(path), load_yaml(path), host_root) for path in paths),
-        Layer("the command line", flags, Path.cwd()),
+        Layer(flags_source, flags, flags_root or Path.cwd()),
     ]
     return _build(*merge(layers), unknown_is_error=True)
 

@@ -46,6 +46,8 @@ class InterruptGuard:
         return self.requested
 
     def __enter__(self) -> InterruptGuard:
+        for outer in self._entered:  # asked before this run began
+            self.requested, self.reason = self.requested or outer.requested, self.reason or outer.reason
         self._entered.append(self)
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
@@ -67,6 +69,10 @@ class InterruptGuard:
         if again and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = self.reason or signal.Signals(number).name
+        for (
+            outer
+        ) in self._entered:  # a job made of runs has to stop as well, and Python asks the inner guard alone
+            outer.requested, outer.reason = True, outer.reason or self.reason
 
 
 def requested() -> bool:

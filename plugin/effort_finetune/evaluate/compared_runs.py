@@ -102,7 +102,7 @@ def paired_levels(
             f"compared on the {len(common)} videos that both scored, of {len(labels[0])} and {len(labels[1])}"
         )
     number = {video: i for i, video in enumerate(common)}
-    sides = [_sides(s, number, t) for s, t in zip((first, second), thresholds, strict=True)]
+    sides = [levels_on(s, number, t) for s, t in zip((first, second), thresholds, strict=True)]
     if common and sorted(_frames(first, number)) != sorted(_frames(second, number)):
         notes.append("other frames of the same videos")
     return {level: (sides[0][level], sides[1][level]) for level in ("frame", "video")}, notes
@@ -112,7 +112,14 @@ def _frames(scores: ScoreFile, number: Mapping[str, int]) -> list[str]:
     return [f.replace("\\", "/") for v, f in zip(scores.video, scores.frame, strict=True) if v in number]
 
 
-def _sides(scores: ScoreFile, number: Mapping[str, int], threshold: float) -> dict[str, Level]:
+def levels_on(scores: ScoreFile, number: Mapping[str, int], threshold: float) -> dict[str, Level]:
+    """Returns a run's samples on chosen videos, ``frame`` and ``video``.
+
+    Args:
+        scores: Its scores of one dataset.
+        number: The videos that count, each with its number from 0.
+        threshold: Of its verdicts.
+    """
     keep = np.array([video in number for video in scores.video], dtype=np.bool_)
     video = np.array([number[v] for v in scores.video if v in number], dtype=np.int64)
     label, prob = scores.label[keep], scores.prob[keep]
