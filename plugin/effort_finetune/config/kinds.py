@@ -46,7 +46,8 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _items(value: Any) -> Any:
+def items(value: Any) -> Any:
+    """Takes one item for a list of it, and nothing that is neither."""
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return (value,)
     if not isinstance(value, (list, tuple)):  # pydantic would take a set or a generator too
@@ -66,7 +67,7 @@ def _holds_an_odd(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-_NUMBER, _ITEMS, _IN_ORDER = BeforeValidator(_number), BeforeValidator(_items), AfterValidator(_in_order)
+_NUMBER, _ITEMS, _IN_ORDER = BeforeValidator(_number), BeforeValidator(items), AfterValidator(_in_order)
 
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Text = Annotated[str, BeforeValidator(_text)]

@@ -55,9 +55,9 @@ class Settings(OutputKeys, TrainingKeys, DataKeys, ModelKeys):
         return {**_plain(self.host_only), **tree}
 
     def digest(self) -> str:
-        """Returns a SHA-256 over what can change a number: paths and host-only keys are left out."""
+        """Returns a SHA-256 over what can change a number, without paths, trackers and host-only keys."""
         paths = {name for name, field in type(self).model_fields.items() if notes(field).get("path")}
-        tree = self.model_dump(mode="json", exclude={"host_only", *paths})
+        tree = self.model_dump(mode="json", exclude={"host_only", "tracker", *paths})
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from effort_finetune.config.kinds import (
     Count,
@@ -12,6 +12,7 @@ from effort_finetune.config.kinds import (
     Says,
     Seed,
     Text,
+    items,
 )
 from effort_finetune.config.recipe_keys import RecipeKeys
 from effort_finetune.config.section import DATA, SCORE, setting
@@ -24,12 +25,20 @@ Device = Annotated[
 ]
 
 
+TrackerNames = Annotated[
+    tuple[Literal["tensorboard", "csv", "wandb", "mlflow"], ...],
+    BeforeValidator(items),
+    Says("a list of tensorboard, csv, wandb, mlflow"),
+]
+
+
 class TrainingKeys(RecipeKeys):
     """The keys at the top level that say how it is trained."""
 
     stages: Stages = setting((), "runs one after the other, each from what the one before it selected")
     start_epoch: CountOrZero = setting(0, "number of the first epoch")
     save_epoch: Count = setting(1, "epochs between two writes of ckpt_last.pth")
+    tracker: TrackerNames = setting(("tensorboard",), "where the curves of a run go; an empty list: nowhere")
     rec_iter: Count = setting(50, "steps between two progress lines in the log")
     precision: Literal["auto", "float32", "bf16", "fp16"] = setting(
         "auto", "arithmetic of the forward pass (autocast)", read_by=SCORE

@@ -40,7 +40,7 @@ from effort_finetune.train.run_log import LOG_NAME, logged_to
 from effort_finetune.train.run_record import write_settings
 from effort_finetune.train.schedule import Schedule, build_schedule
 from effort_finetune.train.selection import Measured, mean_of_known
-from effort_finetune.train.tensorboard import RunBoard
+from effort_finetune.train.trackers import Trackers, require_trackers
 from effort_finetune.weights import run_state
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class EffortFinetuneTrainer:
         self.host, self._started = host, time.perf_counter()
         self._run: DrivenRun | None = None
         self.settings = settings_from_config(config).changed(select_on="test")
+        require_trackers(self.settings)
         self.device = choose_device(self.settings.device)
         self.precision = resolve_precision(self.settings.precision, self.device)
         self.model.to(self.device)
@@ -109,7 +110,7 @@ class EffortFinetuneTrainer:
         self.log_dir = ensure_writable_dir(_folder(config, time_now)).resolve()
         self._guard, self._held = InterruptGuard(), ExitStack()
         self._held.enter_context(hold(self.log_dir))  # until the process ends: a host says no end of a run
-        self.writers: dict[str, RunBoard] = {}
+        self.writers: dict[str, Trackers] = {}
         self.engine = self._engine(metric_scoring)
         resume = self.settings.resume
         if resume is None or run_state.folder_of(resume).resolve() != self.log_dir:
@@ -190,7 +191,9 @@ class EffortFinetuneTrainer:
             return self.best_results
         if not self.writers:
             first = None if self.settings.resume is None else engine.steps_done(len(train_data_loader))
-            self.writers["run"] = engine.reports.board = RunBoard(self.log_dir, first_step=first)
+            self.writers["run"] = engine.reports.board = Trackers(
+                self.log_dir, self.settings, first_step=first
+            )
         loaders = test_data_loaders or {}
         run = self._driven(train_data_loader, loaders)
         try:

@@ -34,7 +34,7 @@ from effort_finetune.train.run_record import log_data, log_outcome, write_result
 from effort_finetune.train.run_stages import run_stages
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
 from effort_finetune.train.standing_in import stand_in
-from effort_finetune.train.tensorboard import RunBoard
+from effort_finetune.train.trackers import Trackers, require_trackers
 from effort_finetune.train.validation import low_auc, numbers_of
 from effort_finetune.weights.run_state import BEST_NAME
 
@@ -62,6 +62,7 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> 
         RunFailure: If it could not finish for whatever reason, or was interrupted; ``ckpt_last.pth`` and a
             results file with status ``failed`` hold what there is.
     """
+    require_trackers(settings)
     job = Job(settings, host, tuple(command))
     with joined(read_launch()) as ours, ours.answering():
         return run_stages(job, _run) if settings.stages else _run(job)
@@ -80,7 +81,7 @@ def _run(job: Job) -> Outcome:
         logger = held.enter_context(run_logger(paths.logs, ours))
         board = None
         if ours.leads:
-            board = held.enter_context(RunBoard(paths.folder, first_step=prepared.first_step))
+            board = held.enter_context(Trackers(paths.folder, settings, first_step=prepared.first_step))
         tested: dict[str, DatasetResult] = {}
         timings: dict[str, float] = {}
         published, failure = None, None

@@ -15,7 +15,7 @@ from effort_finetune.core.device import describe_memory
 from effort_finetune.train.loop import Record
 from effort_finetune.train.optim import in_words
 from effort_finetune.train.selection import Measured, Selector
-from effort_finetune.train.tensorboard import RunBoard
+from effort_finetune.train.trackers import Trackers
 
 _SHOWN = frozenset({"loss", "auc", "eer", "acc", "ap", "video_auc", "video_eer", "video_acc"})
 
@@ -25,14 +25,14 @@ class Reports:
 
     Args:
         logger: The run's log; ``None`` takes the package's.
-        board: TensorBoard; ``None`` writes none.
+        board: Where curves go; ``None`` writes none.
         device: Whose memory is shown.
     """
 
     def __init__(
         self,
         logger: logging.Logger | None = None,
-        board: RunBoard | None = None,
+        board: Trackers | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.logger = logger or logging.getLogger(__name__)
@@ -127,6 +127,6 @@ class Reports:
         )
 
     def curves(self, split: str, dataset: str, numbers: Mapping[str, float | None], step: int) -> None:
-        """Writes a dataset's numbers to TensorBoard."""
+        """Writes a dataset's numbers to the trackers."""
         if self.board is not None:
             self.board.metrics(split, dataset, numbers, step)

@@ -17,6 +17,7 @@ from effort_finetune.train.schedule import Schedule
 FREE_SETTINGS = frozenset(
     {
         *("resume", "output_dir", "log_dir", "save_to", "save_ckpt", "save_epoch", "rec_iter"),
+        "tracker",
         *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "max_missing_rate"),
         *("device", "workers", "early_stopping", "allow_pickle", "allow_base_mismatch"),
         *("trainer",),

@@ -17,6 +17,7 @@ from effort_finetune.core.locks import hold
 from effort_finetune.data.dataset_name import labels_of, tag_of
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, archive, score_files
 from effort_finetune.train.run_log import LOG_NAME, LOG_OF_PROCESS
+from effort_finetune.train.trackers import TRACKER_FILES
 from effort_finetune.weights.run_state import BEST_NAME, FROZEN_FILES, LAST_NAME, folder_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from effort_finetune.host import Job
 
 STATE_FILES = (BEST_NAME, LAST_NAME, FROZEN_FILES)
-RUN_FILES = (*MEASUREMENT_FILES, LOG_NAME, LOG_OF_PROCESS.format("*"), *STATE_FILES, "events.out.tfevents.*")
+RUN_FILES = (
+    *(*MEASUREMENT_FILES, LOG_NAME, LOG_OF_PROCESS.format("*"), *STATE_FILES),
+    *("events.out.tfevents.*", *TRACKER_FILES),
+)
 
 
 @dataclass(frozen=True, slots=True)
