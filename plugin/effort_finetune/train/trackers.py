@@ -1,6 +1,6 @@
 """The curves of a run, under the same tags whatever drives it and wherever they go.
 
-Tags are ``train/<loss term>``, ``train/lr``, ``train/grad_norm``, ``train/samples_per_second`` and
+Tags are ``train/<loss term>``, ``train/lr[_<kind>]``, ``train/grad_norm``, ``train/samples_per_second`` and
 ``<split>/<dataset>/<metric>``; the axis is batches of the run. At the end every tracker gets the settings
 with the last value of each measured curve: a table of hyperparameters.
 """
@@ -125,6 +125,7 @@ class Trackers:
         numbers = {
             **record.loss,
             "lr": record.lr,
+            **{f"lr_{kind}": rate for kind, rate in record.rates.items()},
             "grad_norm": record.grad_norm,
             "samples_per_second": record.samples_per_second,
         }

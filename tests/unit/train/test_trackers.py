@@ -18,10 +18,18 @@ from effort_finetune.train.trackers import Trackers, require_trackers
 from .running import document, quick
 
 RECORD = Record(
-    epoch=1, batch=2, batches=3, loss={"overall": 0.5}, lr=0.1, grad_norm=1.0, samples_per_second=9.0,
+    epoch=1, batch=2, batches=3, loss={"overall": 0.5},
+    lr=0.1, rates={"head": 0.1}, grad_norm=1.0, samples_per_second=9.0,
     seconds_per_batch=0.1,
 )  # fmt: skip
-TAGS = {"train/overall", "train/lr", "train/grad_norm", "train/samples_per_second", "val/Toy, [1]/auc"}
+TAGS = {
+    "train/overall",
+    "train/lr",
+    "train/lr_head",
+    "train/grad_norm",
+    "train/samples_per_second",
+    "val/Toy, [1]/auc",
+}
 
 
 def settings(*names, **changes):
