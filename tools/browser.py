@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -128,9 +128,7 @@ class Browser:
             raise RuntimeError(json.dumps(told["exceptionDetails"])[:2000])
         return told["result"].get("value")
 
-    def until(
-        self, expression: str, *, timeout: float | None = None, meanwhile: Callable[[], None] | None = None
-    ) -> None:
+    def until(self, expression: str, *, timeout: float | None = None) -> None:
         """Waits until an expression is true."""
         deadline = time.monotonic() + (timeout or self._timeout)
         while True:
@@ -139,8 +137,6 @@ class Browser:
                     return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true in time: {expression}")
-            if meanwhile is not None:
-                meanwhile()
             time.sleep(0.1)
 
     def drop(self, files: Sequence[Path | str], selector: str) -> None:

@@ -14,7 +14,6 @@ import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import atomic_write
-from effort_finetune.data.normalisation import normalisation_table, normalise
 from effort_finetune.model.heat_map import METHODS, heat_maps, peak
 from effort_finetune.model.pointing_figures import ChosenMap, chosen_map
 from effort_finetune.predict.file_crops import Cut, FileCrops
@@ -32,7 +31,7 @@ class HeatMapper:
     def __init__(self, predictor: Predictor) -> None:
         self.model = predictor.model
         self.chosen: ChosenMap = chosen_map(predictor.model)
-        self._table = normalisation_table(predictor.settings.mean, predictor.settings.std)
+        self._inputs = predictor.inputs
 
     def maps(self, images: list[np.ndarray]) -> np.ndarray | None:
         """Returns ``float32[N, side, side]``, 0 to 1; None where no map of this tower says anything.
@@ -42,9 +41,8 @@ class HeatMapper:
         """
         if self.chosen.method is None or not images:
             return None
-        device = next(self.model.parameters()).device
         found = [
-            heat_maps(self.model, normalise(image, self._table)[None].to(device), self.chosen.method)
+            heat_maps(self.model, self._inputs([image]), self.chosen.method)
             for image in images  # one by one: a pass that keeps all attention of a large tower is large
         ]
         return torch.cat(found).numpy()

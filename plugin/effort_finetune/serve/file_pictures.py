@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from effort_finetune.predict.file_crops import FileCrops
 from effort_finetune.predict.file_records import FaceRecord, FileRecord
+from effort_finetune.predict.heat_files import HeatMapper, cuts_of
 from effort_finetune.serve.page_row import CropPicture, RowPictures
 
 PREVIEW_SIDE = 960  # of a picture; of a video's frame, of which there are many
@@ -19,9 +20,6 @@ MOST_FACES = 6
 #: Crops of a file that are looked into for where the model looked.
 MOST_HEAT = 4
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
-
-#: Makes ``float32[N, H, W]``, 0 to 1, of crops; None where the map of these weights means nothing.
-HeatMaps = Callable[[Sequence[np.ndarray]], "np.ndarray | None"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def write_pictures(
     crops: FileCrops,
     record: FileRecord,
     frames: Sequence[SmallFrame],
-    heat: HeatMaps | None,
+    heat: HeatMapper | None,
 ) -> RowPictures:
     """Writes the pictures of a file.
 
@@ -85,7 +83,7 @@ def write_pictures(
     pictures = [picture for picture, _ in found]
     if heat is not None and found:
         looked = _looked_into(pictures)
-        maps = heat([found[i][1] for i in looked])
+        maps = heat.maps([found[i][1] for i in looked])
         for i, values in zip(looked, maps if maps is not None else (), strict=False):
             name = f"{Path(pictures[i].image).stem}_heat.png"
             (folder / name).write_bytes(_overlay(values))
@@ -104,15 +102,12 @@ def _looked_into(pictures: Sequence[CropPicture]) -> list[int]:
 
 
 def _crops(crops: FileCrops, record: FileRecord) -> Iterator[tuple[CropPicture, np.ndarray]]:
-    places: dict[tuple[int, object], np.ndarray] = {}
-    for cut in crops.cuts:
-        box = None if cut.face is None else tuple(float(edge) for edge in cut.face.box)
-        places.setdefault((cut.frame, box), cut.image)
     for number, face in enumerate(record.faces[:MOST_FACES]):
-        kept = face.frames if number == 0 else [f for f in face.frames if f.frame == _suspicious(face)]
-        for frame in kept:
-            name = f"face{number}_frame{frame.frame}.jpg"
-            yield CropPicture(number, frame.frame, frame.prob, name), places[frame.frame, frame.box]
+        most = _suspicious(face)
+        for frame, cut in zip(face.frames, cuts_of(crops, face), strict=True):
+            if number == 0 or frame.frame == most:
+                name = f"face{number}_frame{frame.frame}.jpg"
+                yield CropPicture(number, frame.frame, frame.prob, name), cut.image
 
 
 def _suspicious(face: FaceRecord) -> int:

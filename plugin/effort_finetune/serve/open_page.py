@@ -13,9 +13,9 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.locks import hold
 from effort_finetune.core.version import __version__
 from effort_finetune.predict.file_records import FileRecord
+from effort_finetune.predict.heat_files import HeatMapper
 from effort_finetune.predict.prediction import Predictor
 from effort_finetune.serve.corrections import Corrections
-from effort_finetune.serve.file_pictures import HeatMaps
 from effort_finetune.serve.kept_files import KeptFiles
 from effort_finetune.serve.page_limits import PageLimits
 from effort_finetune.serve.page_row import UNFINISHED, Label, Row
@@ -130,7 +130,7 @@ def open_page(
     *,
     corrections: Path | None = None,
     limits: PageLimits | None = None,
-    heat: HeatMaps | None = None,
+    heat: HeatMapper | None = None,
 ) -> Iterator[OpenPage]:
     """Opens a page's folder and begins to judge; at the end the files that were dropped are removed.
 
@@ -156,7 +156,7 @@ def open_page(
             scoring,
             Corrections(corrections or folder / "corrections", predictor),
             limits,
-            _about(predictor),
+            _about(predictor, heat),
         )
         scoring.start()
         try:
@@ -168,7 +168,7 @@ def open_page(
                 store.close()
 
 
-def _about(predictor: Predictor) -> dict[str, Any]:
+def _about(predictor: Predictor, heat: HeatMapper | None) -> dict[str, Any]:
     report = predictor.model.load_report
     assert report is not None  # a predictor has weights
     return {
@@ -180,5 +180,6 @@ def _about(predictor: Predictor) -> dict[str, Any]:
         "band": predictor.rule.band,
         "calibrated": predictor.rule.temperature is not None,
         "device": str(next(predictor.model.parameters()).device),
+        "heat": None if heat is None else heat.line(),
         "version": __version__,
     }

@@ -13,8 +13,9 @@ import numpy as np
 
 from effort_finetune.predict.file_crops import FileCrops
 from effort_finetune.predict.file_records import FileRecord
+from effort_finetune.predict.heat_files import HeatMapper
 from effort_finetune.predict.prediction import Predictor
-from effort_finetune.serve.file_pictures import HeatMaps, SmallFrame, small_frame, write_pictures
+from effort_finetune.serve.file_pictures import SmallFrame, small_frame, write_pictures
 from effort_finetune.serve.kept_files import KeptFiles
 from effort_finetune.serve.page_row import Row, RowPictures
 from effort_finetune.serve.row_store import RowStore
@@ -33,7 +34,7 @@ class ScoringThread:
     """
 
     def __init__(
-        self, predictor: Predictor, store: RowStore, files: KeptFiles, heat: HeatMaps | None = None
+        self, predictor: Predictor, store: RowStore, files: KeptFiles, heat: HeatMapper | None = None
     ) -> None:
         self._predictor, self._store, self._files, self._heat = predictor, store, files, heat
         self._wake, self._stop = threading.Event(), threading.Event()

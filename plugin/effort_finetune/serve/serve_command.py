@@ -96,16 +96,16 @@ def run(args: argparse.Namespace, context: object) -> int:
 
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a damaged file has its row
         # torch, not needed for what is checked above
+        from effort_finetune.predict.heat_files import HeatMapper
         from effort_finetune.predict.prediction import load_predictor
         from effort_finetune.serve.open_page import open_page
         from effort_finetune.serve.page_app import page_app
         from effort_finetune.serve.page_server import serve_until_asked
-        from effort_finetune.serve.where_it_looked import heat_maps_of
 
         predictor = load_predictor(
             args.weights, settings, faces=args.faces, predictor=args.predictor, threshold=args.threshold
         )
-        heat = None if args.no_heat else heat_maps_of(predictor)
+        heat = None if args.no_heat else HeatMapper(predictor)
         with open_page(
             args.folder, predictor, corrections=args.corrections, limits=limits, heat=heat
         ) as page:

@@ -18,12 +18,12 @@ from starlette.testclient import TestClient
 from effort_finetune.config import Settings
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.predict.heat_files import HeatMapper
 from effort_finetune.predict.prediction import Predictor, load_predictor
 from effort_finetune.serve.gate import Gate, own_names
 from effort_finetune.serve.open_page import OpenPage, open_page
 from effort_finetune.serve.page_app import page_app
 from effort_finetune.serve.page_limits import PageLimits
-from effort_finetune.serve.where_it_looked import heat_maps_of
 
 SIZE = 32
 ADDRESS = "http://127.0.0.1:8765"
@@ -107,7 +107,7 @@ def visit(predictor, tmp_path):
     @contextmanager
     def opened(folder: Path = tmp_path / "page", *, judge: bool = True, **limits: int) -> Iterator[Visitor]:
         gate = Gate(own_names("127.0.0.1"), any_address=False, token=None)
-        with open_page(folder, predictor, limits=PageLimits(**limits), heat=heat_maps_of(predictor)) as page:
+        with open_page(folder, predictor, limits=PageLimits(**limits), heat=HeatMapper(predictor)) as page:
             if not judge:
                 page.scoring.stop()
             with TestClient(page_app(page, gate, port=8765), base_url=ADDRESS) as client:

@@ -11,7 +11,7 @@ export async function showDetail(cell, id, batch, page) {
   const right = el("div", {}, ...facts(row, said, batch));
   cell.replaceChildren(el("div", { className: "look" }, preview(row, said), right));
   if (said.faces.length && said.faces[0].frames.length > 1) right.append(timeline(row, said, batch));
-  if (row.pictures.crops.length) right.append(crops(row, said));
+  if (row.pictures.crops.length) right.append(crops(row, said, batch));
   if (said.faces.length > 1) right.append(faces(said));
   if (said.stability) right.append(stability(said, batch));
   right.append(wrong(row, page));
@@ -31,7 +31,7 @@ function preview(row, said) {
       if (!box) return;
       const [left, top, right, bottom] = box;
       drawn.append(svg("rect", { x: left, y: top, width: right - left, height: bottom - top }));
-      if (boxes.length > 1) drawn.append(svg("text", { x: left, y: top - height / 80, fill: "currentColor", "font-size": height / 18 }, `${i + 1}`));
+      if (boxes.length > 1) drawn.append(svg("text", { x: left, y: top - height / 80, "font-size": height / 16 }, `${i + 1}`));
     });
     holder.append(drawn);
   }
@@ -94,12 +94,14 @@ function timeline(row, said, batch) {
     const box = chart.getBoundingClientRect();
     choose(Math.min(frames.length - 1, Math.max(0, Math.floor((frames.length * (event.clientX - box.left)) / box.width))));
   };
-  choose(frames.findIndex((one) => one.frame === row.pictures.frame) + 0 || 0);
-  return el("div", { className: "part" }, el("h3", {}, "Over the frames"), chart, scrub,
+  choose(Math.max(0, frames.findIndex((one) => one.frame === row.pictures.frame)));
+  const part = el("div", { className: "part" }, el("h3", {}, "Over the frames"), chart, scrub,
     el("div", { className: "crop" }, el("span", { className: "stack" }, image), text));
+  part.style.maxWidth = `${Math.max(130, 34 * frames.length)}px`; // a few frames are no wall of colour
+  return part;
 }
 
-function crops(row, said) {
+function crops(row, said, batch) {
   const looked = row.pictures.crops.filter((crop) => crop.heat);
   const shown = looked.length ? looked : row.pictures.crops.slice(0, 6);
   const list = shown.map((crop) => {
@@ -114,7 +116,8 @@ function crops(row, said) {
     return button;
   });
   const title = looked.length ? "What was judged; point at one to see where the model looked" : "What was judged";
-  return el("div", { className: "part" }, el("h3", {}, title), el("div", { className: "crops" }, ...list));
+  const figure = looked.length && batch.about.heat ? el("p", { className: "figure" }, `${batch.about.heat[0].toUpperCase()}${batch.about.heat.slice(1)}`) : null;
+  return el("div", { className: "part" }, el("h3", {}, title), el("div", { className: "crops" }, ...list), figure ?? "");
 }
 
 function faces(said) {

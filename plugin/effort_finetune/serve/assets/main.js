@@ -86,7 +86,7 @@ class Page {
     this.keep(state.batches);
     for (const row of state.rows) {
       this.views.get(row.batch)?.update(row);
-      if (row.state !== "expected") this.sending.held.delete(row.id);
+      if (!isOpen(row)) this.sending.drop(row.id);
     }
     // A row that another window removed: what is here does not count up any more.
     if (state.batches.some((batch) => this.views.get(batch.id).rows.size !== batch.rows)) { this.start = this.start + "?"; return; }
@@ -116,7 +116,7 @@ class Page {
     byId("weights").textContent = about.weights;
     byId("corrections").textContent = corrections;
     const lines = [["Weights", `${about.weights}, SHA-256 ${about.sha256}`], ["Cut", about.faces], ["Threshold", `${prob(about.threshold)}: ${about.threshold_source}`],
-      ["Calibrated", about.calibrated ? "yes" : "no: a probability here is a score, not a frequency"], ["Runs on", about.device], ["Version", about.version]];
+      ["Calibrated", about.calibrated ? "yes" : "no: a probability here is a score, not a frequency"], ["Where it looked", about.heat ?? "not asked for"], ["Runs on", about.device], ["Version", about.version]];
     byId("judged_by").replaceChildren(...lines.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   }
 
@@ -199,6 +199,6 @@ addEventListener("drop", async (event) => {
   page.take(await fromTransfer(event.dataTransfer));
 });
 addEventListener("paste", async (event) => { if (event.clipboardData?.files.length) page.take(await fromTransfer(event.clipboardData)); });
-addEventListener("beforeunload", (event) => { if (page.sending.held.size) event.preventDefault(); });
+addEventListener("beforeunload", (event) => { if (page.sending.queue.length || page.sending.active) event.preventDefault(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) page.poll(); });
 page.poll();

@@ -7,7 +7,7 @@ const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds
 
 export class Sending {
   constructor(onPart, onTrouble) {
-    this.held = new Map(); // row -> file, until the server has its bytes
+    this.held = new Map(); // row -> file, until it is judged: a server that ends before asks for it again
     this.part = new Map(); // row -> share that has been sent
     this.queue = [];
     this.active = 0;
@@ -46,12 +46,11 @@ export class Sending {
     this.part.set(row, 0);
     try {
       await send(row, this.held.get(row), (share) => { this.part.set(row, share); this.onPart(row); });
-      this.held.delete(row);
     } catch (error) {
       if (!(error instanceof Refused)) await pause(1.5); // away: a restart tells what is missing
       else if (error.status === 503) await pause(error.wait || 2); // full: scoring makes room
       else {
-        this.held.delete(row);
+        if (error.status !== 409) this.held.delete(row); // 409: it is there already
         if (![404, 409].includes(error.status)) this.onTrouble(error.message);
         return;
       }
