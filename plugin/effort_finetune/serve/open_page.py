@@ -19,6 +19,7 @@ from effort_finetune.serve.corrections import Corrections
 from effort_finetune.serve.kept_files import KeptFiles
 from effort_finetune.serve.page_limits import PageLimits
 from effort_finetune.serve.page_row import UNFINISHED, Label, Row
+from effort_finetune.serve.row_evidence import RowEvidence
 from effort_finetune.serve.row_store import RowStore
 from effort_finetune.serve.scoring_thread import ScoringThread
 
@@ -33,6 +34,7 @@ class OpenPage:
         files: Their bytes.
         scoring: The thread that judges.
         corrections: Where wrongly judged files go.
+        evidence: Made of a row when it is asked for.
         limits: What is taken at most.
         about: What judges, for people.
         start: Differs with every start of the server.
@@ -44,6 +46,7 @@ class OpenPage:
     files: KeptFiles
     scoring: ScoringThread
     corrections: Corrections
+    evidence: RowEvidence
     limits: PageLimits
     about: dict[str, Any]
     start: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -155,6 +158,7 @@ def open_page(
             files,
             scoring,
             Corrections(corrections or folder / "corrections", predictor),
+            RowEvidence(predictor, files),
             limits,
             _about(predictor, heat),
         )
@@ -177,7 +181,7 @@ def _about(predictor: Predictor, heat: HeatMapper | None) -> dict[str, Any]:
         "faces": predictor.faces.line(),
         "threshold": predictor.rule.threshold,
         "threshold_source": predictor.rule.source,
-        "band": predictor.rule.band,
+        "raw_threshold": predictor.rule.raw_threshold(),
         "calibrated": predictor.rule.temperature is not None,
         "device": str(next(predictor.model.parameters()).device),
         "heat": None if heat is None else heat.line(),

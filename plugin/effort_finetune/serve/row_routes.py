@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,7 @@ def row_routes(page: OpenPage) -> APIRouter:
         return row.summary() | {
             "record": None if said is None else said.to_dict(),
             "pictures": _shown(row),
+            "evidence": page.evidence.can_be_had(row),
         }
 
     @router.delete("/rows/{number}", status_code=204, summary="Remove a row and all that lies of it")
@@ -95,6 +97,20 @@ def row_routes(page: OpenPage) -> APIRouter:
             raise HTTPException(404, "no such picture")
         # The picture of a row never changes: the browser may keep it for as long as it shows the page.
         return FileResponse(path, headers={"cache-control": "private, max-age=3600"})
+
+    @router.get(
+        "/rows/{number}/evidence.{kind}", summary="What a verdict rests on, to print or to read by program"
+    )
+    async def evidence(number: int, kind: Literal["html", "json"]) -> FileResponse:
+        row = found(number)
+        batch = page.store.batch(row.batch)
+        if row.state != "done" or batch is None:
+            raise HTTPException(409, "it has no verdict yet")
+        made = page.evidence.made(row)
+        if not made:
+            asked = page.scoring.ask(lambda: page.evidence.make(row, stability=batch.stability))
+            made = await asyncio.wrap_future(asked)
+        return FileResponse(made[kind], filename=f"evidence-{made[kind].name}")
 
     @router.put("/rows/{number}/label", summary="This is wrong: say what a file is")
     def correct(number: int, asked: Correction) -> dict[str, str | None]:

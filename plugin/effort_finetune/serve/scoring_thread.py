@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from effort_finetune.serve.kept_files import KeptFiles
 from effort_finetune.serve.page_row import Row, RowPictures
 from effort_finetune.serve.row_store import RowStore
 
+T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,6 +43,7 @@ class ScoringThread:
         self._predictor, self._store, self._files, self._heat = predictor, store, files, heat
         self._wake, self._stop = threading.Event(), threading.Event()
         self._taken: dict[str, tuple[Row, float, list[SmallFrame]]] = {}
+        self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="scoring", daemon=True)
 
     def start(self) -> None:
@@ -48,6 +53,13 @@ class ScoringThread:
     def wake(self) -> None:
         """Says that a file is waiting."""
         self._wake.set()
+
+    def ask(self, work: Callable[[], T]) -> Future[T]:
+        """Has something done by this thread, before the next group: the model serves one at a time."""
+        answer: Future[T] = Future()
+        self._asked.put((work, answer))
+        self.wake()
+        return answer
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Ends after the group that is being judged.
@@ -73,8 +85,20 @@ class ScoringThread:
             while not self._stop.is_set():
                 self._wake.wait()
                 self._wake.clear()
+                self._answer()
                 while not self._stop.is_set() and (row := self._store.take()) is not None:
                     self._group(row)
+                    self._answer()
+
+    def _answer(self) -> None:
+        while not self._asked.empty():
+            work, answer = self._asked.get()
+            if not answer.set_running_or_notify_cancel():  # who asked has left
+                continue
+            try:
+                answer.set_result(work())
+            except Exception as error:
+                answer.set_exception(error)
 
     def _group(self, first: Row) -> None:
         """Judges a row and those behind it that are asked about in the same way."""
@@ -119,7 +143,8 @@ class ScoringThread:
         row: Row | None = first
         while row is not None:
             yield self._take(row)
-            row = None if self._stop.is_set() else self._store.take(stability=stability)
+            ends = self._stop.is_set() or not self._asked.empty()
+            row = None if ends else self._store.take(stability=stability)
 
     def _take(self, row: Row) -> str:
         name = str(self._files.path(row.id, row.name))

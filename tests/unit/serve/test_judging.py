@@ -60,14 +60,14 @@ def test_a_broken_file_harms_its_own_row_alone(visitor, pictures, tmp_path):
 
 
 def test_a_model_that_fails_on_one_file_judges_the_others(visitor, predictor, pictures, monkeypatch):
-    judged = type(predictor).probabilities
+    judged = type(predictor).scored
 
     def fails(self, images):
         if any(image.shape != (SIZE, SIZE, 3) or (image == 255).all() for image in images):
             raise RuntimeError("out of\nmemory")
         return judged(self, images)
 
-    monkeypatch.setattr(type(predictor), "probabilities", fails)
+    monkeypatch.setattr(type(predictor), "scored", fails)
     white = cv2.imencode(".png", np.full((40, 40, 3), 255, np.uint8))[1].tobytes()
     files = {"a.png": pictures[0].read_bytes(), "white.png": white, "c.png": pictures[1].read_bytes()}
     shown = {row["name"]: row for row in visitor.wait(visitor.drop(files))}
@@ -133,3 +133,18 @@ def test_what_a_program_asked_is_removed_unless_it_shall_stay(visitor, pictures)
     assert visitor.client.get("/state").json()["batches"] == []
     assert visitor.client.post("/predict?keep=true", files=sent).status_code == 200
     assert len(visitor.client.get("/state").json()["rows"]) == 1
+
+
+def test_evidence_is_made_when_it_is_asked_for_and_stays(visit, pictures):
+    with visit() as before:
+        (row,) = before.drop({"holiday/face.png": pictures[0].read_bytes()})
+        before.wait([row])
+        page = before.client.get(f"/rows/{row}/evidence.html")
+        assert page.headers["content-disposition"].startswith("attachment")
+        assert "face.png" in page.text
+        data = before.client.get(f"/rows/{row}/evidence.json").json()
+        assert data["record"]["sha256"] == before.client.get(f"/rows/{row}").json()["record"]["sha256"]
+    with visit() as after:
+        assert after.client.get(f"/rows/{row}/evidence.html").text == page.text
+        (other,) = after.announce({"b.png": b"1"})
+        assert after.client.get(f"/rows/{other}/evidence.html").status_code == 409

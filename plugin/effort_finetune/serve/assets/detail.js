@@ -15,6 +15,7 @@ export async function showDetail(cell, id, batch, page) {
   if (said.faces.length > 1) right.append(faces(said));
   if (said.stability) right.append(stability(said, batch));
   right.append(wrong(row, page));
+  if (row.evidence) right.append(evidence(row));
 }
 
 const picture = (row, name) => `/rows/${row.id}/pictures/${name}`;
@@ -67,16 +68,13 @@ function timeline(row, said, batch) {
   const chart = svg("svg", { class: "timeline", viewBox: `0 0 ${frames.length} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `Probability of fake over ${frames.length} frames` });
   const bars = frames.map((one, i) => {
     const tall = Math.max(1, one.prob * height);
-    // A calibration moves the threshold: the side of a single frame is told by the raw score then.
-    const side = batch.about.calibrated ? "" : one.prob > said.threshold ? "fake" : "real";
+    const side = one.prob > batch.about.raw_threshold ? "fake" : "real";
     const bar = svg("rect", { x: i + 0.1, y: height - tall, width: 0.8, height: tall, class: side });
     chart.append(bar);
     return bar;
   });
-  if (!batch.about.calibrated) {
-    const y = height * (1 - said.threshold);
-    chart.append(svg("line", { x1: 0, x2: frames.length, y1: y, y2: y }));
-  }
+  const y = height * (1 - batch.about.raw_threshold);
+  chart.append(svg("line", { x1: 0, x2: frames.length, y1: y, y2: y }));
   const image = el("img", { alt: "", width: 112, height: 112 });
   const text = el("span", { role: "status" });
   const scrub = el("input", { type: "range", className: "scrub", min: 0, max: frames.length - 1, value: 0, "aria-label": "Frame" });
@@ -128,11 +126,15 @@ function faces(said) {
 
 function stability(said, batch) {
   const { same, deliveries, frames } = said.stability;
-  const calibrated = batch.about.calibrated;
   const lines = Object.entries(deliveries).map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name),
-    el("td", {}, value === null ? "no face" : prob(value)), calibrated ? null : el("td", {}, value === null ? "" : value > said.threshold ? "fake" : "real")));
+    el("td", {}, value === null ? "no face" : prob(value)), el("td", {}, value === null ? "" : value > batch.about.raw_threshold ? "fake" : "real")));
   const title = same === null ? "As platforms would deliver it" : `As platforms would deliver it: ${percent(same)} keep the verdict (${many(frames, "frame")})`;
   return el("div", { className: "part" }, el("h3", {}, title), el("table", { className: "small" }, el("tbody", {}, ...lines)));
+}
+
+function evidence(row) {
+  const link = (kind, text) => el("a", { href: `/rows/${row.id}/evidence.${kind}`, download: "" }, text);
+  return el("p", { className: "part" }, "What the verdict rests on: ", link("html", "evidence to print"), " ", link("json", "the same as JSON"));
 }
 
 function wrong(row, page) {
