@@ -98,7 +98,9 @@ def _levels(
     parts: dict[Any, dict[Any, int]] = {}
     for key, size in within.items():
         parts.setdefault(levels[0](key), {})[key] = size
-    weight = {value: weights.get(value, 1.0) if isinstance(value, str) else 1.0 for value in parts}
+    weight: dict[Any, float] = {
+        value: weights.get(value, 1.0) if isinstance(value, str) else 1.0 for value in parts
+    }
     total = sum(weight.values())
     if not total:
         raise UserError("group_weights", got="0 for every group of a class", expected="at least one above 0")

@@ -115,12 +115,12 @@ class FrameDataset(Dataset[Any]):
         image = self._decoded(data, row, seed=drawn, corrupt=corrupt)
         if image is None:
             return Missing(index, "undecodable")
-        image = self.forged(index, image)
-        if isinstance(image, Missing):
-            return image
+        made = self.forged(index, image)
+        if isinstance(made, Missing):
+            return made
         if self.augmentation is not None and drawn is not None:
-            image = self.augmentation(image, drawn)
-        return {"image": normalise(image, self._table), "label": row.label, "index": index}
+            made = self.augmentation(made, drawn)
+        return {"image": normalise(made, self._table), "label": row.label, "index": index}
 
     def forged(self, index: int, image: np.ndarray) -> np.ndarray | Missing:
         """What a kind of frames makes of a decoded picture before it is augmented; here nothing."""

@@ -55,7 +55,7 @@ def face_mask(shape: tuple[int, ...], landmarks: np.ndarray, rng: np.random.Gene
     spread = 0.01 * np.ptp(landmarks, axis=0)
     points = (points + rng.normal(0, 1, points.shape) * spread).astype(np.float32)
     hull = cv2.convexHull(np.rint(points).astype(np.int32))
-    mask = np.zeros((height, width), np.float32)
+    mask: np.ndarray = np.zeros((height, width), np.float32)
     cv2.fillConvexPoly(mask, hull, 1.0)
     mask = _elastic(mask, rng)
     first, second = (_odd(rng.uniform(0.02, 0.1) * min(height, width)) for _ in range(2))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from effort_finetune.data import self_blended_frames
+from effort_finetune.data.face_finder import Face
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train.finetuning import finetune
 from effort_finetune.weights import run_state
@@ -74,3 +77,30 @@ def test_balance_quotas_and_hard_examples_go_on_to_the_bit_and_are_on_record(ben
     }
     assert [epoch["train"]["samples"] for epoch in document(outcome)["training"]["history"]] == [19, 19, 19]
     assert "an epoch takes 7 of 12 frames of Toy: Toy_Fake" in (stopped / "finetuning.log").read_text()
+
+
+class _SameFace:
+    """Stands for dlib: one face in every picture."""
+
+    name = "dlib68"
+
+    def make(self) -> _SameFace:
+        return self
+
+    def find(self, images: list[np.ndarray]) -> list[list[Face]]:
+        turn = np.linspace(0, 6, 68)
+        points = 16 + 10 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        return [[Face((5, 5, 27, 27), 1.0, points[:5], points)] for _ in images]
+
+
+def test_self_blended_faces_are_trained_on_and_on_record(bench, monkeypatch):
+    monkeypatch.setattr(self_blended_frames, "choose_finder", lambda name, folders: _SameFace())
+    flags = {"self_blended": 0.5, "balance": "group", "group_weights": {"self-blended": 2}}
+    data = document(quick(bench, use_data_augmentation=True, **flags))["training"]["data"]
+    assert (data["frames"], data["frames_real"], data["frames_fake"]) == (30, 12, 18)
+    assert data["protocol"]["self_blended"]["found_landmarks"] == 6
+    assert [(unit["name"], unit["frames"], unit["drawn"]) for unit in data["sampling"]["epoch"]] == [
+        ("Toy: Toy_Real", 12, 15),
+        ("Toy: Toy_Fake", 12, 5),
+        ("Toy: self-blended", 6, 10),
+    ]
