@@ -33,20 +33,22 @@ class HostSource:
     Args:
         root: The host's root.
         script: ``train.py`` or ``test.py``.
+        replaced: A module of the host that the run does not import, because ours stands in its place.
     """
 
-    def __init__(self, root: Path, script: Path) -> None:
+    def __init__(self, root: Path, script: Path, *, replaced: str | None = None) -> None:
         self._root, self._training = root, root / "training"
         # A host puts folders of its own on the path as it goes; what is its own is never asked of pip.
         self._own_names = {
             path.stem for path in self._training.rglob("*") if path.is_dir() or path.suffix == ".py"
         }
         self._trees: dict[Path, ast.Module] = {}
+        self._replaced = None if replaced is None else self._own_file(replaced)
         self.imports: list[_Import] = []
         pending = [script]
         while pending:
             file = pending.pop()
-            if file not in self._trees:
+            if file not in self._trees and file != self._replaced:
                 self._trees[file] = _parse(file, root)
                 found = list(self._imports_of(file))
                 self.imports += found
@@ -66,6 +68,7 @@ class HostSource:
         self._check_packages()
         self._check_names()
         self._check_landmark_files()
+        self._check_devices()
         self._check_ranks()
 
     def _check_packages(self) -> None:
@@ -123,6 +126,24 @@ class HostSource:
                             f"{self.place(file, call.lineno)} opens {path}, which is not there",
                             next_step="put dlib's landmark file there",
                         )
+
+    def _check_devices(self) -> None:
+        """A module that raises where it finds no device of those it asks for."""
+        for file, tree in self._trees.items():
+            for node in tree.body:
+                tests: list[str] = []
+                last: ast.stmt | None = node
+                while isinstance(last, ast.If):
+                    tests.append(ast.unparse(last.test))
+                    last = last.orelse[0] if last.orelse else None
+                asked = tests and all(test.endswith(".is_available()") for test in tests)
+                if asked and isinstance(last, ast.Raise) and not any(map(_is_there, tests)):
+                    raise UserError(
+                        f"{self.place(file, last.lineno)} stops on this machine",
+                        got=f"false for {' and '.join(tests)}",
+                        next_step="run it where there is such a device, or let our trainer run it "
+                        "(trainer: effort_finetune)",
+                    )
 
     def _check_ranks(self) -> None:
         """A logger that asks for its rank at each record needs a process group, and one process has none."""
@@ -211,6 +232,15 @@ def _run_at_import(tree: ast.Module) -> Iterator[ast.stmt]:
                 pending += bodies
             else:
                 yield node
+
+
+def _is_there(test: str) -> bool:
+    """Whether a test of torch's for a device holds here; of one that is not torch's nothing is said."""
+    import torch
+
+    known = {"torch.cuda": torch.cuda.is_available, "torch.backends.mps": torch.backends.mps.is_available}
+    function = known.get(test.removesuffix(".is_available()"))
+    return function is None or function()
 
 
 def _texts(tree: ast.Module) -> dict[str, str]:

@@ -66,7 +66,8 @@ def prepare(asked: Asked) -> int:
         tree = {**_HOST_DEFAULTS, **asked.tree, "trainer": PLUGIN_NAME}
         _set_dotted(tree, given.settings)
     make_cuda_harmless()
-    HostSource(host.root, asked.script).check()
+    replaced = None if asked.own_detector else "trainer.trainer"
+    HostSource(host.root, asked.script, replaced=replaced).check()
     if not asked.own_detector:
         _put_trainer_in_place(host)
     sys.argv[1:] = _with_yaml(given.rest, _write(tree))

@@ -100,6 +100,30 @@ def test_what_would_stop_the_host_is_told_before_it_starts(script, name, text, w
         swaps.prepare(asked)
 
 
+def test_a_module_that_wants_a_device_is_told_before(script, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    wants = (
+        "import torch\nif torch.backends.mps.is_available():\n    d = 'mps'\n"
+        "elif torch.cuda.is_available():\n    d = 'cuda'\nelse:\n    raise RuntimeError('no device')\n"
+    )
+    asked = script("train", OURS, "--trainer", "null")
+    asked.script.write_text("import extra\n" + PARSER)
+    (asked.script.parent / "extra.py").write_text(wants)
+    with pytest.raises(UserError, match=r"extra\.py line 7 stops on this machine; got false for torch\."):
+        swaps.prepare(asked)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert swaps.prepare(asked) == 0
+
+
+def test_what_the_hosts_own_trainer_lacks_does_not_stop_ours(script):
+    asked = script("train", THEIRS, "--trainer", "effort_finetune")
+    asked.script.write_text("from trainer.trainer import Trainer\n" + PARSER)
+    (asked.script.parent / "trainer").mkdir(exist_ok=True)
+    (asked.script.parent / "trainer" / "trainer.py").write_text("import a_package_nobody_has\n")
+    assert swaps.prepare(asked) == 0
+
+
 @pytest.mark.parametrize("given", ["'nowhere/81.dat'", "path"])
 def test_a_landmark_file_that_an_import_opens_is_told_before(script, given):
     asked = script("train", OURS, "--trainer", "null")
