@@ -24,6 +24,13 @@ ELSEWHERE = {
     ".venv/bin/python -m pytest tests/gpu": "part of this very run where there is an accelerator",
     ".venv/bin/python benchmarks/run.py --device cuda": "a machine with CUDA",
     "pip install -e . -c constraints.txt": "Makefile, .venv/.ready",
+    "effort-finetune serve --weights /path/to/effort.pth --open": "tests/unit/serve/test_serve_command.py",
+    "effort-finetune serve --weights /path/to/effort.pth --listen 0.0.0.0 --allow_host lab.example": (
+        "tests/unit/serve/test_gate.py and test_serve_command.py"
+    ),
+    'curl -F files=@portrait.jpg -F files=@clip.mp4 "http://127.0.0.1:8765/predict?stability=true"': (
+        "tests/unit/serve/test_judging.py"
+    ),
 }
 
 
