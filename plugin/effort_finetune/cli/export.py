@@ -26,6 +26,7 @@ FORMATS = {
     "merged": "a folder with a plain CLIPVisionModel, the residuals summed in, and the head",
     "adapter": "a .safetensors with residuals and head only; needs --base",
     "peft": "a folder with a LoRA adapter over plain CLIP, for PEFT; needs --base",
+    "hub-folder": "a folder for a model hub: the .pth (with --base an adapter), a model card, the results",
     "onnx": "an .onnx file, image in, logits and probability out",
 }
 
@@ -45,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", help="adapter and peft: the weights the model was fine-tuned from (file, folder or hub id)"
     )
+    parser.add_argument(
+        "--results", type=Path, help="hub-folder: results of FILE (default: the results.json beside it)"
+    )
+    parser.add_argument("--name", help="hub-folder: the model's name (default: that of --output)")
+    parser.add_argument("--license", help="hub-folder: the licence's identifier, e.g. cc-by-nc-4.0")
     parser.add_argument("--adapter_base", type=Path, help="base of FILE, when FILE is an adapter that moved")
     parser.add_argument(
         "--allow_base_mismatch", action="store_true", help="put an adapter on another base than its own"
@@ -78,7 +84,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     settings = _settings(args)
     known = settings or Settings()
     checkpoint = read_checkpoint(
-        args.file,
+        _measured(args.file) if args.to == "hub-folder" else args.file,
         allow_pickle=args.allow_pickle,
         head_width=args.head_width or known.head_width,
         hidden_act=args.hidden_act or known.hidden_act,
@@ -119,7 +125,7 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
     from effort_finetune.export import merged
     from effort_finetune.export import onnx as export_onnx
     from effort_finetune.export import peft as export_peft
-    from effort_finetune.weights import adapter, deepfakebench_layout
+    from effort_finetune.weights import deepfakebench_layout
 
     if args.to in ("deepfakebench", "effort-fork"):
         return deepfakebench_layout.export_deepfakebench(
@@ -129,13 +135,23 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
         return merged.export_merged(checkpoint, args.output)
     if args.to == "onnx":
         return export_onnx.export_onnx(checkpoint, args.output)
+    if args.to == "hub-folder":
+        return _hub_folder(args, checkpoint, settings)
     base_name, base = _base(args, settings)
     if args.to == "peft":
         return export_peft.export_peft(
             checkpoint, args.output, base, base_name=base_name, tower=_tower_prefix(base_name)
         )
-    path = adapter.save_adapter(
-        args.output,
+    return _adapter(args.output, checkpoint, settings, base, base_name)
+
+
+def _adapter(
+    path: Path, checkpoint: Checkpoint, settings: Settings | None, base: Checkpoint, base_name: str
+) -> Exported:
+    from effort_finetune.weights import adapter, deepfakebench_layout
+
+    written = adapter.save_adapter(
+        path,
         checkpoint.tensors,
         base,
         base_name=base_name,
@@ -144,7 +160,34 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
         vision_config=checkpoint.known_config,
         statement=checkpoint.statement,
     )
-    return deepfakebench_layout.Exported((path,))
+    return deepfakebench_layout.Exported((written,))
+
+
+def _measured(file: Path) -> Path:
+    """Returns the weights that a run's results are of."""
+    from effort_finetune.weights.run_state import BEST_NAME
+
+    best = file / BEST_NAME
+    return best if best.is_file() else file
+
+
+def _hub_folder(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None) -> Exported:
+    from effort_finetune.export.hub_folder import export_hub_folder, results_of
+    from effort_finetune.weights.deepfakebench_layout import export_deepfakebench
+
+    folder = args.file if args.file.is_dir() else args.file.parent
+    document = results_of(args.results or folder, checkpoint.sha256)
+
+    def write(path: Path) -> Exported:
+        if args.base is None:
+            return export_deepfakebench(checkpoint, path)
+        name, base = _base(args, settings)
+        return _adapter(path, checkpoint, settings, base, name)
+
+    return export_hub_folder(
+        args.output, document, write,
+        adapter=args.base is not None, name=args.name or args.output.name, license=args.license,
+    )  # fmt: skip
 
 
 def _settings(args: argparse.Namespace) -> Settings | None:

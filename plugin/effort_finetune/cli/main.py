@@ -32,6 +32,7 @@ COMMANDS = {
     "report": ("report", "make an HTML report of results"),
     "inspect": ("inspect", "show what a checkpoint file holds"),
     "export": ("export", "write a checkpoint in another layout"),
+    "hub": ("hub", "push a model to a model hub, or pull one"),
     "install": ("install", "add the plugin to a DeepfakeBench checkout"),
     "uninstall": ("uninstall", "take it out again"),
     "status": ("status", "show what is installed in a checkout"),

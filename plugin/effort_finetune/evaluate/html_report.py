@@ -139,7 +139,7 @@ def _dataset(
         "name": name,
         "block": block,
         "shown": last.label,
-        "warnings": report_sentences.warnings(runs, name),
+        "warnings": report_sentences.warnings_of(labelled, name),
         "notes": report_sentences.notes(runs, name),
         "calibrated": calibrated_lines(name, block.get("calibrated")),
         "figures": [Markup(svg) for svg in _figures(runs, name, scores)],

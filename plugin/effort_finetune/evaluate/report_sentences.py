@@ -32,12 +32,17 @@ def decided(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def warnings(runs: Sequence[Run], name: str) -> list[str]:
-    """Returns what taints the numbers of a dataset, with the runs whose numbers they are."""
+def warnings_of(runs: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[str]:
+    """Returns what taints the numbers of a dataset, with the runs whose numbers they are.
+
+    Args:
+        runs: Name and results document of each run.
+        name: The dataset.
+    """
     carriers: dict[str, list[str]] = {}
-    for run in runs:
-        for warning in (run.document["datasets"].get(name) or {}).get("warnings", ()):
-            carriers.setdefault(warning, []).append(run.label)
+    for label, document in runs:
+        for warning in (document["datasets"].get(name) or {}).get("warnings", ()):
+            carriers.setdefault(warning, []).append(label)
     return [f"{', '.join(labels)}: {text}" if any(labels) else text for text, labels in carriers.items()]
 
 

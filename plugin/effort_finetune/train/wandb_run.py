@@ -37,7 +37,7 @@ class WandbRun:
             id=own,
             resume=None if own is None else "allow",
             dir=str(folder),
-            mode=None if "WANDB_MODE" in os.environ else ("online" if _has_key() else "offline"),
+            mode=None if "WANDB_MODE" in os.environ else ("online" if _has_key(wandb) else "offline"),
             config=dict(settings),
             settings=wandb.Settings(
                 console="off", silent=True, disable_git=True, save_code=False, init_timeout=30
@@ -57,9 +57,9 @@ class WandbRun:
         self._run.finish()
 
 
-def _has_key() -> bool:
+def _has_key(wandb: Any) -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    from requests.utils import get_netrc_auth
+    from requests.utils import get_netrc_auth  # where `wandb login` leaves it
 
-    return get_netrc_auth(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")) is not None
+    return get_netrc_auth(wandb.Settings().base_url) is not None
