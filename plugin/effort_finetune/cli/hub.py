@@ -34,12 +34,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     Raises:
         UserError: If the hub refuses or cannot be reached, or a folder is not as it should be.
     """
-    from effort_finetune.export import hub
+    from effort_finetune.export import hub_transfer
 
     if args.action == "push":
-        print(hub.push(args.folder, args.hub_id, private=args.private, revision=args.revision))
+        print(hub_transfer.push(args.folder, args.hub_id, private=args.private, revision=args.revision))
         return 0
     folder = args.output or Path(args.hub_id.rpartition("/")[2])
-    for path in hub.pull(args.hub_id, folder, revision=args.revision):
+    for path in hub_transfer.pull(args.hub_id, folder, revision=args.revision):
         print(f"{path} ({path.stat().st_size:,} bytes)")
     return 0
