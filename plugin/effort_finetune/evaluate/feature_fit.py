@@ -34,8 +34,8 @@ def fit_features(features: FloatArray, video: IntArray) -> ValFeatures | None:
         distance[out] = _gaussian(features[~out], len(names)).distance(features[out])
     by_video = np.bincount(number, distance) / np.bincount(number)
     found = _gaussian(features, len(names))
-    limits = (float(np.quantile(values, WITHIN)) for values in (distance, by_video))
-    return ValFeatures(found.mean, found.axes, found.variance, found.rest, *limits, len(names))
+    frame, whole = (float(np.quantile(values, WITHIN)) for values in (distance, by_video))
+    return ValFeatures(found.mean, found.axes, found.variance, found.rest, frame, whole, len(names))
 
 
 def _gaussian(features: FloatArray, videos: int) -> ValFeatures:

@@ -25,8 +25,7 @@ def averaged(of: Callable[[Subject], Tensor]) -> Callable[[Subject], Tensor]:
     """
 
     def both(subject: Subject) -> Tensor:
-        mirrored = Subject(subject.detector, subject.images.flip(-1))
-        return blurred(_scaled(of(subject)) + _scaled(of(mirrored).flip(-1)))
+        return blurred(_scaled(of(subject)) + _scaled(of(subject.mirrored).flip(-1)))
 
     return both
 

@@ -50,8 +50,7 @@ def chosen_map(detector: Any) -> ChosenMap:
     for entry in _figures():
         if entry["tower"] != tower_key(detector):
             continue
-        good = {name: one for name, one in entry["measured"].items() if one["interval"][0] > one["chance"]}
-        if not good:
+        if not any(_better(one) for one in entry["measured"].values()):
             return ChosenMap(None, "no map of this tower points better than chance", entry["measured"])
         words = "; ".join(
             f"{name} {one['share']:.2f} [{one['interval'][0]:.2f}, {one['interval'][1]:.2f}], "
@@ -63,6 +62,11 @@ def chosen_map(detector: Any) -> ChosenMap:
             entry["method"], f"peak in the forged region, {entry['name']}: {words}", entry["measured"]
         )
     return ChosenMap(UNMEASURED, "how often it points at a forgery was not measured for this tower", {})
+
+
+def _better(one: Mapping[str, Any]) -> bool:
+    """Whether fakes are hit more often than by chance, and than the same places in their real twins."""
+    return bool(one["interval"][0] > max(one["chance"], one.get("reals") or 0))
 
 
 @cache

@@ -38,6 +38,11 @@ class Subject:
         return traced_pass(self.detector, self.images, conservative=True)
 
     @cached_property
+    def mirrored(self) -> Subject:
+        """The same crops, left and right exchanged."""
+        return Subject(self.detector, self.images.flip(-1))
+
+    @cached_property
     def log_odds(self) -> Tensor:
         """``float32[B]``, of fake."""
         return self.score(self.images)
