@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from toyhost import IN_HOST, list_videos, noise, write_dataset
+from warm_process import warm_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dataset -> (label groups: real, fake; compression level in the index)
@@ -67,3 +69,13 @@ def environment() -> dict[str, str]:
     chosen = {k: v for k, v in os.environ.items() if k != "DEEPFAKEBENCH_ROOT"}
     chosen["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{chosen['PATH']}"
     return chosen
+
+
+@pytest.fixture(scope="session")
+def warm_environment(environment, tmp_path_factory) -> Iterator[dict[str, str]]:
+    """The same, in which commands start warm where the system can do that."""
+    if not hasattr(os, "pidfd_open"):
+        yield environment
+        return
+    with warm_commands(tmp_path_factory.mktemp("warm")) as folder:
+        yield {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}

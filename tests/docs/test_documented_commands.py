@@ -53,7 +53,7 @@ def _stand_in(command: str, clone: Path, scratch: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_the_commands_of_a_page_run(page, clone, environment, tmp_path):
+def test_the_commands_of_a_page_run(page, clone, warm_environment, tmp_path):
     found = commands(page)
     if not found:
         assert "```bash" not in page.read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def test_the_commands_of_a_page_run(page, clone, environment, tmp_path):
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path / "repo",
-        env=environment,
+        env=warm_environment,
         capture_output=True,
         text=True,
         timeout=600,
