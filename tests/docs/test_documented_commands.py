@@ -23,6 +23,12 @@ ELSEWHERE = {
     "DEEPFAKEBENCH_ROOT=/path/to/DeepfakeBench .venv/bin/python -m pytest tests/host": "a real checkout",
     ".venv/bin/python -m pytest tests/gpu": "part of this very run where there is an accelerator",
     ".venv/bin/python benchmarks/run.py --device cuda": "a machine with CUDA",
+    "effort-finetune evaluate --host /path/to/DeepfakeBench --model_name xception  "
+    "--weights /path/to/xception_best.pth --test_dataset UADFV": "tests/unit/evaluate/test_host_detector.py",
+    "effort-finetune finetune --host /path/to/DeepfakeBench --model_name xception  "
+    "--train_dataset UADFV --test_dataset UADFV --output_dir xception_run": (
+        "tests/unit/train/test_foreign_detector.py"
+    ),
     "pip install -e . -c constraints.txt": "Makefile, .venv/.ready",
     "effort-finetune serve --weights /path/to/effort.pth --open": "tests/unit/serve/test_serve_command.py",
     "effort-finetune serve --weights /path/to/effort.pth --listen 0.0.0.0 --allow_host lab.example": (
