@@ -21,7 +21,7 @@ from effort_finetune.core.files import ensure_writable_dir
 
 HELP = (
     "Generate three small datasets, then: evaluate the shipped checkpoint, fine-tune it on the forgery it "
-    "has not seen, evaluate again, compare, report."
+    "has not seen, evaluate again, compare, report, judge three files."
 )
 WEIGHTS = "training/pretrained/demo_effort_familyA.pth"
 DATASETS = ("DemoA", "DemoB", "DemoC")
@@ -76,7 +76,10 @@ def run(args: argparse.Namespace) -> int:
     results = [str(before / "results.json"), str(after / "results.json")]
     _step("Before and after", ["compare", *results])
     _step("The same as a page", ["report", *results, "--output", str(out / "report.html")])
-    print(f"\nDone in {time.perf_counter() - start:.0f} s. Open {out / 'report.html'}.\n\n{_YOUR_DATA}")
+    asked = _ask(root, common, out)
+    print(f"\nDone in {time.perf_counter() - start:.0f} s. Open {out / 'report.html'} and {asked}.\n")
+    print(f"The same in a browser: effort-finetune serve --weights {_calibrated(out)} --faces cropped\n")
+    print(_YOUR_DATA)
     return 0
 
 
@@ -93,6 +96,34 @@ _YOUR_DATA = """With your own data:
       --detector_config training/config/detector/effort_finetune.yaml \\
       --weights finetuned/effort_uadfv.pth \\
       --test_dataset UADFV Celeb-DF-v2 --output_dir evaluation_results"""
+
+
+def _calibrated(out: Path) -> Path:
+    return out / "effort_demob_calibrated.pth"
+
+
+def _ask(root: Path, common: list[str], out: Path) -> Path:
+    """Asks about three files, and returns the folder with the evidence."""
+    from examples.demo.files import write_files
+
+    weights, asked = _calibrated(out), out / "evidence"
+    weights.unlink(missing_ok=True)  # of an earlier demo; calibrate overwrites nothing
+    fitted = ["--weights", str(out / "effort_demob.pth"), "--output", str(weights)]
+    val = ["--val_dataset", "DemoA", "DemoB"]
+    _step(
+        "What is its probability worth? Calibrate it on validation videos",
+        ["calibrate", *common, *val, *fitted],
+    )
+    files = write_files(
+        root / "datasets" / "lmdb", root / "preprocessing" / "dataset_json", "DemoB", out / "files"
+    )
+    judge = ["--weights", str(weights), "--heatmap", str(asked), "--evidence", str(asked), "--faces"]
+    _step(
+        "Are these two files fake, and where?",
+        ["predict", str(files["forged"]), str(files["real"]), *judge, "cropped"],
+    )
+    _step("And a picture without a face?", ["predict", str(files["no_face"]), *judge, "mtcnn"])
+    return asked
 
 
 def _evaluate(common: list[str], weights: Path, output: Path) -> list[str]:

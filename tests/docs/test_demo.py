@@ -41,3 +41,16 @@ def test_it_leaves_everything_behind(demo):
     assert list((out / "finetune").glob("events.out.tfevents*"))
     assert "<svg" in (out / "report.html").read_text()
     assert "effort-finetune install /path/to/DeepfakeBench" in printed
+
+
+def test_it_ends_with_a_verdict_on_three_files(demo):
+    out, printed = demo
+    read = {}
+    for path in (out / "evidence").glob("*.json"):
+        record = json.loads(path.read_text())["record"]
+        read[path.name.split("-")[0]] = record
+        assert "A detector is no proof" in path.with_suffix(".html").read_text()
+    assert read["forged"]["calibrated"] > read["forged"]["threshold"] > read["real"]["calibrated"]
+    assert len(read["forged"]["heat_maps"]) == 1
+    assert (read["no_face"]["status"], read["no_face"]["verdict"]) == ("no_face", "unsure")
+    assert "effort-finetune serve --weights" in printed
