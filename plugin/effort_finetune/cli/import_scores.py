@@ -10,6 +10,7 @@ from pathlib import Path
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
+from effort_finetune.core.strict_json import read_json
 from effort_finetune.core.verdict_rule import ABOVE, RULES
 from effort_finetune.evaluate.foreign_scores import Columns, header_of, read_foreign
 
@@ -76,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir", type=Path, default=Path("imported"),
         help="folder of the results; of several detectors one below it for each (default: %(default)s)",
     )  # fmt: skip
+    result.add_argument(
+        "--split", choices=("test", "val"), default="test",
+        help="what the rows are; val to calibrate on (default: %(default)s)",
+    )  # fmt: skip
+    result.add_argument(
+        "--calibration", type=Path, help="JSON of calibrate, applied beside the raw scores; nothing is fitted"
+    )
     result.add_argument("--bootstrap_samples", type=int, default=1000, help="(default: %(default)s)")
     result.add_argument("--seed", type=int, default=1024, help="of the resamples (default: %(default)s)")
 
@@ -89,8 +97,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """
     _check(args)
     wanted = _prob_columns(args.prob_column, header_of(args.scores))
-    if args.detector is not None and len(wanted) > 1:
-        raise UserError("--detector", got=f"one name for {len(wanted)} columns", next_step="leave it out")
+    for flag, given in (("--detector", args.detector), ("--calibration", args.calibration)):
+        if given is not None and len(wanted) > 1:
+            raise UserError(
+                flag, got=f"one for {len(wanted)} columns", expected="one column, or no such flag"
+            )
     columns = Columns(
         wanted[0], args.label_column, tuple(args.video_column), args.video_pattern, args.frame_column,
         args.group_column, args.dataset_column, tuple(args.real), tuple(args.fake), args.logits,
@@ -100,12 +111,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
     found = {name: read_foreign(args.scores, replace(columns, prob=name)) for name in wanted}
 
     from effort_finetune.evaluate.imported_results import ImportJob, import_scores  # torch and scipy
+    from effort_finetune.weights.stored_calibration import checked_calibration
 
+    calibration = None
+    if args.calibration is not None:
+        calibration = checked_calibration(_json(args.calibration), visible(args.calibration))
     for name, rows in found.items():
         detector = args.detector or (stem if name == "prob" else name.removeprefix(_PREFIX))
         job = ImportJob(
             args.scores, detector, replace(columns, prob=name), args.dataset or stem, args.threshold,
-            args.rule, args.max_missing_rate, args.bootstrap_samples, args.seed,
+            args.rule, args.max_missing_rate, args.bootstrap_samples, args.seed, args.split, calibration,
         )  # fmt: skip
         folder = args.output_dir / detector if len(wanted) > 1 else args.output_dir
         path = import_scores(job, rows, folder, command=context.argv)
@@ -123,6 +138,13 @@ def _prob_columns(asked: list[str], header: list[str]) -> list[str]:
         matching = [name] if name in header else fnmatch.filter(header, name)
         found |= dict.fromkeys(matching or [name])  # one that is not there is refused by the reader
     return list(found)
+
+
+def _json(path: Path) -> object:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError("--calibration", got=f"{path} ({error})", expected="the JSON of calibrate") from error
 
 
 def _condition(text: str) -> tuple[str, str]:

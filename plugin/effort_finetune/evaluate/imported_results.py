@@ -17,6 +17,7 @@ from effort_finetune.core.verdict_rule import strict_threshold
 from effort_finetune.data.collect import FrameRow
 from effort_finetune.data.dataset_name import file_stem
 from effort_finetune.evaluate import results, table
+from effort_finetune.evaluate.calibrated_block import calibrated_block, calibration_warnings, kind_of
 from effort_finetune.evaluate.dataset_block import counts_of, metric_blocks
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
 from effort_finetune.evaluate.evaluation_record import output_folder
@@ -26,6 +27,7 @@ from effort_finetune.evaluate.predictions import Scores, cross_entropy
 from effort_finetune.evaluate.protocol import class_warnings, imported_protocol, inverted_warnings
 from effort_finetune.evaluate.score_file import frames_digest, write_scores
 from effort_finetune.evaluate.video import VideoScores, video_scores
+from effort_finetune.weights.stored_calibration import StoredCalibration
 
 LAYOUT = "imported scores"
 
@@ -44,6 +46,8 @@ class ImportJob:
         max_missing_rate: Above this share of rows without a score a dataset fails.
         bootstrap_samples: Resamples of the intervals.
         seed: Of the resamples.
+        split: What the rows are: ``test``, or ``val`` to calibrate on.
+        calibration: Temperature, bias and thresholds that were fitted elsewhere.
     """
 
     path: Path
@@ -55,6 +59,8 @@ class ImportJob:
     max_missing_rate: float
     bootstrap_samples: int
     seed: int
+    split: str = "test"
+    calibration: StoredCalibration | None = None
 
 
 def import_scores(
@@ -95,7 +101,7 @@ def import_scores(
 
 
 def _measured(job: ImportJob, name: str, rows: Sequence[ForeignRow], folder: Path) -> DatasetResult:
-    frames = [_frame_row(name, row, number) for number, row in enumerate(rows)]
+    frames = [_frame_row(job, name, row, number) for number, row in enumerate(rows)]
     index = np.array([i for i, row in enumerate(rows) if row.prob is not None], dtype=np.int64)
     prob = np.array([row.prob for row in rows if row.prob is not None], dtype=np.float64)
     label = np.array([rows[i].label for i in index], dtype=np.int64)
@@ -111,7 +117,7 @@ def _measured(job: ImportJob, name: str, rows: Sequence[ForeignRow], folder: Pat
     block: dict[str, Any] = {
         "status": "complete",
         "reason": None,
-        "split": "test",
+        "split": job.split,
         "counts": counts_of(frames, listed, None, scores, videos),
         "missing": [frames[i].path for i in missing],
         "frame": None,
@@ -138,6 +144,10 @@ def _measured(job: ImportJob, name: str, rows: Sequence[ForeignRow], folder: Pat
         scores, videos, threshold=strict, samples=job.bootstrap_samples, seed=job.seed
     )  # fmt: skip
     block["warnings"] += inverted_warnings(name, block)
+    if job.calibration is not None:
+        block["calibrated"] = calibrated_block(job.calibration, videos.label, videos.prob)
+        kind = kind_of(block["protocol"])
+        block["warnings"] += calibration_warnings(job.calibration, name, kind, block["frames_sha256"])
     groups = {frame.video: frame.label_name for frame in frames}
     block["groups"] = group_rows(groups, videos, threshold=strict)
     block["host_metrics"] = {"values": None, "null_reasons": {"get_test_metrics": "imported scores, no host"}}
@@ -149,10 +159,10 @@ def _result(name: str, block: dict[str, Any], scores: Scores, videos: VideoScore
     return DatasetResult(name, block, None, scores, videos)  # type: ignore[arg-type]
 
 
-def _frame_row(name: str, row: ForeignRow, number: int) -> FrameRow:
+def _frame_row(job: ImportJob, name: str, row: ForeignRow, number: int) -> FrameRow:
     group = row.group or ("fake" if row.label else "real")
     frame = row.frame or f"{row.video}#{number}"
-    return FrameRow(name, frame, row.label, row.label, group, row.video, "test")
+    return FrameRow(name, frame, row.label, row.label, group, row.video, job.split)
 
 
 def _document(
@@ -179,6 +189,7 @@ def _document(
                 bootstrap_samples=job.bootstrap_samples,
                 seed=job.seed,
                 max_missing_rate=job.max_missing_rate,
+                split=job.split,
                 source=f"column {columns.prob}" + (", log-odds" if columns.logits else ""),
             ),
             "notes": list(notes) or None,

@@ -58,7 +58,14 @@ def protocol(
 
 
 def imported_protocol(
-    *, threshold: float, rule: str, bootstrap_samples: int, seed: int, max_missing_rate: float, source: str
+    *,
+    threshold: float,
+    rule: str,
+    bootstrap_samples: int,
+    seed: int,
+    max_missing_rate: float,
+    split: str,
+    source: str,
 ) -> dict[str, Any]:
     """Returns the rules of scores that somebody else computed: what nobody here knows is ``None``.
 
@@ -68,6 +75,7 @@ def imported_protocol(
         bootstrap_samples: Resamples of the confidence intervals.
         seed: Of the resamples.
         max_missing_rate: Largest share of rows without a score.
+        split: What the rows are, ``test`` or ``val``.
         source: Where the scores come from and how rows became videos.
     """
     unknown = (
@@ -75,7 +83,7 @@ def imported_protocol(
         *("crops", "label_map", "forward_precision", "checkpoint_selected_on", "loss_terms"),
     )
     return {
-        "split": "test",
+        "split": split,
         **dict.fromkeys(unknown),
         "probability": source,
         "video_grouping": None,
