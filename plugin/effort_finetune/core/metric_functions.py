@@ -48,6 +48,13 @@ def equal_error_rate(w: WeightedScores) -> FloatArray:
     return fpr + -gap / (next_gap - gap) * (next_fpr - fpr)
 
 
+def attained_error_rate(w: WeightedScores) -> FloatArray:
+    """The lowest max(FPR, 1 - TPR) that one threshold attains: EER to programs that do not interpolate."""
+    before = w.last(lambda fpr, tpr: fpr + tpr - 1.0 < 0.0)
+    following = np.minimum(before + 1, len(w.scores.thresholds[0]) - 1)
+    return np.minimum(1.0 - w.at(before)[1], w.at(following)[0])
+
+
 def tpr_at(target: float) -> Function:
     """Returns the metric TPR at an FPR of ``target``, linear between ROC points."""
 

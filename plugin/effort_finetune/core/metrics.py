@@ -182,6 +182,11 @@ TABLE: dict[str, Metric] = _table(
         "aurc", "AURC", "area under the risk-coverage curve: mean error rate among the more confident",
         f.area_under_risk_coverage, lower_is_better=True,
     ),
+    Metric(
+        "eer_attained", "EER attained",
+        "lowest max(FPR, 1 - TPR) of one threshold, where scores are tied above EER",
+        f.attained_error_rate, "its neighbour EER has one", lower_is_better=True, needs=_BOTH,
+    ),
 )  # fmt: skip
 #: Every scalar of a metrics block, in the order in which it is written and printed.
 METRICS = tuple(TABLE)

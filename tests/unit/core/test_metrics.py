@@ -129,10 +129,16 @@ def test_ece_against_its_definition(data):
         (
             [0, 0],
             [0.1, 0.2],
-            {"auc", "ap", "eer", "acc_fake", "balanced_acc", "precision", "recall", "f1", "ece_fake"},
+            {"auc", "ap", "eer", "eer_attained", "acc_fake", "balanced_acc"}
+            | {"precision", "recall", "f1", "ece_fake"},
             "no fake samples",
         ),
-        ([1, 1], [0.6, 0.7], {"auc", "ap", "eer", "acc_real", "balanced_acc", "ece_real"}, "no real samples"),
+        (
+            [1, 1],
+            [0.6, 0.7],
+            {"auc", "ap", "eer", "eer_attained", "acc_real", "balanced_acc", "ece_real"},
+            "no real samples",
+        ),
     ],
 )
 def test_what_cannot_be_computed_is_null(label, prob, null, reason):
@@ -196,3 +202,16 @@ def test_the_documented_table_is_the_tables():
         assert f"| `{name}` | {metric.title} | {metric.meaning} | {best} | {how} |" in page
     listed = [line for line in page.splitlines() if line.startswith("| `") and line.count(" | ") == 4]
     assert len(listed) == len(TABLE)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=2, max_size=40))
+def test_the_attained_error_rate_is_the_best_that_a_threshold_does(samples):
+    label, prob = np.array([y for y, _ in samples]), np.array([s / 8 for _, s in samples])
+    if len(set(label.tolist())) < 2:
+        assert binary_metrics(label, prob)["eer_attained"] is None
+        return
+    cuts = [*np.unique(prob), 2.0]
+    rates = [max(np.mean(prob[label == 0] >= t), np.mean(prob[label == 1] < t)) for t in cuts]
+    found = binary_metrics(label, prob)
+    assert found["eer_attained"] == pytest.approx(min(rates))
+    assert found["eer"] <= found["eer_attained"] + 1e-12

@@ -166,6 +166,24 @@ def test_what_goes_out_comes_back_the_same(tmp_path_factory, seed):
     assert [row["verdict"] == "fake" for row in table] == [float(row["score"]) > 0.5 for row in table]
 
 
+def test_a_calibration_is_applied_to_other_videos(matrix, tmp_path, capsys):
+    path, _ = matrix
+    flags = ["--prob_column", "p", "--label_column", "truth", "--video_column", "id"]
+    val = imported(path, tmp_path / "val", *flags, "--split", "val", "--where", "id=v[12]*")
+    assert val["protocol"]["split"] == "val"
+    stored = tmp_path / "calibration.json"
+    assert main(["calibrate", str(tmp_path / "val"), "--output", str(stored)]) == 0
+    found = imported(path, tmp_path / "test", *flags, "--where", "id=v[345]*", "--calibration", str(stored))
+    block = found["datasets"]["theirs"]
+    assert block["calibrated"]["raw"]["nll"] == pytest.approx(block["video"]["nll"])
+    assert block["calibrated"]["calibrated"]["nll"] < block["calibrated"]["raw"]["nll"] + 0.1
+    assert any("it is a guess" in text for text in block["warnings"])
+    capsys.readouterr()
+    stored.write_text("{")
+    assert main(["import-scores", str(path), *flags, "--calibration", str(stored)]) == 2
+    assert "--calibration" in capsys.readouterr().err
+
+
 def test_log_odds_and_other_words(tmp_path):
     rows = [["a", "genuine", "x", "-1.5"], ["b", "AI", "x", "800"], ["c", "ai", "x", "-inf"]]
     path = write(tmp_path / "odds.csv", rows)
