@@ -34,6 +34,9 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a settings file", got=type(tree).__name__, expected="keys with values"
         )
+    if tree.get("model_name", OUR_NAMES[0]) not in OUR_NAMES:
+        # Hosts take it from their command line alone, and many of upstream's files say false.
+        tree.pop("save_ckpt", None)
     return tree
 
 

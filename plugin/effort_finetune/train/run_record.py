@@ -271,7 +271,7 @@ def log_outcome(logger: logging.Logger, paths: RunPaths, document: Mapping[str, 
         "checkpoint": paths.best,
         "published": paths.published,
     }.items():
-        if path is not None:
+        if path == paths.results or (path is not None and document["settings"]["save_ckpt"]):
             logger.info("%s: %s", what, path)
 
 

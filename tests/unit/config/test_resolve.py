@@ -184,3 +184,12 @@ def test_every_key_has_help():
 
 def test_a_key_of_the_hosts_own_file_passes_through():
     assert _resolve(host={"wandb_project": "x"}).host_only == {"wandb_project": "x"}
+
+
+@pytest.mark.parametrize(("name", "kept"), [("meso4", True), ("effort_finetune", False), ("effort", False)])
+def test_a_hosts_file_does_not_say_whether_weights_are_kept(tmp_path: Path, name: str, kept: bool) -> None:
+    """Upstream's files say ``save_ckpt: false`` and its train.py never looks: its weights are kept."""
+    path = tmp_path / "detector.yaml"
+    path.write_text(f"model_name: {name}\nsave_ckpt: false\n")
+    assert resolve(flags={}, yaml_path=path, host_defaults={}).save_ckpt is kept
+    assert not resolve(flags={"save_ckpt": False}, yaml_path=path, host_defaults={}).save_ckpt

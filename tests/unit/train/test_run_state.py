@@ -123,6 +123,7 @@ def test_no_save_ckpt_keeps_state_while_the_run_lasts_and_leaves_none(bench, mon
     folder = killed(bench, monkeypatch, save_ckpt=False, nEpochs=2)
     assert {p.name for p in folder.glob("*.pth")} > {"ckpt_last.pth"}
     outcome = run(bench, save_ckpt=False, nEpochs=2, resume=str(folder), test_dataset=["Toy"])
+    assert " checkpoint: " not in (folder / "finetuning.log").read_text(), "a log names what is there"
     assert document(outcome)["datasets"].keys() == {"Toy"}
     assert not list(bench.root.glob("out/**/*.pth"))
     assert outcome.published_path is None
