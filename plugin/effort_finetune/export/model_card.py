@@ -48,7 +48,10 @@ def model_card(
 
 
 def _metadata(document: Mapping[str, Any], name: str, license: str | None) -> dict[str, Any]:
-    base = str(document["settings"].get("clip_path") or "")
+    settings = document["settings"]
+    # Of what began with an Effort checkpoint, the tower below it is nowhere stated.
+    from_clip = document["kind"] == "finetuning" and settings.get("pretrained_weights") is None
+    base = str(settings.get("clip_path") or "") if from_clip else ""
     results = []
     for dataset, block in document["datasets"].items():
         video = block.get("video") or {}
