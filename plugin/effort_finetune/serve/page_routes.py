@@ -49,6 +49,7 @@ def page_routes(page: OpenPage) -> APIRouter:
             "about": page.about,
             "file_bytes": page.limits.file_bytes,
             "corrections": str(page.corrections.folder),
+            "trouble": page.scoring.trouble,
             "frames_read": page.scoring.frames_read(),
             "batches": [
                 {"id": b.id, "started": b.started, "stability": b.stability, "about": b.about, "rows": count}

@@ -149,6 +149,9 @@ async def _receive(page: OpenPage, row: Row, request: Request) -> None:
             raise HTTPException(
                 400, f"{row.size} bytes were announced; the file changed, or the way is broken"
             )
+    except OSError as error:
+        page.files.drop(row.id, row.name)
+        raise HTTPException(507, f"it cannot be written: {error.strerror or error}") from error
     except BaseException:
         page.files.drop(row.id, row.name)
         raise

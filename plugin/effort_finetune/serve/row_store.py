@@ -138,6 +138,14 @@ class RowStore:
         """The bytes of a file are here."""
         self.change(row, state="waiting", note=None, kept=1)
 
+    def give_back(self) -> None:
+        """Rows that were being judged wait again."""
+        if self.count("scoring"):
+            with self._writing() as db:
+                db.execute(
+                    "UPDATE rows SET state='waiting', revision=? WHERE state='scoring'", (self.revision,)
+                )
+
     def finish(self, row: int, record: FileRecord, pictures: RowPictures, seconds: float) -> None:
         """A file has its record."""
         self.change(row, state="done", note=None, record=record, pictures=pictures, seconds=seconds)

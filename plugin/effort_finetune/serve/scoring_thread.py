@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from effort_finetune.serve.row_store import RowStore
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
+PAUSE = 2.0  # seconds before another try
 
 
 class ScoringThread:
@@ -35,12 +37,16 @@ class ScoringThread:
         store: The rows.
         files: Their bytes.
         heat: Makes maps of where the model looked; None leaves them out.
+
+    Attributes:
+        trouble: Why nothing is judged now; None where all is well.
     """
 
     def __init__(
         self, predictor: Predictor, store: RowStore, files: KeptFiles, heat: HeatMapper | None = None
     ) -> None:
         self._predictor, self._store, self._files, self._heat = predictor, store, files, heat
+        self.trouble: str | None = None
         self._wake, self._stop = threading.Event(), threading.Event()
         self._taken: dict[str, tuple[Row, float, list[SmallFrame]]] = {}
         self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
@@ -85,10 +91,22 @@ class ScoringThread:
             while not self._stop.is_set():
                 self._wake.wait()
                 self._wake.clear()
-                self._answer()
-                while not self._stop.is_set() and (row := self._store.take()) is not None:
-                    self._group(row)
-                    self._answer()
+                try:
+                    self._work()
+                except Exception as error:  # no row's fault: the rows cannot be written, the disk is full
+                    self.trouble = f"nothing can be judged now, tried again soon: {_reason(error)}"
+                    _LOG.error(self.trouble)
+                    self._stop.wait(PAUSE)
+                    self._wake.set()
+
+    def _work(self) -> None:
+        """Judges all that waits; first what an earlier try left half done."""
+        self._taken.clear()
+        self._store.give_back()
+        self._answer()
+        while not self._stop.is_set() and (row := self._store.take()) is not None:
+            self._group(row)
+            self._answer()
 
     def _answer(self) -> None:
         while not self._asked.empty():
@@ -107,6 +125,8 @@ class ScoringThread:
             return
         try:
             self._judge(self._names(first, batch.stability), stability=batch.stability)
+        except sqlite3.Error:  # no file's fault
+            raise
         except Exception:  # one file of the group is to blame: each for itself
             blamed = [row for row, _, _ in self._taken.values()]
             self._taken.clear()
@@ -116,17 +136,20 @@ class ScoringThread:
     def _alone(self, row: Row, *, stability: bool) -> None:
         try:
             self._judge(iter([self._take(row)]), stability=stability)
+        except sqlite3.Error:
+            raise
         except Exception as error:  # whatever a decoder or the model raises is this row's alone
             self._taken.clear()
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            self._store.change(row.id, state="refused", note=f"it cannot be judged: {reason}")
+            self._store.change(row.id, state="refused", note=f"it cannot be judged: {_reason(error)}")
 
     def _judge(self, names: Iterator[str], *, stability: bool) -> None:
         judged = self._predictor.judged(names, stability=stability, watch=self._watch)
         for crops, record in judged:
-            row, started, frames = self._taken.pop(crops.file)
+            row, started, frames = self._taken[crops.file]
             pictures = self._pictures(row, crops, record, frames)
             self._store.finish(row.id, replace(record, file=row.name), pictures, time.monotonic() - started)
+            del self._taken[crops.file]
+            self.trouble = None
             if self._store.row(row.id) is None:  # removed while it was judged
                 self._files.forget(row.id, row.name)
 
@@ -155,3 +178,7 @@ class ScoringThread:
         _, _, frames = self._taken[file]
         with suppress(Exception):  # a picture that is too odd to be shown can still be judged
             frames.append(small_frame(number, image, first=not frames))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

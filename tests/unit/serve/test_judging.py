@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ import effort_finetune
 from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.evaluate.score_file import read_scores
 from effort_finetune.host import open_host
+from effort_finetune.serve import scoring_thread
 from tests.unit.serve.conftest import SIZE, film
 
 
@@ -76,6 +78,38 @@ def test_a_model_that_fails_on_one_file_judges_the_others(visitor, predictor, pi
     assert (shown["a.png"]["state"], shown["c.png"]["state"]) == ("done", "done")
     (record,) = visitor.client.post("/predict", files=[("files", ("white.png", white))]).json()
     assert (record["status"], record["verdict"]) == ("unreadable", "unsure")
+
+
+def test_a_record_that_cannot_be_written_harms_its_row_alone(visit, pictures, monkeypatch):
+    with visit() as visitor:
+        finish = visitor.page.store.finish
+
+        def strange(row, record, *more):
+            if record.file == "b.png":
+                raise ValueError("Out of range float values are not JSON compliant")
+            finish(row, record, *more)
+
+        monkeypatch.setattr(visitor.page.store, "finish", strange)
+        rows = visitor.drop({name: pictures[0].read_bytes() for name in ("a.png", "b.png", "c.png")})
+        assert [row["state"] for row in visitor.wait(rows)] == ["done", "refused", "done"]
+
+
+def test_a_full_disk_delays_verdicts_and_loses_none(visit, pictures, monkeypatch):
+    monkeypatch.setattr(scoring_thread, "PAUSE", 0.01)
+    refusals = [sqlite3.OperationalError("database or disk is full")] * 5
+    with visit() as visitor:
+        written = visitor.page.store.change
+
+        def full(*arguments, **values):
+            if refusals and "state" in values and values["state"] in ("done", "refused"):
+                raise refusals.pop()
+            return written(*arguments, **values)
+
+        monkeypatch.setattr(visitor.page.store, "change", full)
+        shown = visitor.wait(visitor.drop({file.name: file.read_bytes() for file in pictures[:3]}))
+        assert not refusals
+        assert [row["verdict"] is not None for row in shown] == [True] * 3
+        assert visitor.client.get("/state").json()["trouble"] is None
 
 
 def test_a_row_has_pictures_and_shows_where_the_model_looked(visitor, pictures):

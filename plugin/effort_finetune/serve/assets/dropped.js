@@ -21,11 +21,13 @@ async function walk(entry, above, found) {
     try { found.push({ file: await new Promise((yes, no) => entry.file(yes, no)), name: above + entry.name }); }
     catch { found.push({ file: null, name: above + entry.name }); }
   } else {
-    const reader = entry.createReader();
+    const reader = entry.createReader(), children = [];
     for (;;) { // a reader gives a hundred at a time
       const part = await new Promise((yes, no) => reader.readEntries(yes, no));
-      if (!part.length) return;
-      for (const child of part) await walk(child, `${above}${entry.name}/`, found);
+      if (!part.length) break;
+      children.push(...part);
     }
+    children.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+    for (const child of children) await walk(child, `${above}${entry.name}/`, found);
   }
 }

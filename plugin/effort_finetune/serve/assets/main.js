@@ -56,7 +56,8 @@ class Page {
       const state = await ask(`/state?since=${this.revision}`);
       if (this.start !== null && state.start !== this.start) return this.restarted(state);
       this.take_in(state);
-      if (this.away) { this.away = false; this.trouble(""); }
+      if (this.away || state.trouble) this.trouble(state.trouble ?? "");
+      this.away = Boolean(state.trouble);
       wait = this.rows.some((row) => isOpen(row) && (row.state !== "expected" || this.sending.held.has(row.id))) && !document.hidden ? BUSY : IDLE;
     } catch (error) {
       this.away = true;

@@ -48,7 +48,7 @@ export class Sending {
       await send(row, this.held.get(row), (share) => { this.part.set(row, share); this.onPart(row); });
     } catch (error) {
       if (!(error instanceof Refused)) await pause(1.5); // away: a restart tells what is missing
-      else if (error.status === 503) await pause(error.wait || 2); // full: scoring makes room
+      else if ([503, 507].includes(error.status)) await pause(error.wait || 2); // full: scoring makes room
       else {
         if (error.status !== 409) this.held.delete(row); // 409: it is there already
         if (![404, 409].includes(error.status)) this.onTrouble(error.message);
