@@ -44,6 +44,8 @@ def _save(engine: Engine) -> str | None:
     """Saves the state and returns why it could not be saved; what was saved before stays."""
     if not engine.is_whole:
         return None  # a step was cut in two; the last whole state is on the disk
+    if engine.best_sha256 is not None:
+        return None  # the last epoch's state is on the disk, and the model may hold the selected weights
     try:
         engine.save()
     except Exception as error:

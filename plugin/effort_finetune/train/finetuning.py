@@ -24,6 +24,8 @@ from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResul
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.evaluate.protocol import recipe_warnings
 from effort_finetune.host.job import Job
+from effort_finetune.model import low_rank
+from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.train.data import training_warnings
 from effort_finetune.train.failures import failure_of
 from effort_finetune.train.outcome import Outcome
@@ -150,6 +152,8 @@ def _test_selected(
     if not data.test:
         return
     ours = ranks.current()
+    if isinstance(prepared.model, EffortFinetuneDetector):
+        low_rank.unwrap(prepared.model.backbone)  # in every process; what LoRA learned is merged in the file
     if ours.leads:
         prepared.model.load_state_dict(read_back(engine))
     ours.same_weights(prepared.model)

@@ -38,8 +38,7 @@ from effort_finetune.train.step_share import (
 class Record:
     """What is reported every ``rec_iter`` batches: means over the batches since the last report.
 
-    ``lr`` is the first group's rate, ``rates`` the highest of each kind of weights. ``seconds_per_batch`` is
-    the epoch's so far: its last window is a few batches that were loaded already.
+    ``rates`` has the highest of each kind of weights. ``seconds_per_batch`` is the epoch's so far.
     """
 
     epoch: int

@@ -107,13 +107,6 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     settings = job.settings
     Selector(settings.select_on, settings.metric_scoring)  # an unknown metric is an error of the first second
     require_peft(settings)
-    if settings.hard_examples and ours.size > 1:
-        raise UserError(
-            "hard_examples",
-            got=f"{ours.size} processes, each of which knows the losses of its own frames alone",
-            expected="one process",
-            next_step="start it without torchrun, or set hard_examples 0",
-        )
     device = choose_device(ranks.device_of(settings.device, ours.launch))
     precision = resolve_precision(settings.precision, device)
     saved = None if settings.resume is None else run_state.load_last(settings.resume)

@@ -171,3 +171,17 @@ def test_what_one_process_says_ends_all_with_its_words(place):
 
     assert several(2, work) == [0, 0]
     assert not (place.root / "no").exists()
+
+
+def test_hard_examples_and_adapters_are_those_of_one_process(place, monkeypatch):
+    """Each process learns every frame's loss, or their orders of the next epoch would differ."""
+    pytest.importorskip("peft", reason="the peft extra is not installed")
+    in_float64(monkeypatch)
+    flags = {"hard_examples": 0.4, "tune_mode": "lora", "lora.rank": 2}
+    for size in (1, 2):
+        assert run(place, f"hard_{size}", size, **flags) == [0] * size
+    one, two = (run_state.load_last(place.root / f"hard_{size}") for size in (1, 2))
+    torch.testing.assert_close(one["hard_examples"]["known"], two["hard_examples"]["known"])
+    assert (
+        farthest(place.root / "hard_1", place.root / "hard_2") < 1e-6
+    )  # merged in float64, saved in float32
