@@ -12,6 +12,7 @@ from effort_finetune.config.kinds import (
     Says,
     Seed,
     Text,
+    Truth,
     items,
 )
 from effort_finetune.config.recipe_keys import RecipeKeys
@@ -42,6 +43,17 @@ class TrainingKeys(RecipeKeys):
     rec_iter: Count = setting(50, "steps between two progress lines in the log")
     precision: Literal["auto", "float32", "bf16", "fp16"] = setting(
         "auto", "arithmetic of the forward pass (autocast)", read_by=SCORE
+    )
+    micro_batch: Count | Literal["auto"] | None = setting(
+        None,
+        "frames that go through the model at once: memory depends on it, steps do not; null: a whole batch; "
+        "auto: the most that fit",
+    )
+    activation_checkpointing: Truth = setting(
+        False, "keep the input of each block alone and run it again for its gradient: less memory, more time"
+    )
+    offload_activations: Truth = setting(
+        False, "keep what the backward pass needs in main memory instead of the GPU's"
     )
     select_on: Literal["val", "last", "test"] = setting(
         "val", "split that chooses the checkpoint; 'test' is an oracle"

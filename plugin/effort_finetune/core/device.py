@@ -75,8 +75,8 @@ def memory_report(device: torch.device) -> dict[str, float | None]:
     """Returns the memory of the process in GiB, for logs and results.
 
     Keys: ``allocated_gib`` on the device now, ``peak_gib`` on the device since the start,
-    ``total_gib`` of the device, ``host_peak_gib`` resident in main memory at most. ``None`` where
-    the system does not tell: a CPU's first and third, MPS's peak, Windows' last.
+    ``total_gib`` of the device, ``resident_gib`` in main memory now and ``host_peak_gib`` at most. ``None``
+    where the system does not tell: a CPU's first and third, MPS's peak, resident where there is no /proc.
     """
     allocated = peak = total = None
     if device.type == "cuda":
@@ -89,15 +89,29 @@ def memory_report(device: torch.device) -> dict[str, float | None]:
     host = _resident_peak_gib()
     if device.type == "cpu":
         peak = host
-    return {"allocated_gib": allocated, "peak_gib": peak, "total_gib": total, "host_peak_gib": host}
+    return {
+        "allocated_gib": allocated,
+        "peak_gib": peak,
+        "total_gib": total,
+        "resident_gib": _resident_gib(),
+        "host_peak_gib": host,
+    }
 
 
 def describe_memory(device: torch.device) -> str:
     """Returns :func:`memory_report` in words for the log."""
     report = memory_report(device)
     words = {"allocated_gib": "allocated", "peak_gib": "peak", "total_gib": "of the device's"}
+    if device.type == "cpu":
+        words = {"resident_gib": "resident", "peak_gib": "peak"}
     parts = [f"{word} {report[key]:.2f} GiB" for key, word in words.items() if report[key] is not None]
     return ", ".join(parts) or "not known on this system"
+
+
+def used_memory(device: torch.device) -> float | None:
+    """Returns the GiB that the process has on its device now; on a CPU what is resident."""
+    report = memory_report(device)
+    return report["resident_gib"] if device.type == "cpu" else report["allocated_gib"]
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -121,6 +135,14 @@ def host_memory() -> float:
     if not hasattr(os, "sysconf"):
         return math.inf
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _resident_gib() -> float | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / GIB
 
 
 def _resident_peak_gib() -> float | None:

@@ -13,8 +13,9 @@ from effort_finetune.core.errors import RunFailure
 #: Largest absolute value of a pixel that was normalised by any usual mean and std (ImageNet's reach 2.7).
 FARTHEST = 20.0
 OUT_OF_MEMORY = (
-    "{device} ran out of memory on a batch of {batch} frames; next: halve train_batchSize and double "
-    "accumulation_steps (the same step, half the memory), or set precision bf16"
+    "{device} ran out of memory on {batch} frames at once, and fewer cannot be taken; next: set "
+    "activation_checkpointing true, precision bf16 or a narrower layer_range; with a host's batch norm halve "
+    "train_batchSize"
 )
 _RATE = "lower optimizer.lr, set clip_grad_norm 1.0 or precision float32"
 
@@ -89,5 +90,5 @@ def gradient_failure(
 
 
 def memory_failure(device: torch.device, batch: int) -> BrokenStep:
-    """Says which setting halves the memory of a step."""
+    """Says what saves memory where smaller pieces do not, after so many frames at once did not fit."""
     return BrokenStep("memory", OUT_OF_MEMORY.format(device=device, batch=batch))

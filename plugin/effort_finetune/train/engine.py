@@ -62,6 +62,7 @@ class Engine:
         start: What the weights scored before the first step.
         best: A copy of the selected epoch's trained weights; ``None`` before an epoch is selected.
         best_sha256: Of ``ckpt_best.pth`` as this run wrote it; ``None`` before :meth:`finish`.
+        memory: What a step was estimated to need, in bytes.
         data_notes: What of the training data may explain a low number.
         start_weights: Where the run began, whatever a continuation was built from.
     """
@@ -94,6 +95,7 @@ class Engine:
         self.best_sha256: str | None = None
         self.has_state = False
         self.data_notes: Sequence[str] = ()
+        self.memory: dict[str, Any] | None = None
         report = getattr(self.model, "load_report", None)
         self.start_weights: dict[str, Any] | None = None if report is None else report.to_dict()
         self.changing = run_state.changing_names(self.model)

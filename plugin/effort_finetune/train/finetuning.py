@@ -96,6 +96,7 @@ def _run(job: Job) -> Outcome:
                 write_settings(paths.settings, settings if job.part is None else job.part.whole)
                 engine.write_frozen()
             log_data(logger, prepared.data, settings)
+            prepared.plan_memory()
             timings["setup_s"] = time.perf_counter() - started
             engine.run(prepared.data.loader, lambda: prepared.compute_features(guard))
             _test_selected(prepared, guard, tested, timings)

@@ -8,26 +8,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from effort_finetune.core import ranks, seeding
-from effort_finetune.core.device import is_out_of_memory, release_memory
+from effort_finetune.core.device import is_out_of_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.precision import Precision, widened
-from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss_failure, memory_failure
+from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss_failure
 from effort_finetune.train.epoch_progress import EpochProgress
+from effort_finetune.train.micro_batch import MicroBatch
 from effort_finetune.train.optim import highest_rates, learning_rate, trainable_parameters
 from effort_finetune.train.sharpness import SAM
 from effort_finetune.train.step_share import (
     Batch,
     StepShare,
     count,
-    holds_batch_statistics,
     missing_in,
     pieces,
     together,
@@ -73,9 +75,8 @@ class TrainingLoop:
         on_step: Called after each step with the number of batches it took and the last loss.
         after_step: Called with each step made, as a part of it: rates and averages move.
         should_stop: Asked between steps; true ends the epoch with :class:`Interrupted`.
-        micro_batch: Frames that go through the model at once; ``None``: a whole batch. Memory depends on it,
-            steps do not.
-        on_halved: Called with place, frames that did not fit, and frames from there on.
+        micro: How many frames go through the model at once. Memory depends on it, steps do not.
+        kept: Says where a forward pass keeps what its backward pass needs.
         describe: Names the frames of a batch for error messages.
         on_losses: Called with the rows of a step and the cross-entropy of each (with SAM, after its ascent).
 
@@ -97,8 +98,8 @@ class TrainingLoop:
     should_stop: Callable[[], bool] = lambda: False
     describe: Callable[[Batch], list[str]] = lambda batch: []
     on_losses: Callable[[Tensor, Tensor], None] | None = None
-    micro_batch: int | None = None
-    on_halved: Callable[[str, int, int], None] = lambda where, before, after: None
+    micro: MicroBatch = field(default_factory=MicroBatch)
+    kept: Callable[[], AbstractContextManager[Any]] = nullcontext
     scaler: torch.amp.GradScaler = field(init=False)
     rng: seeding.RawState | None = field(init=False, default=None)
     is_whole: bool = field(init=False, default=True)
@@ -223,7 +224,7 @@ class TrainingLoop:
             if not made.too_large:
                 break
             self.optimizer.zero_grad(set_to_none=True)
-            self._take_smaller_pieces(made.too_large, where)
+            self.micro.halve(made.too_large, where, self.model, self.device)
         if ours.size > 1:
             learned = [self.parameters[position] for position in made.learned]
             for parameter in learned:
@@ -236,7 +237,7 @@ class TrainingLoop:
         """Adds up the gradients of this process's frames, as of one batch."""
         own = StepShare(stop=ranks.current().size > 1 and self.should_stop())
         own.sums.missing = missing_in(group)
-        cut = pieces([batch for batch in group if len(batch["label"])], self.micro_batch)
+        cut = pieces([batch for batch in group if len(batch["label"])], self.micro.frames)
         weights, self._each = [self._weight(piece["label"]) for piece in cut], []
         own.weight = sum(weights)
         try:
@@ -264,14 +265,6 @@ class TrainingLoop:
         own.learned = [at for at, parameter in enumerate(self.parameters) if parameter.grad is not None]
         return own
 
-    def _take_smaller_pieces(self, frames: int, where: str) -> None:
-        """Halves the pieces after one of so many frames did not fit."""
-        if frames == 1 or holds_batch_statistics(self.model):
-            raise memory_failure(self.device, frames)
-        self.micro_batch = (frames + 1) // 2
-        release_memory(self.device)
-        self.on_halved(where, frames, self.micro_batch)
-
     def _weight(self, labels: Tensor) -> float:
         """Returns what a batch's loss is divided by: its frames, or the sum of their class weights."""
         ask = getattr(self.model, "class_weights", None)  # a host's detector has none
@@ -284,7 +277,7 @@ class TrainingLoop:
             for name, value in batch.items()
         }
         data["label"] = (data["label"] != 0).long()  # a host may number its forgery methods
-        with self.precision.autocast():
+        with self.kept(), self.precision.autocast():
             predictions = self.model(data)
         predictions = widened(predictions)
         if self.on_losses is not None:

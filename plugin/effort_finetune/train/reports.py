@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from effort_finetune.core import progress
-from effort_finetune.core.device import describe_memory
+from effort_finetune.core.device import describe_memory, memory_report, used_memory
 from effort_finetune.train.loop import Record
 from effort_finetune.train.optim import in_words
 from effort_finetune.train.selection import Measured, Selector
@@ -68,7 +68,8 @@ class Reports:
     def step(self, epoch: int, batches: int, loss: float) -> None:
         """Moves the bar after a step of some batches."""
         if self._bar is not None:
-            self._bar.set_postfix(epoch=epoch, loss=f"{loss:.4f}", refresh=False)
+            memory = f"{used_memory(self._device) or 0:.2f}G"
+            self._bar.set_postfix(epoch=epoch, loss=f"{loss:.4f}", memory=memory, refresh=False)
             self._bar.update(batches)
 
     def epoch_begins(self, epoch: int, number: int, epochs: int, rates: Mapping[str, float]) -> None:
@@ -85,12 +86,15 @@ class Reports:
         """
         losses = ", ".join(f"{name} {value:.4f}" for name, value in record.loss.items())
         self.logger.info(
-            "epoch %d, batch %d of %d: loss %s; lr %s, gradient norm %.3g, %.1f frames/s, %s left to train",
+            "epoch %d, batch %d of %d: loss %s; lr %s, gradient norm %.3g, %.1f frames/s, %s left to train; "
+            "memory %s",
             *(record.epoch, record.batch, record.batches, losses, in_words(record.rates), record.grad_norm),
             *(record.samples_per_second, tqdm.format_interval(owed * record.seconds_per_batch)),
+            describe_memory(self._device),
         )
         if self.board is not None:
             self.board.record(record, step)
+            self.board.memory(memory_report(self._device), step)
 
     def measured(
         self,

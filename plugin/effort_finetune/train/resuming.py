@@ -20,7 +20,7 @@ FREE_SETTINGS = frozenset(
         "tracker",
         *("nEpochs", "test_dataset", "test_batchSize", "bootstrap_samples", "max_missing_rate"),
         *("device", "workers", "early_stopping", "allow_pickle", "allow_base_mismatch"),
-        *("trainer",),
+        *("trainer", "micro_batch", "activation_checkpointing", "offload_activations"),
         *("pretrained_weights", "clip_path", "lmdb_dir", "rgb_dir", "dataset_json_folder"),
     }
 )

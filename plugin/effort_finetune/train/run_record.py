@@ -188,7 +188,11 @@ def training_block(
         "seeds": {"manualSeed": settings.manualSeed, "generators": ["python", "numpy", "torch"]},
         "precision": prepared.precision.to_dict(),
         "device": device_name(prepared.device),
-        "memory": memory_report(prepared.device),
+        "memory": {
+            **memory_report(prepared.device),
+            "estimate": engine.memory,
+            "micro_batch": engine.loop.micro.state_dict(),
+        },
         "resumed_from": settings.resume,
         "processes": engine.processes.to_list(),
         "published": None if published is None else str(published),

@@ -25,6 +25,7 @@ def document(engine: Any) -> dict[str, Any]:
         "scheduler": engine.schedule.state_dict(),
         "average": None if engine.average is None else engine.average.state_dict(),
         "hard_examples": None if engine.hard is None else engine.hard.state_dict(),
+        "micro_batch": engine.loop.micro.state_dict(),
         "scaler": engine.loop.scaler.state_dict(),
         **engine.draws.state_dict(),
         "epoch": engine.progress.epoch,
@@ -58,6 +59,9 @@ def take_up(engine: Any, saved: Mapping[str, Any]) -> None:
         engine.average.load_state_dict(saved["average"])
     if engine.hard is not None:
         engine.hard.load_state_dict(saved["hard_examples"])
+    if "micro_batch" in saved:  # not in a state of an earlier version
+        asked_anew = saved["settings"].get("micro_batch") != settings.micro_batch
+        engine.loop.micro.load_state_dict(saved["micro_batch"], asked_anew=asked_anew)
     engine.selector.load_state_dict(saved["selection"])
     engine.stopping.load_state_dict(saved["early_stopping"])
     engine.progress = EpochProgress.from_state(saved["progress"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from effort_finetune.model.chosen_detector import ChosenDetector, build_host_det
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.low_rank import require_peft
 from effort_finetune.model.preprocessing import obey
+from effort_finetune.model.saved_activations import offloaded, recompute_blocks
 from effort_finetune.train import resuming
 from effort_finetune.train.agreement import check_agreement, refuse_what_differs
 from effort_finetune.train.data import RunData, open_data
@@ -30,6 +32,8 @@ from effort_finetune.train.data_notes import data_notes
 from effort_finetune.train.engine import Engine
 from effort_finetune.train.features import FeatureRun, feature_run
 from effort_finetune.train.loop import Batch, TrainingLoop
+from effort_finetune.train.memory_plan import planned
+from effort_finetune.train.micro_batch import MicroBatch
 from effort_finetune.train.optim import build_optimizer
 from effort_finetune.train.reports import Reports
 from effort_finetune.train.run_files import RunPaths, choose_paths
@@ -72,6 +76,11 @@ class Prepared:
     paths: RunPaths
     features: FeatureRun | None
     notes: tuple[str, ...] = ()
+
+    def plan_memory(self) -> None:
+        """Says what a step will need, and takes as many frames at once as fit where that is asked for."""
+        if isinstance(self.model, EffortFinetuneDetector) and not self.engine.is_over:
+            self.engine.memory = planned(self.engine, self.data, self.features, self.job.settings)
 
     @property
     def first_step(self) -> int | None:
@@ -154,11 +163,22 @@ def _engine(
     guard: InterruptGuard,
     started: float,
 ) -> Engine:
-    """Puts the parts of a run together."""
+    """Puts the parts of a run together.
+
+    Raises:
+        UserError: If memory is to be saved in a host's detector, whose blocks nobody knows.
+    """
     settings = job.settings
+    if settings.activation_checkpointing and not isinstance(model, EffortFinetuneDetector):
+        raise UserError(
+            "activation_checkpointing", got="true with a host's detector", expected="it with ours alone"
+        )
     optimizer = build_optimizer(model, settings)
     hard = epoch_sampler(data.loader).hard
+    if settings.activation_checkpointing:
+        recompute_blocks(model.backbone)
     trained: nn.Module = model if features is None else features.model
+    asked = settings.micro_batch
     loop = TrainingLoop(
         trained,
         optimizer,
@@ -169,6 +189,8 @@ def _engine(
         rec_iter=settings.rec_iter,
         should_stop=guard,
         describe=lambda batch: _frames_of(batch, data),
+        micro=MicroBatch(None if asked == "auto" else asked),
+        kept=(lambda: offloaded(model)) if settings.offload_activations else nullcontext,
         on_losses=None if hard is None else hard.note,
     )
     engine = Engine(
@@ -230,6 +252,7 @@ def attach_reports(prepared: Prepared, reports: Reports) -> None:
     """Lets a run speak, and says what it is made of."""
     settings, model = prepared.job.settings, prepared.model
     prepared.engine.reports = reports
+    prepared.engine.loop.micro.on_halved = reports.warn
     reports.say(f"seed {settings.manualSeed} for Python, numpy and torch")
     precision = prepared.precision
     reports.say(f"device: {device_name(prepared.device)}; precision: {precision.name} ({precision.reason})")

@@ -137,6 +137,10 @@ class Trackers:
         self._last.update(known)
         self._write(known, step)
 
+    def memory(self, report: Mapping[str, float | None], step: int) -> None:
+        """Writes what is known of the memory of the device and of the process, in GiB, at ``step``."""
+        self._write({f"memory/{name}": value for name, value in report.items() if value is not None}, step)
+
     def close(self) -> None:
         """Ends them all; a host's script closes what its trainer wrote by this name."""
         trackers, self._open = self._open, {}

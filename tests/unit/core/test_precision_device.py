@@ -66,10 +66,10 @@ def test_autocast_context_is_fresh_each_time():
 
 def test_memory_of_a_cpu_is_the_process():
     report = memory_report(CPU)
-    assert set(report) == {"allocated_gib", "peak_gib", "total_gib", "host_peak_gib"}
+    assert set(report) == {"allocated_gib", "peak_gib", "total_gib", "resident_gib", "host_peak_gib"}
     assert report["total_gib"] is None
     assert report["peak_gib"] == report["host_peak_gib"] > 0.01
-    assert describe_memory(CPU).startswith("peak ")
+    assert describe_memory(CPU).startswith("resident ")
     assert device_name(CPU).startswith("CPU, ")
 
 

@@ -230,7 +230,9 @@ def test_out_of_memory_says_what_to_do():
         def forward(self, data, inference=False):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(RunFailure, match="halve train_batchSize and double accumulation_steps"):
+    with pytest.raises(
+        RunFailure, match="1 frames at once, and fewer cannot be taken; next: set activation_checkpointing"
+    ):
         make_loop(Huge()).run_epoch([batch(4, 0)], EpochProgress(0))
 
 

@@ -35,6 +35,7 @@ RUN: dict[str, Any] = {
     "test_dataset": ["Toy"],
     "loss.class_weights": "balanced",
     "clip_grad_norm": 1.0,
+    "hard_examples": 0.2,
     "save_to": None,
 }
 
