@@ -115,6 +115,7 @@ def _training(dataset: str, epochs: int, seed: int) -> dict[str, Any]:
         {
             **entry(i + 1, float(v)),
             "lr": 1e-4,
+            "rates": [],
             "selected": i == epochs - 2,
             "train": {"loss": {"overall": 1 - float(v)}},
         }
