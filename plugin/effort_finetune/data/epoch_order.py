@@ -101,11 +101,11 @@ def _levels(
     weight: dict[Any, float] = {
         value: weights.get(value, 1.0) if isinstance(value, str) else 1.0 for value in parts
     }
-    total = sum(weight.values())
-    if not total:
+    weighed = sum(weight.values())
+    if not weighed:
         raise UserError("group_weights", got="0 for every group of a class", expected="at least one above 0")
     return {
-        key: share * weight[value] / total
+        key: share * weight[value] / weighed
         for value, part in parts.items()
         for key, share in _levels(levels[1:], weights, part).items()
     }
