@@ -96,6 +96,7 @@ def forged_frames(data: Path, dataset: str, *, side: int, frames: int, videos: i
 
 def _decode(data: bytes, mode: int, side: int) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+    assert image is not None, "the demo's PNGs can be read"
     way = cv2.INTER_CUBIC if mode == cv2.IMREAD_COLOR else cv2.INTER_LINEAR
     return image if image.shape[0] == side else cv2.resize(image, (side, side), interpolation=way)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from effort_finetune.core.strict_json import read_json
+from effort_finetune.model.heat_map import DEFAULT
 
 FILE = Path(__file__).with_suffix(".json")
-#: The map of a tower that was never measured: the best on the largest measured one.
-UNMEASURED = "token_gradient"
 _SHAPE = ("hidden_size", "num_hidden_layers", "patch_size", "image_size")
 
 
@@ -61,7 +60,7 @@ def chosen_map(detector: Any) -> ChosenMap:
         return ChosenMap(
             entry["method"], f"peak in the forged region, {entry['name']}: {words}", entry["measured"]
         )
-    return ChosenMap(UNMEASURED, "how often it points at a forgery was not measured for this tower", {})
+    return ChosenMap(DEFAULT, "how often it points at a forgery was not measured for this tower", {})
 
 
 def _better(one: Mapping[str, Any]) -> bool:

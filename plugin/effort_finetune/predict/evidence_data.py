@@ -50,9 +50,7 @@ def run_block(predictor: Predictor) -> dict[str, Any]:
             "activation": report.hidden_act,
             "residual_rank": report.rank,
             "notes": list(report.notes),
-            "trained_on": [
-                _of(entry, "name", "split", "sha256") for entry in told_by(report.path).trained_on
-            ],
+            "trained_on": [_of(entry, "name", "listing_sha256") for entry in told_by(report.path).trained_on],
         },
         "recipe": {
             "faces": predictor.faces.line(),

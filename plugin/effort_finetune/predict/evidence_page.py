@@ -125,7 +125,7 @@ def _fitted(calibration: Mapping[str, Any]) -> list[str]:
     if calibration.get("unsure"):
         low, high = calibration["unsure"]
         lines.append(f"Between {low:.3f} and {high:.3f} a verdict is unsure.")
-    return lines + [str(line) for line in calibration.get("warnings") or ()]
+    return lines + [f"Mind: {line}." for line in calibration.get("warnings") or ()]
 
 
 def _deliveries(record: FileRecord) -> list[tuple[str, float | None]]:
@@ -149,12 +149,12 @@ def _file(record: FileRecord, data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _rows(block: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (key.replace("_", " "), _words(value)) for key, value in block.items() if value not in (None, [], {})
-    ]
+    return [(key.replace("_", " "), _words(value)) for key, value in block.items()]
 
 
 def _words(value: Any) -> str:
+    if value is None or value in ([], {}):
+        return "none stated"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
     if isinstance(value, (list, tuple)):

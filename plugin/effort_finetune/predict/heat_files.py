@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -84,7 +85,7 @@ class HeatFiles:
             stem = f"{file_stem(record)}-face{number + 1}-frame{cut.frame}"
             picture, numbers = self.folder / f"{stem}.png", self.folder / f"{stem}.npy"
             write_png(picture, overlay(cut.image, heat))
-            atomic_write(numbers, lambda temporary, heat=heat: _save(temporary, heat))
+            atomic_write(numbers, partial(_save, heat=heat))
             written.append(self._record(number, cut, heat, picture, numbers))
         return replace(record, heat_maps=tuple(written))
 

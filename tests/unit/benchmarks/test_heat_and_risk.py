@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,10 @@ def test_together_is_the_least_rank_among_validation_frames():
         "distance": np.array([1.0, 9.0]),
     }
     assert risk_coverage.ranked(found, val).tolist() == [0.2, 0.5]
+
+
+def test_the_package_keeps_the_figures_of_the_published_result():
+    published = json.loads(pointing.RESULTS.read_text(encoding="utf-8"))
+    assert json.loads(pointing.FILE.read_text(encoding="utf-8")) == list(pointing.figures(published))
+    for tower in published["towers"].values():
+        assert tower["chosen"] == pointing.choose(tower["datasets"])
