@@ -30,6 +30,20 @@ def machine() -> Iterator[Finding]:
     if torch.backends.mps.is_available():
         accelerators.append("Apple GPU (MPS)")
     yield Finding("machine", "ok", f"{os.cpu_count()} CPU cores, {', '.join(accelerators) or 'no GPU'}")
+    for untried in _never_run():
+        yield Finding(
+            "machine", "note", f"never run by us: {untried}", "compare a short run with one process"
+        )
+
+
+def _never_run() -> Iterator[str]:
+    """What of this machine nobody could try, as docs/reliability.md lists it."""
+    if torch.cuda.device_count() > 1:
+        yield "several GPUs of one run (torchrun, NCCL)"
+    if torch.cuda.is_available():
+        yield "offload_activations on a GPU"
+    if torch.backends.mps.is_available():
+        yield "memory figures of an Apple GPU, and running out of it"
 
 
 def host(host: Host) -> Iterator[Finding]:

@@ -186,3 +186,49 @@ def test_hard_examples_and_adapters_are_those_of_one_process(place, monkeypatch)
     assert (
         farthest(place.root / "hard_1", place.root / "hard_2") < 1e-6
     )  # merged in float64, saved in float32
+
+
+@pytest.mark.fuzz
+def test_three_processes_make_the_run_of_one_in_float64(place, one_and_two):
+    with pytest.MonkeyPatch.context() as patch:
+        in_float64(patch)
+        assert run(place, "three", 3) == [0, 0, 0]
+    assert farthest(one_and_two[0], place.root / "three") < 1e-12
+    assert numbers(one_and_two[0]) == pytest.approx(numbers(place.root / "three"), abs=1e-6)
+
+
+@pytest.mark.fuzz
+def test_in_float32_several_processes_end_where_one_does(place):
+    """No weight is further off than 1 % of the largest change that training made, no metric than 1e-4."""
+    for name, size in {"single": 1, "double": 2, "triple": 3}.items():
+        assert run(place, name, size, **{"optimizer.lr": 1e-3}) == [0] * size
+    run(place, "begun", 1, **{"optimizer.lr": 1e-30, "optimizer.weight_decay": 0.0})
+    changed = farthest(place.root / "begun", place.root / "single")
+    for name in ("double", "triple"):
+        assert farthest(place.root / "single", place.root / name) < 0.01 * changed
+        assert numbers(place.root / "single") == pytest.approx(numbers(place.root / name), abs=1e-4)
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_step_in_float32_has_the_gradient_of_one_process(place, size):
+    """To 1e-6 of its largest entry, over an uneven batch."""
+    kept: dict[str, Any] = {}
+    original = TrainingLoop._gradient
+
+    def keeping(self: TrainingLoop, *args: Any) -> Any:
+        made = original(self, *args)
+        if os.environ.get("RANK", "0") == "0" and "gradient" not in kept:
+            kept["gradient"] = [p.grad.clone() for p in self.parameters if p.grad is not None]
+            torch.save(kept["gradient"], place.root / f"gradient{os.environ.get('WORLD_SIZE', 1)}.pt")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingLoop, "_gradient", keeping)
+        for count in (1, size):
+            kept.clear()
+            flags = {"nEpochs": 1, "train_batchSize": 7, "accumulation_steps": 2}
+            assert run(place, f"step{size}_{count}", count, **flags) == [0] * count
+    one, several_ = (torch.load(place.root / f"gradient{n}.pt", weights_only=True) for n in (1, size))
+    for a, b in zip(one, several_, strict=True):
+        assert float((a - b).abs().max()) <= 1e-6 * max(float(a.abs().max()), 1e-3)
