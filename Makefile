@@ -15,7 +15,7 @@ $(VENV)/.ready: constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and alone: the pinned build must not be replaced by another package's wish.
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,peft,onnx,docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,peft,onnx,docs,web]'
 	@touch $@
 
 demo: $(VENV)/.ready
