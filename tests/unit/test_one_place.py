@@ -99,7 +99,7 @@ def told(tmp_path_factory):
     """What a package with the five entries says, and its ``finetune --help`` and ``compare --help``."""
     root = tmp_path_factory.mktemp("one_place")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("plugin", "tools", "configs", "patches"):
+    for folder in ("plugin", "tools", "configs", "patches", "benchmarks"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
     host = root / "host"
     shutil.copytree(ROOT / "DeepfakeBench", host, ignore=ignore)
