@@ -238,9 +238,8 @@ def _is_there(test: str) -> bool:
     """Whether a test of torch's for a device holds here; of one that is not torch's nothing is said."""
     import torch
 
-    known = {"torch.cuda": torch.cuda.is_available, "torch.backends.mps": torch.backends.mps.is_available}
-    function = known.get(test.removesuffix(".is_available()"))
-    return function is None or function()
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {"torch.cuda": cuda, "torch.backends.mps": mps}.get(test.removesuffix(".is_available()"), True)
 
 
 def _texts(tree: ast.Module) -> dict[str, str]:
