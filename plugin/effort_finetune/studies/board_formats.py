@@ -59,7 +59,7 @@ def legend(document: Mapping[str, Any]) -> list[str]:
     inside = [column["name"] for column in document["columns"] if column["in_domain"]]
     if inside:
         lines.append(f"In domain: {', '.join(inside)}.")
-    sources = {}
+    sources: dict[str, tuple[str, list[str]]] = {}
     for row in document["rows"]:
         if row["kind"] == "published":
             protocol = "; ".join(f"{key}: {value}" for key, value in row["protocol"].items())

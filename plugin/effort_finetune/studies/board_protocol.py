@@ -25,7 +25,7 @@ def protocol_of(document: Mapping[str, Any], dataset: str, metrics: Sequence[str
     Returns:
         Rule to value, ``None`` where the results do not say; ``frames`` is a hash of what was scored.
     """
-    rules = RULES
+    rules: tuple[str, ...] = RULES
     if any(TABLE[name].at_threshold for metric in metrics if (name := metric.partition("_")[2]) in TABLE):
         rules = (*RULES, *VERDICTS)
     block = document["datasets"][dataset]
