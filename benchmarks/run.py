@@ -25,6 +25,7 @@ import rows_data
 import rows_files
 import rows_head
 import rows_model
+import rows_processes
 import rows_statistics
 import torch
 
@@ -43,6 +44,7 @@ ROWS = {
     "loading": rows_data.loading,
     "head_only": rows_head.head_only,
     "frozen_prefix": rows_head.frozen_prefix,
+    "two_processes": rows_processes.two_processes,
     "bootstrap": rows_statistics.bootstrap,
 }
 HERE = Path(__file__).parent

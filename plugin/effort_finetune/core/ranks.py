@@ -184,9 +184,11 @@ class Ranks:
             yield
         except RuntimeError as error:
             self._over = True
+            text = " ".join(str(error).split())
+            reason = "connection closed" if "closed by peer" in text else text[:160]
             raise PeerGone(
-                f"another process of the run is gone ({' '.join(str(error).split())[-160:]}); its own last "
-                "lines say why, where it had time to write them"
+                f"another process of the run is gone ({reason}); its own last lines say why, where it had "
+                "time to write them"
             ) from error
 
 

@@ -30,6 +30,7 @@ def load(monkeypatch):
         "rows_files",
         "rows_head",
         "rows_model",
+        "rows_processes",
         "rows_statistics",
         "timing",
         "towers",
