@@ -26,7 +26,6 @@ from effort_finetune.evaluate.results import SCHEMA_VERSION
 from effort_finetune.host import Host
 from effort_finetune.host.settings_files import preset, settings_files
 from effort_finetune.studies.board_file import SEED_MARK, BoardFile, DetectorEntry
-from effort_finetune.weights.run_state import BEST_NAME
 
 _KEY = 12  # hexadecimal digits
 
@@ -111,6 +110,8 @@ class Training:
     @property
     def weights(self) -> Path:
         """The selected weights."""
+        from effort_finetune.weights.run_state import BEST_NAME  # imports torch; finding a mistake needs none
+
         return self.folder / BEST_NAME
 
     def done(self) -> bool:

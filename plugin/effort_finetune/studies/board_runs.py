@@ -27,7 +27,6 @@ from effort_finetune.studies.board_cells import (
 from effort_finetune.studies.board_file import SEED_MARK, DetectorEntry
 from effort_finetune.studies.published import read_published
 from effort_finetune.weights.first_look import look_at
-from effort_finetune.weights.run_state import LAST_NAME
 
 Shard = tuple[int, int]
 
@@ -182,6 +181,7 @@ def duration(seconds: float) -> str:
 def _training_job(board: Board, training: Training, command: Sequence[str]) -> Callable[[], str]:
     def job() -> str:
         from effort_finetune.train.finetuning import finetune
+        from effort_finetune.weights.run_state import LAST_NAME
 
         settings = training.settings
         if (training.folder / LAST_NAME).is_file():

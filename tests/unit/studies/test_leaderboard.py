@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -345,3 +347,13 @@ def test_bad_boards_are_said_before_anything_runs(home, tmp_path, capsys, monkey
     assert all(word in error for word in words), error
     assert counted.calls == []
     assert not (tmp_path / "board").exists()
+
+
+def test_a_mistake_is_found_before_torch_is_imported(home, tmp_path):
+    path = board_file(tmp_path, home, detectors=[{"name": "x", "weights": "gone.pth"}])
+    code = "import sys; from effort_finetune.cli.main import main; c = main(sys.argv[1:])"
+    code += "; sys.exit(c if 'torch' not in sys.modules else 9)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "leaderboard", str(path)], capture_output=True, check=False
+    )
+    assert done.returncode == 2
