@@ -104,7 +104,7 @@ def _baselines() -> str:
         rows.append(
             (
                 _TRAINED[name],
-                f"{row['trainable']:,} ({100 * row['share']:.2g} %)",
+                f"{row['trainable']:,} ({100 * row['share']:.3g} %)",
                 *(f"{s['mean']:.3f}" + ("" if s["sd"] is None else f" ± {s['sd']:.3f}") for s in scores),
                 f"{row['rate']:g}",
                 f"{row['seconds']:.0f}",
