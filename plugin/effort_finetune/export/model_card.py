@@ -127,7 +127,7 @@ def _training(document: Mapping[str, Any]) -> str:
         lines.append(f"- trained: {share:.3%} of all parameters")
     selected = (training.get("selection") or {}).get("epoch")
     if selected is not None:
-        lines.append(f"- selected: epoch {selected} of {len(training.get('history') or ())}")
+        lines.append(f"- selected: epoch {selected}; epochs trained: {len(training.get('history') or ())}")
     return "## Training\n\n" + "\n".join(lines)
 
 
@@ -163,7 +163,8 @@ def _cell(block: Mapping[str, Any], metric: str) -> str:
 def _text(value: object) -> str:
     """Text from files, in one line, in which Markdown and HTML find nothing to act on."""
     if isinstance(value, Mapping):
-        value = ", ".join(f"{k} {v}" for k, v in value.items())
+        known = {k: v for k, v in value.items() if v is not None and not isinstance(v, Mapping)}
+        value = ", ".join(f"{k} {v}" for k, v in known.items())
     elif isinstance(value, Sequence) and not isinstance(value, str):
         value = ", ".join(map(str, value))
     return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", visible(value, limit=500))
