@@ -33,5 +33,5 @@ class TensorBoard:
         if last:
             # add_hparams would put the table into a run of its own, beside the curves.
             for summary in hparams(dict(self._settings), dict(last)):
-                self._writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+                self._writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
         self._writer.close()
