@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from effort_finetune.core.errors import UserError, UserErrors
-from effort_finetune.core.metrics import LOWER_IS_BETTER
 from effort_finetune.evaluate.compared_runs import Run, read_run
 from effort_finetune.evaluate.paired import holm
 from effort_finetune.studies.board_cells import Board, Cell
@@ -319,8 +318,3 @@ def _notes(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
     return notes + [
         f"warning: {dataset} of {', '.join(names)}: {text}" for (dataset, text), names in carriers.items()
     ]
-
-
-def is_lower_better(metric: str) -> bool:
-    """Tells whether a smaller value is the better one."""
-    return metric.partition("_")[2] in LOWER_IS_BETTER
