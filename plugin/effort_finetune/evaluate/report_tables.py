@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from effort_finetune.core.metrics import TABLE
@@ -43,9 +44,9 @@ def summary(runs: Sequence[Run], names: Sequence[str]) -> list[Line]:
     """
     lines = []
     for name in names:
-        lines += _lines(runs, name, lambda run, name=name: _of(run, name))
+        lines += _lines(runs, name, partial(_of, name=name))
     if len(names) > 1:
-        lines += _lines(runs, "average", lambda run: _average(run, names))
+        lines += _lines(runs, "average", partial(_average, names=names))
     return lines
 
 
