@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from effort_finetune.model.backbone import shape_of
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.frozen_prefix import before_block, from_block
 from effort_finetune.model.traced_pass import TracedPass, traced_pass
@@ -25,7 +26,7 @@ class Subject:
 
     def __init__(self, detector: EffortFinetuneDetector, images: Tensor) -> None:
         self.detector, self.images = detector, images
-        self.side: int = detector.resolution // detector.backbone.config.patch_size
+        self.side: int = detector.resolution // shape_of(detector.backbone)["patch_size"]
 
     @cached_property
     def traced(self) -> TracedPass:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -140,8 +141,8 @@ def _videos(label: Ints, prob: Floats, logit: Floats, group: Ints, how: str) -> 
     elif how == "logit mean":
         score = 1.0 / (1.0 + np.exp(-np.bincount(group, weights=logit, minlength=count) / size))
     else:
-        function = {"max": np.max, "median": np.median}[how]
+        of_video: dict[str, Callable[[Floats], np.floating]] = {"max": np.max, "median": np.median}
         order = np.argsort(group, kind="stable")
         parts = np.split(prob[order], np.cumsum(np.bincount(group, minlength=count))[:-1])
-        score = np.array([function(part) for part in parts], dtype=np.float64)
+        score = np.array([of_video[how](part) for part in parts], dtype=np.float64)
     return fake.astype(np.int64), score
