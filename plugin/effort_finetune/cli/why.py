@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
 from effort_finetune.host import locate, open_host
 
+if TYPE_CHECKING:
+    from effort_finetune.evaluate.compared_runs import Run
+
 NAME = "why"
+PUBLISHED_ROUNDING = 5e-4  # the files hold three digits
 HELP = (
     "Say why two results differ: list what was done differently, score A's data again with one difference "
     "put back at a time, and show each one's share of the gap and what they leave over. What B does not "
@@ -22,10 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the two results and what of them is explained."""
     parser.add_argument("first", type=Path, help="results.json of a run whose data and weights are at hand")
     parser.add_argument(
-        "second", type=Path,
+        "second", type=Path, nargs="?",
         help="another: a results.json, the JSON of test.py, or a JSON with no more than published numbers, "
         '{"datasets": {"NAME": {"video_auc": .95}}}',
     )  # fmt: skip
+    parser.add_argument(
+        "--published", metavar="NAME",
+        help="published numbers in place of a second file: effort-paper, gend, forensics-adapter, or a YAML",
+    )  # fmt: skip
+    parser.add_argument("--published_row", default="Effort", help="the detector there (default: %(default)s)")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="(default: all that both have)")
     parser.add_argument("--metric", default="video_auc", help="what is explained (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="A's checkpoint, if it was moved")
@@ -50,7 +59,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from effort_finetune.evaluate.dataset_results import parse_metric
 
     metric = "_".join(parse_metric(args.metric, where="--metric"))
-    runs = read_run(args.first, "A"), read_run(args.second, "B")
+    if (args.second is None) == (args.published is None):
+        raise UserError(
+            "why", got="one result" if args.second is None else "a second file and --published",
+            expected="A and B, or A and --published NAME",
+        )  # fmt: skip
+    first = read_run(args.first, "A")
+    runs = first, read_run(args.second, "B") if args.second is not None else _published(args, first)
     names = _common(args.dataset, runs, metric)
     if runs[0].by_host:
         raise UserError(
@@ -70,12 +85,22 @@ def run(args: argparse.Namespace, context: Context) -> int:
         )  # fmt: skip
 
     from effort_finetune.studies.explaining import explained
+    from effort_finetune.studies.explanation import ROUNDING
     from effort_finetune.studies.explanation_text import explanation_text
 
     host = open_host(locate(args.host, script=context.script))
     documents = runs[0].document, runs[1].document
     found = [
-        explained(documents, host, name, metric, weights, device=args.device, checkpoints=args.checkpoints)
+        explained(
+            documents,
+            host,
+            name,
+            metric,
+            weights,
+            device=args.device,
+            checkpoints=args.checkpoints,
+            rounding=ROUNDING if args.published is None else PUBLISHED_ROUNDING,
+        )
         for name in names
     ]
     print("\n\n".join(explanation_text(one) for one in found))
@@ -84,6 +109,15 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
         print(f"written: {write_json(args.output, {'explanations': [one.to_dict() for one in found]})}")
     return 0
+
+
+def _published(args: argparse.Namespace, first: Run) -> Run:
+    from effort_finetune.evaluate.compared_runs import Run
+    from effort_finetune.studies.published import as_document, read_published
+
+    found = read_published(args.published, Path())
+    document = as_document(found, args.published_row, first.document["datasets"])
+    return Run(found.title, Path(args.published), document, by_host=True)
 
 
 def _common(asked: list[str] | None, runs: Any, metric: str) -> list[str]:

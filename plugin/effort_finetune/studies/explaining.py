@@ -10,7 +10,7 @@ from effort_finetune.config import settings_from_config
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.dataset_name import labels_of
 from effort_finetune.studies.difference_factors import Document, Reading, Variant
-from effort_finetune.studies.explanation import Explainer, Explanation
+from effort_finetune.studies.explanation import ROUNDING, Explainer, Explanation
 from effort_finetune.studies.scoring_again import ScoringAgain, obeyed
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def explained(
     *,
     device: str = "auto",
     checkpoints: Sequence[Path] = (),
+    rounding: float = ROUNDING,
 ) -> Explanation:
     """Measures what two results differ in.
 
@@ -37,6 +38,7 @@ def explained(
         weights: The first result's checkpoint.
         device: Where frames are scored.
         checkpoints: Files that the second may have been measured with, where it states none.
+        rounding: Half a unit of the last digit that the second result states.
 
     Raises:
         UserError: If the first result's data or weights cannot be read.
@@ -57,5 +59,5 @@ def explained(
     if path is not None and not Path(path).exists():
         second = {**second, "checkpoint": {**second["checkpoint"], "path": None}}
     given = {"checkpoint": [str(file) for file in checkpoints]}
-    explainer = Explainer((first, second), dataset, start, again, candidates=given)
+    explainer = Explainer((first, second), dataset, start, again, candidates=given, rounding=rounding)
     return explainer.explain(metric, unmeasurable=UserError)

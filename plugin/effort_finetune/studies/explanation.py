@@ -81,6 +81,7 @@ class Explainer:
         measure: Returns all numbers of a variant, by ``<level>_<metric>``; raises ``UserError`` for a variant
             that cannot be measured here.
         candidates: Further values to try by factor, e.g. checkpoints; added to the factors' own.
+        rounding: Numbers within this of each other count as equal.
     """
 
     def __init__(
@@ -91,9 +92,11 @@ class Explainer:
         measure: Callable[[Variant], Values],
         *,
         candidates: Mapping[str, Sequence[Any]] | None = None,
+        rounding: float = ROUNDING,
     ) -> None:
         self.documents, self.dataset, self.start, self.measure = documents, dataset, start, measure
         self._given = candidates or {}
+        self._rounding = rounding
         self._target = _numbers(documents[1], dataset)
 
     def explain(self, metric: str, *, unmeasurable: type[Exception]) -> Explanation:
@@ -158,7 +161,7 @@ class Explainer:
         remarks: list[str] = []
         left = list(unstated)
         off = self._off(self.measure(together))
-        while off > ROUNDING and len(supposed) < MOST_SUPPOSED:
+        while off > self._rounding and len(supposed) < MOST_SUPPOSED:
             found: list[tuple[float, Factor, Any, Any]] = []
             for factor, own in left:
                 for value in (*self._given.get(factor.name, ()), *factor.candidates):
@@ -174,9 +177,9 @@ class Explainer:
                 break
             found.sort(key=lambda one: one[0])
             best, factor, own, value = found[0]
-            if best > off / 2 and best > ROUNDING:
+            if best > off / 2 and best > self._rounding:
                 break  # nothing that was tried is the reason
-            equal = [one for one in found[1:] if one[0] - best <= ROUNDING / 10]
+            equal = [one for one in found[1:] if one[0] - best <= self._rounding / 10]
             if equal:
                 names = ", ".join(f"{one[1].name} {one[3]}" for one in (found[0], *equal))
                 remarks.append(f"cannot be told apart by these numbers: {names}")

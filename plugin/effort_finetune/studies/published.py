@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -106,3 +107,31 @@ def rows_of(found: PublishedFile, metric: str) -> Iterator[tuple[str, Block, Map
         if block.metric == metric:
             for detector, row in block.rows.items():
                 yield detector, block, row
+
+
+def as_document(found: PublishedFile, detector: str, datasets: Iterable[str]) -> dict[str, Any]:
+    """Returns what was published of a detector in the shape of a results file; it states no protocol of ours.
+
+    Args:
+        found: The file.
+        detector: Its row.
+        datasets: The datasets wanted, by any of their names.
+
+    Raises:
+        UserError: If the file has no such row.
+    """
+    rows = sorted({row for block in found.blocks for row in block.rows})
+    if detector not in rows:
+        raise UserError(
+            "--published_row", got=repr(detector), expected=f"one of {', '.join(rows)}",
+            next_step=did_you_mean(detector, rows),
+        )  # fmt: skip
+    blocks: dict[str, dict[str, dict[str, float]]] = {}
+    for name in datasets:
+        for block in found.blocks:
+            level, _, metric = block.metric.partition("_")
+            value = found.value(block.rows.get(detector, {}), name)
+            if value is not None:
+                own = blocks.setdefault(name, {"frame": {}, "video": {}})
+                own[level].setdefault(metric, value)
+    return {"datasets": blocks, "protocol": {}, "checkpoint": None, "computed_by": found.title}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.studies.explaining import explained
 from effort_finetune.studies.explanation_text import explanation_text
+from effort_finetune.studies.published import as_document, read_published
 
 SIZE = 32
 LABELS = {"Toy_Real": 0, "Toy_Fake": 1}
@@ -159,3 +161,11 @@ def test_an_absent_checkpoint_is_one_line(measured, tmp_path):
         explained(
             (measured(**BEFORE), measured(**BEFORE)), measured.host, "ToyA", "video_auc", tmp_path / "no.pth"
         )
+
+
+def test_a_published_row_stands_for_a_second_file():
+    found = read_published("effort-paper", Path())
+    document = as_document(found, "Effort", ["Celeb-DF-v2", "ToyA"])
+    assert document["datasets"] == {"Celeb-DF-v2": {"frame": {"auc": 0.901}, "video": {"auc": 0.956}}}
+    with pytest.raises(UserError, match="published_row"):
+        as_document(found, "Effrot", ["Celeb-DF-v2"])
