@@ -113,16 +113,16 @@ def test_a_rate_that_is_too_high_is_blamed_when_all_else_is_fine(bench):
         run(bench, **{"optimizer.type": "sgd", "optimizer.lr": 1e30})
 
 
-def test_memory_that_runs_out_names_what_halves_it(bench, monkeypatch):
+def test_memory_too_small_for_one_frame_names_what_needs_less(bench, monkeypatch):
     def full(self: TrainingLoop, *args: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(TrainingLoop, "_backward", full)
-    with pytest.raises(RunFailure, match="halve train_batchSize and double accumulation_steps"):
+    with pytest.raises(RunFailure, match="out of memory on 1 frames at once.*set activation_checkpointing"):
         run(bench, save_to=None)
     (found,) = json.loads((bench.root / "out" / "results.json").read_text())["training"]["findings"]
     assert found["guard"] == "memory"
-    assert found["next"].startswith("halve train_batchSize")
+    assert found["next"].startswith("set activation_checkpointing true")
 
 
 def test_the_guide_names_every_guard():
