@@ -24,6 +24,8 @@ _NORMALISATIONS = (
     ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 )
 
+_THRESHOLDS = tuple(number / 10 for number in range(1, 10))
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -182,7 +184,7 @@ FACTORS = (
         ("mean", "logit mean", "median", "max"),
         scores=False,
     ),
-    Factor("threshold", _run("threshold"), _reading("threshold"), (0.5,), scores=False),
+    Factor("threshold", _run("threshold"), _reading("threshold"), _THRESHOLDS, scores=False),
     Factor("threshold rule", _rule, _reading("rule"), (">", ">="), scores=False),
     # What follows is listed where it differs; no scoring of the same files can put it back.
     Factor("split", _run("split"), None),
