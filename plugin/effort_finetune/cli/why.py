@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
 from effort_finetune.host import locate, open_host
+from effort_finetune.studies.published import published_files
 
 if TYPE_CHECKING:
     from effort_finetune.evaluate.compared_runs import Run
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--published", metavar="NAME",
-        help="published numbers in place of a second file: effort-paper, gend, forensics-adapter, or a YAML",
+        help=f"published numbers in place of a second file: {', '.join(published_files())}, or a YAML",
     )  # fmt: skip
     parser.add_argument("--published_row", default="Effort", help="the detector there (default: %(default)s)")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="(default: all that both have)")

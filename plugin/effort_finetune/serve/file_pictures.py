@@ -84,7 +84,7 @@ def write_pictures(
     if heat is not None and found:
         looked = _looked_into(pictures)
         maps = heat.maps([found[i][1] for i in looked])
-        for i, values in zip(looked, maps if maps is not None else (), strict=False):
+        for i, values in zip(looked, maps, strict=True) if maps is not None else ():
             name = f"{Path(pictures[i].image).stem}_heat.png"
             (folder / name).write_bytes(_overlay(values))
             pictures[i] = replace(pictures[i], heat=name)

@@ -69,14 +69,12 @@ class Factor:
         stated: Its value by a results document and the dataset's name; ``None`` where nothing is said.
         put: Returns the variant with another value of it; ``None`` for what no scoring again can put back.
         candidates: Values that are tried where the other result does not state its own.
-        scores: Whether frames are scored again for it.
     """
 
     name: str
     stated: Callable[[Document, str], Any]
     put: Callable[[Variant, Any], Variant] | None
     candidates: tuple[Any, ...] = ()
-    scores: bool = True
 
 
 def _run(key: str) -> Callable[[Document, str], Any]:
@@ -176,16 +174,10 @@ FACTORS = (
     Factor("precision", _run("forward_precision"), _put_precision, ("float32", "bfloat16")),
     Factor("compression", _run("compression"), _setting("compression")),
     Factor("fit", _per_part("fit"), _setting("fit")),
-    Factor("video grouping", _grouping, _reading("grouping"), ("index", "folder", "frame"), scores=False),
-    Factor(
-        "video score",
-        _video_score,
-        _reading("video_score"),
-        ("mean", "logit mean", "median", "max"),
-        scores=False,
-    ),
-    Factor("threshold", _run("threshold"), _reading("threshold"), _THRESHOLDS, scores=False),
-    Factor("threshold rule", _rule, _reading("rule"), (">", ">="), scores=False),
+    Factor("video grouping", _grouping, _reading("grouping"), ("index", "folder", "frame")),
+    Factor("video score", _video_score, _reading("video_score"), ("mean", "logit mean", "median", "max")),
+    Factor("threshold", _run("threshold"), _reading("threshold"), _THRESHOLDS),
+    Factor("threshold rule", _rule, _reading("rule"), (">", ">=")),
     # What follows is listed where it differs; no scoring of the same files can put it back.
     Factor("split", _run("split"), None),
     Factor("loader", _run("loader"), None),

@@ -106,6 +106,11 @@ def restore(
         lacking = model.load_state_dict(changing, strict=False)
         if unknown := lacking.unexpected_keys:
             raise ValueError(f"unknown weights {', '.join(unknown[:4])}")
+        # What is frozen comes from the base; what is trained has to be in the state.
+        if absent := [
+            n for n, p in model.named_parameters() if p.requires_grad and n in lacking.missing_keys
+        ]:
+            raise ValueError(f"no weights for {', '.join(absent[:4])}")
         optimizer.load_state_dict(saved["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise UserError(
