@@ -114,10 +114,23 @@ def used_memory(device: torch.device) -> float | None:
     return report["resident_gib"] if device.type == "cpu" else report["allocated_gib"]
 
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+)
+
+
 def is_out_of_memory(error: Exception) -> bool:
-    """Tells whether an error means that memory ran out; of the backends only CUDA has a class for it."""
+    """Tells whether an error means that memory ran out; of the backends only CUDA has a class for it.
+
+    oneDNN (convolutions and linear layers on a CPU) has no words for it: where the memory for its
+    generated code, scratch space or a tensor is refused, it "could not create" the thing.
+    """
     text = str(error).lower()
-    words = "out of memory" in text or "can't allocate memory" in text
+    words = any(part in text for part in _OUT_OF_MEMORY)
     return words or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
 
 

@@ -79,6 +79,9 @@ def test_memory_of_a_cpu_is_the_process():
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a memory object"), True),
+        (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("shapes cannot be multiplied"), False),
     ],
 )
