@@ -12,25 +12,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import torch
 import toyhost
 from toyhost import EMBEDDED, IN_HOST, frame_paths, link_host, list_videos, noise
+from toytower import SIZE, save_toy_weights
 
 from effort_finetune.cli.main import main
 from effort_finetune.evaluate import results
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 
 CONSOLE = str(Path(sys.executable).with_name("effort-finetune"))
-SIZE = 32
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIZE,
-    "patch_size": 16,
-}
 
 
 def write_dataset(root: Path, name: str, *, groups=("Real", "Fake"), missing: int = 0, test: int = 3) -> None:
@@ -52,9 +41,7 @@ def host(tmp_path_factory) -> Path:
     write_dataset(root, "DemoB", test=0)
     write_dataset(root, "DemoC")
     (root / "datasets" / "lmdb" / "DemoC_lmdb").rename(root / "elsewhere")
-    torch.manual_seed(1)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    torch.save(detector.state_dict(), root / "weights.pth")
+    save_toy_weights(root / "weights.pth", seed=1)
     return root
 
 

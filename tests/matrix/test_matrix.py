@@ -11,19 +11,12 @@ import copy
 import pytest
 import torch
 from safetensors.torch import save_file
+from toytower import SHAPE
 
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.layers import residual_layers
 
-SHAPE = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 16,
-}
 TARGETS = {
     "attention": ["self_attn.*_proj"],
     "mlp": ["mlp.fc?"],

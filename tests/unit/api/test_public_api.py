@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
 import toyhost
 from toyhost import EMBEDDED, IN_HOST, link_host, list_videos, noise
+from toytower import save_toy_weights
 
 import effort_finetune
 from examples.finetune_in_python import main
@@ -39,19 +39,7 @@ def test_the_example_runs(tmp_path):
     labels = {"UADFV_Real": 0, "UADFV_Fake": 1}
     videos = list_videos("UADFV", labels, {"train": 4, "val": 2, "test": 2})
     toyhost.write_dataset(host, "UADFV", videos, noise(labels, SIZE), layout=IN_HOST)
-    from effort_finetune.model.backbone import random_tower
-    from effort_finetune.model.detector import EffortFinetuneDetector
-
-    tower = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": SIZE,
-        "patch_size": 16,
-    }
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(tower))
-    torch.save(detector.state_dict(), tmp_path / "weights.pth")
+    save_toy_weights(tmp_path / "weights.pth", seed=1)
     small = {"resolution": SIZE, "head_width": 16, "workers": 0, "device": "cpu", "bootstrap_samples": 0}
     folder = tmp_path / "out"
     prob = main(

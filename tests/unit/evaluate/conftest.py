@@ -10,22 +10,12 @@ import pytest
 import torch
 from torch import nn
 from toyhost import EMBEDDED
+from toytower import save_toy_weights
 
 from effort_finetune.evaluate.predictions import Scores, cross_entropy, probability
 from effort_finetune.host import open_host
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 
-from .bench import SIZE, Bench
-
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIZE,
-    "patch_size": 16,
-}
+from .bench import Bench
 
 
 @dataclass(frozen=True)
@@ -83,10 +73,4 @@ def bench(tmp_path) -> Bench:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
     """A tiny Effort checkpoint with random weights."""
-    torch.manual_seed(3)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    with torch.no_grad():
-        detector.head.weight.mul_(20)
-    path = tmp_path_factory.mktemp("weights") / "effort.pth"
-    torch.save(detector.state_dict(), path)
-    return path
+    return save_toy_weights(tmp_path_factory.mktemp("weights") / "effort.pth", sharper=20)

@@ -2,18 +2,10 @@
 
 import pytest
 import torch
+from toytower import HEAD, SHAPE, SIZE
 
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
-
-TINY = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 16,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +15,7 @@ def _seed():
 
 @pytest.fixture
 def tiny_tower():
-    return random_tower(TINY)
+    return random_tower(SHAPE)
 
 
 @pytest.fixture
@@ -31,8 +23,9 @@ def make_detector():
     """Builds a tiny detector from settings; the head width is 16."""
 
     def make(**settings):
-        config = {"resolution": 32, "head_width": 16, **settings}
-        return EffortFinetuneDetector(config, tower=random_tower(TINY))
+        return EffortFinetuneDetector(
+            {"resolution": SIZE, "head_width": HEAD, **settings}, tower=random_tower(SHAPE)
+        )
 
     return make
 

@@ -2,14 +2,13 @@ import json
 
 import pytest
 import torch
+from toytower import SHAPE
 from transformers import CLIPConfig, CLIPModel
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.model import backbone
 from effort_finetune.model.backbone import build_tower, fill_buffers, locate_clip, random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
-
-from .conftest import TINY
 
 TEXT = {
     "vocab_size": 8,
@@ -25,7 +24,7 @@ TEXT = {
 
 def whole_clip(**vision):
     torch.manual_seed(3)
-    return CLIPModel(CLIPConfig(text_config=TEXT, vision_config={**TINY, **vision}, projection_dim=8)).eval()
+    return CLIPModel(CLIPConfig(text_config=TEXT, vision_config={**SHAPE, **vision}, projection_dim=8)).eval()
 
 
 @pytest.fixture
@@ -164,7 +163,7 @@ def test_hub_repository_without_weights(monkeypatch, clip_folder):
 
 
 def test_meta_tower_has_no_values_until_it_is_filled():
-    tower = build_tower(TINY)
+    tower = build_tower(SHAPE)
     assert all(p.is_meta for p in tower.parameters())
     with pytest.raises(RuntimeError, match="without a value"):
         fill_buffers(tower)
@@ -173,29 +172,29 @@ def test_meta_tower_has_no_values_until_it_is_filled():
 
 
 def test_buffers_of_a_meta_tower_are_filled():
-    tower = build_tower(TINY)
+    tower = build_tower(SHAPE)
     for module in tower.modules():
         for name, p in module.named_parameters(recurse=False):
             module.register_parameter(name, torch.nn.Parameter(torch.empty_like(p, device="cpu")))
     fill_buffers(tower)
     assert tower.embeddings.position_ids.tolist() == [list(range(5))]
-    tower.load_state_dict(random_tower(TINY).state_dict())
+    tower.load_state_dict(random_tower(SHAPE).state_dict())
     image = torch.randn(1, 3, 32, 32)
-    assert torch.equal(tower(image).pooler_output, random_tower(TINY)(image).pooler_output)
+    assert torch.equal(tower(image).pooler_output, random_tower(SHAPE)(image).pooler_output)
 
 
 def test_attention_is_sdpa():
-    tower = random_tower(TINY)
+    tower = random_tower(SHAPE)
     assert tower.config._attn_implementation == "sdpa"
 
 
 def test_random_towers_come_from_their_seed_and_leave_the_generator_alone():
     torch.manual_seed(5)
-    a = random_tower(TINY, seed=1)
+    a = random_tower(SHAPE, seed=1)
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(1), after)
-    b, c = random_tower(TINY, seed=1), random_tower(TINY, seed=2)
+    b, c = random_tower(SHAPE, seed=1), random_tower(SHAPE, seed=2)
     weight = "encoder.layers.0.mlp.fc1.weight"
     assert torch.equal(a.get_parameter(weight), b.get_parameter(weight))
     assert not torch.equal(a.get_parameter(weight), c.get_parameter(weight))

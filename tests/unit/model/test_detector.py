@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from toytower import SHAPE
 
 from effort_finetune.config import settings_from_config
 from effort_finetune.core.errors import UserError
@@ -12,8 +13,6 @@ from effort_finetune.evaluate.predictions import score
 from effort_finetune.model.backbone import random_tower
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.layers import residuals_disabled
-
-from .conftest import TINY
 
 
 def save(detector, path):
@@ -267,5 +266,5 @@ def test_building_leaves_the_global_generator_alone():
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    EffortFinetuneDetector({"resolution": 32}, tower=random_tower(TINY))
+    EffortFinetuneDetector({"resolution": 32}, tower=random_tower(SHAPE))
     assert torch.equal(torch.rand(3), expected)

@@ -7,30 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from toytower import save_toy_weights
 
 from effort_finetune.config import Settings
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
-
-SIZE = 32
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIZE,
-    "patch_size": 16,
-}
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(3)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    path = tmp_path_factory.mktemp("weights") / "effort.pth"
-    torch.save(detector.state_dict(), path)
-    return path
+    return save_toy_weights(tmp_path_factory.mktemp("weights") / "effort.pth")
 
 
 @pytest.fixture(scope="session")

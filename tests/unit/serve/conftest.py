@@ -10,14 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from toytower import save_toy_weights
 
 pytest.importorskip("fastapi", reason="the extra `web` is not installed")
 from starlette.testclient import TestClient
 
 from effort_finetune.config import Settings
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.predict.heat_files import HeatMapper
 from effort_finetune.predict.prediction import Predictor, load_predictor
 from effort_finetune.serve.gate import Gate, own_names
@@ -25,21 +23,12 @@ from effort_finetune.serve.open_page import OpenPage, open_page
 from effort_finetune.serve.page_app import page_app
 from effort_finetune.serve.page_limits import PageLimits
 
-SIZE = 32
 ADDRESS = "http://127.0.0.1:8765"
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(3)
-    tower = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "image_size": SIZE, "patch_size": 16,
-    }  # fmt: skip
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(tower))
-    path = tmp_path_factory.mktemp("weights") / "effort.pth"
-    torch.save(detector.state_dict(), path)
-    return path
+    return save_toy_weights(tmp_path_factory.mktemp("weights") / "effort.pth")
 
 
 @pytest.fixture(scope="session")

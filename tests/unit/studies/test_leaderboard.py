@@ -18,24 +18,14 @@ import toyhost
 import yaml
 from sklearn.metrics import precision_recall_fscore_support
 from toyhost import IN_HOST, link_host, list_videos, noise
+from toytower import SIZE, save_toy_weights
 
 from effort_finetune.cli.main import main
 from effort_finetune.evaluate import evaluation, results
 from effort_finetune.evaluate.score_file import read_scores
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.studies.board_formats import FORMATS
 from effort_finetune.train import finetuning
 
-SIZE = 32
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIZE,
-    "patch_size": 16,
-}
 SMALL = {
     "resolution": SIZE,
     "head_width": 16,
@@ -55,9 +45,7 @@ def home(tmp_path_factory) -> Path:
         labels = {f"{name}_Real": 0, f"{name}_Fake": 1}
         videos = list_videos(name, labels, {"train": 2, "val": 2, "test": 4}, frames=2)
         toyhost.write_dataset(root, name, videos, noise(labels, SIZE), layout=IN_HOST)
-    torch.manual_seed(1)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    torch.save(detector.state_dict(), home / "effort.pth")
+    save_toy_weights(home / "effort.pth", seed=1)
     return home
 
 

@@ -9,30 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import toyhost
 from toyhost import EMBEDDED
+from toytower import SIZE, save_toy_weights
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.host import open_host
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.studies.explaining import explained
 from effort_finetune.studies.explanation_text import explanation_text
 from effort_finetune.studies.published import as_document, read_published
 
-SIZE = 32
 LABELS = {"Toy_Real": 0, "Toy_Fake": 1}
-TOWER = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": SIZE,
-    "patch_size": 16,
-}
 
 
 class Bench(toyhost.Bench):
@@ -56,11 +45,7 @@ class Bench(toyhost.Bench):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(3)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    path = tmp_path_factory.mktemp("weights") / "effort.pth"
-    torch.save(detector.state_dict(), path)
-    return path
+    return save_toy_weights(tmp_path_factory.mktemp("weights") / "effort.pth")
 
 
 @pytest.fixture(scope="module")

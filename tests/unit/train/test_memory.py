@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from toytower import toy_detector
 
 from effort_finetune.config import resolve
 from effort_finetune.core.free_memory import free_memory
 from effort_finetune.core.precision import resolve_precision
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.saved_activations import offloaded, recompute_blocks, to_main_memory
 from effort_finetune.train import memory_estimate, memory_plan
 from effort_finetune.train.broken_step import BrokenStep
@@ -110,11 +109,8 @@ def test_auto_takes_what_fits_and_leaves_the_steps_as_they_are(bench, monkeypatc
 
 def tower_loop(**flags: Any) -> TrainingLoop:
     """A loop over a tower of two layers on pictures of 32 pixels."""
-    torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    tower = random_tower({**shape, "image_size": 32, "patch_size": 16})
     settings = resolve(flags={"resolution": 32, "head_width": 16, **flags}, yaml_path=None, host_defaults={})
-    model = EffortFinetuneDetector(settings, tower=tower)
+    model = toy_detector(0, **flags)
     optimizer = build_optimizer(model, settings)
     return TrainingLoop(model, optimizer, resolve_precision("float32", CPU), CPU)
 
