@@ -8,8 +8,7 @@ from pathlib import Path
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.data.corruptions import ALL, CORRUPTIONS, choose_corruptions
-from effort_finetune.data.dataset_name import check_names
-from effort_finetune.weights.first_look import look_at
+from effort_finetune.data.missing_inputs import refuse_missing
 
 NAME = "evaluate"
 HELP = (
@@ -50,9 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     host, settings = open_run(args, context, mode="test", robustness=corruptions)
     choose_corruptions(settings.robustness)
     chosen = args.weights or settings.pretrained_weights
-    if chosen is not None:
-        look_at(chosen)
-    for note in check_names(host, settings, which=("test_dataset",)):
+    for note in refuse_missing(host, settings, which=("test_dataset",), weights=[chosen]):
         print(note)
 
     from effort_finetune.evaluate.evaluation import evaluate  # torch and transformers, not needed for --help

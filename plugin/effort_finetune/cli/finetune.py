@@ -6,14 +6,11 @@ import argparse
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
-from effort_finetune.core.errors import UserError
 from effort_finetune.core.launch import ALONE_WITH_DDP, is_alone, is_first, note_local_rank, read_launch
-from effort_finetune.data.dataset_name import check_names
-from effort_finetune.weights.first_look import look_at
+from effort_finetune.data.missing_inputs import TRAINING, refuse_missing
 
 NAME = "finetune"
 HELP = "Fine-tune an Effort checkpoint, or plain CLIP, on datasets of the host, and test the result."
@@ -38,15 +35,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.ddp and is_alone():
         print(ALONE_WITH_DDP, file=sys.stderr)
     host, settings = open_run(args, context, mode="train")
-    if settings.resume is not None and not Path(settings.resume).exists():
-        raise UserError(
-            "--resume",
-            got=f"{settings.resume}, which does not exist",
-            expected="a run folder or its ckpt_last.pth",
-        )
-    for path in filter(None, (settings.resume, settings.pretrained_weights)):
-        look_at(path)
-    for note in check_names(host, settings, which=("train_dataset", "val_dataset", "test_dataset")):
+    for note in refuse_missing(host, settings, which=TRAINING, weights=[settings.pretrained_weights]):
         if is_first():
             print(note)
 

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effort_finetune.core.errors import UserError, suggest
+from effort_finetune.core.errors import UserError, UserErrors, suggest
 from effort_finetune.core.escaping import visible
+from effort_finetune.data.index import find_index
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -147,24 +148,36 @@ def check_names(host: Host, settings: Settings, *, which: Sequence[str]) -> list
         Notes worth a line: names that are a folder too.
 
     Raises:
-        UserError: A path without a folder, or a training dataset given twice.
+        UserErrors: One line for each path without a folder, each name without an index, and each training
+            dataset given twice.
     """
-    notes = []
+    notes: list[str] = []
+    errors: list[UserError] = []
     for key in which:
         asked = getattr(settings, key) or ()
-        places = Counter(
-            os.path.realpath(folder) if (folder := folder_of(host, settings, name)) else name
-            for name in asked
-        )
+        places: Counter[str] = Counter()
+        for name in asked:
+            try:
+                folder = folder_of(host, settings, name)
+                places[name if folder is None else os.path.realpath(folder)] += 1
+                if folder is None:
+                    find_index(host, settings, name)
+            except UserError as error:
+                errors.append(error)
         twice = [place for place, count in places.items() if count > 1]
         if twice and key == "train_dataset":
-            raise UserError(
+            errors.append(UserError(
                 f"--{key}", got=f"{visible(twice[0])} twice", expected="each dataset once",
                 next_step="take one of the two out",
-            )  # fmt: skip
+            ))  # fmt: skip
+        if errors:
+            continue
         notes += [
             f"{name} is a dataset of the index and a folder here: the index is read; ./{name} is the folder"
             for name in asked
             if is_shadowed(host, settings, name)
         ]
+    if errors:
+        # A folder of indexes that is not there is one error, however many datasets should have been in it.
+        raise UserErrors({str(error): error for error in errors}.values())
     return notes

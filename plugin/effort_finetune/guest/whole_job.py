@@ -19,6 +19,7 @@ from typing import Any
 from effort_finetune.config import Settings, resolve
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.launch import ALONE_WITH_DDP, is_first, note_local_rank, read_launch
+from effort_finetune.data.missing_inputs import TRAINING, refuse_missing
 from effort_finetune.guest.asked import PLUGIN_NAME, Asked
 from effort_finetune.guest.flags import Given, take_apart
 from effort_finetune.host import Host, enclosing_host, open_host
@@ -46,6 +47,10 @@ def run(asked: Asked) -> int:
         host_root=host.root,
     )
     _refuse(settings)
+    which = TRAINING if asked.mode == "train" else ("test_dataset",)
+    for note in refuse_missing(host, settings, which=which, weights=[settings.pretrained_weights]):
+        if is_first():
+            print(note)
     command = (f"python {shlex.quote(os.path.relpath(asked.script))}", *asked.argv)
     results = (_train if asked.mode == "train" else _test)(settings, host, given, command)
     output = given.host.get("output_json")

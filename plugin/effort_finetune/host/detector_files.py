@@ -16,6 +16,8 @@ from effort_finetune.host.registered_names import class_body, registered
 if TYPE_CHECKING:
     from effort_finetune.host.host import Host
 
+#: Before a name: the host's own class, where the name alone means ours.
+HOSTS_PREFIX = "host:"
 #: What a batch of frames offers to a detector.
 OFFERED = frozenset({"image", "label"})
 _SCORING = ("forward", "features", "classifier")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.core.errors import UserError, did_you_mean
 from effort_finetune.core.resources import root
-from effort_finetune.host.detector_files import detector_module, detector_yaml
+from effort_finetune.host.detector_files import HOSTS_PREFIX, check_needs, detector_yaml
 
 if TYPE_CHECKING:
     from effort_finetune.host.host import Host
@@ -30,7 +30,7 @@ def settings_files(
         UserError: If the host lacks the file that is needed, or the detector.
     """
     if not own_config and model_name is not None and model_name not in OUR_NAMES:
-        return [_theirs(host, model_name.removeprefix("host:")), *layers]
+        return [_theirs(host, model_name.removeprefix(HOSTS_PREFIX)), *layers]
     path = Path(host.root) / "training" / "config" / "detector" / "effort_finetune.yaml"
     if own_config or (layers and not path.is_file()):
         return layers
@@ -67,7 +67,7 @@ def _theirs(host: Host, name: str) -> Path:
     found = detector_yaml(host, name)
     if found is not None:
         return found
-    detector_module(host, name)  # an unknown name is the likelier mistake
+    check_needs(host, name, {}, training=False)  # an unknown name, or one of clips, is what stops the run
     raise UserError(
         f"--model_name {name}",
         got=f"no YAML of it in {host.root / 'training/config/detector'}",

@@ -13,7 +13,7 @@ from torch import nn
 from effort_finetune.config import Settings
 from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.core.errors import UserError
-from effort_finetune.host.detector_files import check_needs
+from effort_finetune.host.detector_files import HOSTS_PREFIX, check_needs
 from effort_finetune.host.own_detectors import build_detector
 from effort_finetune.weights import first_look, safe_io, wrappers
 from effort_finetune.weights.hashing import BackgroundHash
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from effort_finetune.host import Host
 
 OUR_NAME = OUR_NAMES[0]
-HOSTS_OWN = "host:"
 LAYOUT = "host detector"
 
 #: What shapes our detector alone; given by hand for another one, it would be recorded without being done.
@@ -72,7 +71,7 @@ class ChosenDetector:
         if not self.is_ours:
             return [f"detector: {self.name}, the host's own class"]
         if self.asked_for != self.name:
-            theirs = f"{HOSTS_OWN}{self.asked_for}"
+            theirs = f"{HOSTS_PREFIX}{self.asked_for}"
             return [f"model_name {self.asked_for} means {self.name}; {theirs} is the host's own class"]
         return []
 
@@ -127,7 +126,7 @@ def choose_detector(settings: Settings, host: Host, *, training: bool) -> Chosen
         raise UserError("trainer", got=repr(settings.trainer), expected=OUR_NAME, next_step="leave it out")
     if asked in OUR_NAMES:
         return ChosenDetector(OUR_NAME, asked, True)
-    name = asked.removeprefix(HOSTS_OWN)
+    name = asked.removeprefix(HOSTS_PREFIX)
     check_needs(host, name, settings.to_dict(), training=training)
     defaults = Settings()
     for key in _OURS_ALONE:
