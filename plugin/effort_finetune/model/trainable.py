@@ -181,7 +181,7 @@ def _vocabulary(names: Sequence[str]) -> list[str]:
     """Whole names and their dotted parts, so that a typo in either finds its neighbour."""
     parts = {part for name in names for part in name.split(".") if not part.isdigit()}
     suffixes = {name.rpartition(".")[0] for name in names}
-    return sorted(parts | suffixes | set(names))
+    return sorted(parts | suffixes | set(names) | set(_COMMON_NAMES))
 
 
 def _examples(names: Sequence[str]) -> list[str]:

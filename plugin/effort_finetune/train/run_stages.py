@@ -6,12 +6,13 @@ A stage is an ordinary run, so that the stages of one YAML are, to the bit, the 
 
 from __future__ import annotations
 
+import copy
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from effort_finetune.core import ranks
 from effort_finetune.core.errors import RunFailure, UserError
@@ -20,12 +21,19 @@ from effort_finetune.core.locks import hold
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.run_folder import archive
 from effort_finetune.host.job import Job, Part
+from effort_finetune.model import low_rank
+from effort_finetune.model.chosen_detector import choose_detector
+from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.model.preprocessing import obey
+from effort_finetune.model.trainable import configure_trainable
 from effort_finetune.train.outcome import Outcome
 from effort_finetune.train.resuming import check_settings
 from effort_finetune.train.run_files import RUN_FILES, RunPaths, choose_paths
 from effort_finetune.train.schedule import check_schedule
 from effort_finetune.weights.run_state import BEST_NAME, FROZEN_FILES, LAST_NAME, folder_of
+
+if TYPE_CHECKING:
+    from effort_finetune.config import Settings
 
 
 def run_stages(job: Job, run: Callable[[Job], Outcome]) -> Outcome:
@@ -44,7 +52,10 @@ def run_stages(job: Job, run: Callable[[Job], Outcome]) -> Outcome:
     """
     stages = job.settings.by_stage()
     for number, settings in enumerate(stages, 1):
-        _check(number, settings)
+        with _named(number):
+            check_schedule(settings)
+    if job.settings.resume is None and choose_detector(stages[0], job.host, training=True).is_ours:
+        _check_trained(stages)
     ours = ranks.current()
     paths = _whole_paths(job)
     paths = replace(paths, folder=Path(ours.first(str(paths.folder))))
@@ -92,10 +103,25 @@ def stage_record(number: int, folder: Path, document: Mapping[str, Any]) -> dict
     }
 
 
-def _check(number: int, settings: Any) -> None:
-    """Refuses what a later stage would only find out hours later."""
+def _check_trained(stages: Sequence[Settings]) -> None:
+    """Refuses what a later stage would only find out late: patterns and ranges that the tower lacks."""
+    if not any(stage.unfreeze or stage.layer_range for stage in stages[1:]):
+        return
+    first = obey(stages[0].changed(tune_mode="head", unfreeze=()))
+    tower = EffortFinetuneDetector(first).to("meta")
+    for number, settings in enumerate(stages, 1):
+        trial = copy.deepcopy(tower)
+        with _named(number):
+            if settings.tune_mode in low_rank.MODES:
+                low_rank.wrap(trial.backbone, settings)
+            configure_trainable(trial, settings)
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Inside: a user error names the stage."""
     try:
-        check_schedule(settings)
+        yield
     except UserError as error:
         raise UserError(
             f"stage {number}: {error.what}", got=error.got, expected=error.expected, next_step=error.next_step

@@ -16,6 +16,8 @@ from toyhost import EMBEDDED
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.frames import FrameDataset, Missing
 from effort_finetune.data.host_frames import HostFrames, open_split
+from effort_finetune.data.index import load_index
+from effort_finetune.data.listed_rows import described, listed_part
 from effort_finetune.data.loader import make_loader
 from effort_finetune.host import open_host
 from effort_finetune.host.dataset_file import find_dataset_class
@@ -65,6 +67,18 @@ def test_rows_and_pixels_are_those_of_our_loader_to_the_bit(bench: Bench, split:
     assert np.array_equal(theirs.load_rgb(0), ours.load_rgb(0))
     assert theirs.encoded(0) == ours.encoded(0)
     assert theirs.place(theirs.rows[0]) == ours.place(ours.rows[0])
+
+
+def test_a_class_that_spreads_its_frames_evenly_is_held_to_that(bench: Bench) -> None:
+    bench.write(pair_of_groups(3, frames=9))
+    settings = bench.settings(loader="host", frame_sampling="uniform")
+    frames = open_split(bench.host, settings, split="test", names=["UADFV"])
+    assert frames.protocol["datasets"]["UADFV"]["host_listing"] == "equal"
+    without = [row for row in frames.rows if not row.path.endswith("000.png")]
+    index = load_index(bench.host, settings, "UADFV")
+    listing = [(row.path, row.class_id) for row in without]
+    part = listed_part(settings, index, listing, "test", 4)
+    assert described(settings, index, part, "test", 4)["host_listing"] == "differs by 6 rows"
 
 
 def test_workers_read_the_same_and_augment_by_seed_epoch_and_frame(embedded: Bench) -> None:

@@ -150,3 +150,20 @@ def test_a_finished_stage_keeps_its_settings(bench, monkeypatch):
     done = staged(bench, stages=staged_once, resume=str(bench.root / "staged"), output_dir=None)
     assert document(done)["training"]["stage"] == 2
     assert all(torch.isfinite(value).all() for value in state(done.best_path).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"unfreeze": ["atention"]}, "stage 3: unfreeze pattern 'atention'; .*next: try 'attention'"),
+        ({"layer_range": [0, 9]}, "stage 3: layer_range"),
+        ({"tune_mode": "lora", "unfreeze": ["nothing_like_it"]}, "stage 3: unfreeze pattern"),
+    ],
+)
+def test_what_a_later_stage_cannot_train_is_told_before_data_is_read(bench, changes, what, monkeypatch):
+    from effort_finetune.train import setup
+
+    monkeypatch.setattr(setup, "open_data", lambda *_, **__: pytest.fail("data was read"))
+    with pytest.raises(UserError, match=what):
+        staged(bench, stages=[*STAGES[:2], {**STAGES[2], **changes}])
+    assert not (bench.root / "staged").exists()
