@@ -94,11 +94,11 @@ def test_stderr_is_silent_where_there_is_no_terminal(evaluated):
     assert evaluated[1].stderr == ""
 
 
-def test_the_settings_file_gives_the_same_settings_again(evaluated, host, tmp_path):
+def test_the_settings_file_gives_the_same_settings_again(evaluated, host, tmp_path, warm):
     folder, _ = evaluated
     arguments = command(host, tmp_path / "out", "UADFV", "roop")
     arguments[1] = str(folder / "settings.yaml")
-    done = process(CONSOLE, "evaluate", *arguments[:-8], host=host)
+    done = process(f"{warm}/effort-finetune", "evaluate", *arguments[:-8], host=host)
     assert done.returncode == 0, done.stderr
     first, second = (results.read(path) for path in (folder, tmp_path / "out"))
     assert first["settings_digest"] == second["settings_digest"]

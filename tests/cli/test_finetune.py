@@ -46,14 +46,16 @@ def environment(host: Path) -> dict[str, str]:
     return {**os.environ, "DEEPFAKEBENCH_ROOT": str(host), "OMP_NUM_THREADS": "1"}
 
 
-def script(name: str, *arguments: str, host: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(host / "training" / name), "--detector_config", str(YAML), *arguments]
+def script(
+    name: str, *arguments: str, host: Path, cwd: Path, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
+    command = [python, str(host / "training" / name), "--detector_config", str(YAML), *arguments]
     return subprocess.run(
         command, cwd=cwd, env=environment(host), capture_output=True, text=True, check=False
     )
 
 
-def test_workflow_1_fine_tune_then_evaluate(host, tmp_path):
+def test_workflow_1_fine_tune_then_evaluate(host, tmp_path, warm):
     """The guide's first workflow, files where it says they are."""
     done = script(
         *("finetune.py", "--train_dataset", "UADFV", "--test_dataset", "UADFV", "--nEpochs", "2"),
@@ -75,6 +77,7 @@ def test_workflow_1_fine_tune_then_evaluate(host, tmp_path):
         *("--test_dataset", "UADFV", "roop", "--output_dir", "evaluation_results"),
         host=host,
         cwd=tmp_path,
+        python=f"{warm}/python",
     )
     assert again.returncode == 0, again.stderr
     evaluation = results_file.read(tmp_path / "evaluation_results" / "results.json")
@@ -84,7 +87,7 @@ def test_workflow_1_fine_tune_then_evaluate(host, tmp_path):
             assert evaluation["datasets"]["UADFV"][level][metric] == pytest.approx(before, abs=1e-9), metric
 
 
-def test_workflow_2_head_then_everything(host, tmp_path):
+def test_workflow_2_head_then_everything(host, tmp_path, warm):
     """Stage 1 begins at plain CLIP and has no test set; stage 2 begins at its checkpoint."""
     stage_1 = script(
         *("finetune.py", "--train_dataset", "UADFV", "--nEpochs", "1", "--optimizer.lr", "0.001"),
@@ -100,6 +103,7 @@ def test_workflow_2_head_then_everything(host, tmp_path):
         ),
         host=host,
         cwd=tmp_path,
+        python=f"{warm}/python",
     )
     assert stage_1.returncode == 0, stage_1.stderr
     first = results_file.read(tmp_path / "one")
@@ -112,6 +116,7 @@ def test_workflow_2_head_then_everything(host, tmp_path):
         *("--pretrained_weights", "stage1_checkpoint.pth", "--output_dir", "two"),
         host=host,
         cwd=tmp_path,
+        python=f"{warm}/python",
     )
     assert stage_2.returncode == 0, stage_2.stderr
     second = results_file.read(tmp_path / "two")
@@ -119,7 +124,7 @@ def test_workflow_2_head_then_everything(host, tmp_path):
     assert set(second["training"]["trainable"]["by_group"]) == {"residual", "head"}
 
 
-def test_ctrl_c_saves_and_the_printed_command_goes_on(host, tmp_path):
+def test_ctrl_c_saves_and_the_printed_command_goes_on(host, tmp_path, warm):
     command = [
         *(sys.executable, str(host / "training" / "finetune.py"), "--detector_config", str(YAML)),
         *("--train_dataset", "UADFV", "--nEpochs", "40", "--rec_iter", "1", "--train_batchSize", "2"),
@@ -147,7 +152,7 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on(host, tmp_path):
     assert words[-2] == "--resume"
 
     saved = torch.load(tmp_path / "run" / "ckpt_last.pth", weights_only=True)
-    shorter = [sys.executable, *words[1:], "--nEpochs", str(saved["epoch"] + 1)]
+    shorter = [f"{warm}/python", *words[1:], "--nEpochs", str(saved["epoch"] + 1)]
     done = subprocess.run(
         shorter, cwd=tmp_path, env=environment(host), capture_output=True, text=True, check=False
     )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from toyhost import IN_HOST, list_videos, noise, write_dataset
-from warm_process import warm_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dataset -> (label groups: real, fake; compression level in the index)
@@ -72,10 +70,6 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def warm_environment(environment, tmp_path_factory) -> Iterator[dict[str, str]]:
+def warm_environment(environment, warm) -> dict[str, str]:
     """The same, in which commands start warm where the system can do that."""
-    if not hasattr(os, "pidfd_open"):
-        yield environment
-        return
-    with warm_commands(tmp_path_factory.mktemp("warm")) as folder:
-        yield {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+    return {**environment, "PATH": f"{warm}{os.pathsep}{environment['PATH']}"}
