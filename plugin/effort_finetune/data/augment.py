@@ -18,6 +18,8 @@ from effort_finetune.core.seeding import derive
 if TYPE_CHECKING:
     from effort_finetune.config import DataAug
 
+SAMPLE = (224, 224, 3)  # of a picture that a transform is tried on
+
 
 class Augmentation:
     """A pipeline over ``uint8[H, W, 3]`` RGB images whose draws depend on the given seed alone.
@@ -94,14 +96,27 @@ def _by_name(library: Any, name: str, p: float) -> Any:
             next_step=did_you_mean(name, names) or "see albumentations' list of transforms",
         )
     make: Any = kind  # isclass() leaves mypy an object
-    try:
+    why = "which is the user's own functions" if name == "Lambda" else _not_usable(make)
+    if why is None:
         return make(p=p)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            "data_aug.extra",
-            got=f"{name!r}, which cannot be made with p alone ({error})",
-            expected="a transform whose other values have defaults",
-        ) from error
+    raise UserError(
+        "data_aug.extra",
+        got=f"{name!r}, {why}",
+        expected="a transform whose other values have defaults, and which keeps size and kind of a picture",
+    )
+
+
+def _not_usable(make: Any) -> str | None:
+    """Tries a transform on pictures; a random size shows in one of several."""
+    for _ in range(4):
+        try:
+            made = make(p=1.0)(image=np.zeros(SAMPLE, np.uint8))["image"]
+        except Exception as error:  # its transforms raise what they like
+            return f"which does nothing with p alone ({' '.join(str(error).split())[:200]})"
+        if (made.shape, made.dtype) != (SAMPLE, np.uint8):
+            shapes = ["x".join(map(str, shape)) for shape in (made.shape, SAMPLE)]
+            return f"which makes {made.dtype} of {shapes[0]} of a picture of {shapes[1]} bytes"
+    return None
 
 
 @contextmanager

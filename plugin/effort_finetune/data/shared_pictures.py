@@ -4,53 +4,73 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameDataset
 
 
-def shared_pictures(trained: FrameDataset, other: FrameDataset) -> list[tuple[str, str]]:
-    """Finds the pictures of a split that are pictures of another dataset's training split.
+class TrainedPictures:
+    """The pictures of a training split, looked at once, to be found again in splits that are to be new.
 
     Only pictures of one size in bytes are read and hashed, so that the usual case costs a look at the sizes.
     Datasets of the index among themselves are left out: their frames are compared by place.
 
     Args:
         trained: The training split.
-        other: A split that is to be new to the model.
-
-    Returns:
-        (picture of ``other``, the training picture that it is), each ``<dataset>: <path>``.
     """
-    folders = [{n for n, p in d.protocol["datasets"].items() if "folder" in p} for d in (trained, other)]
-    if not any(folders):
-        return []
-    by_size: dict[int, list[int]] = defaultdict(list)
-    wanted = {size for place in range(len(other.rows)) if (size := other.stored_bytes(place))}
-    for place in range(len(trained.rows)):
-        if (size := trained.stored_bytes(place)) in wanted:
-            by_size[size].append(place)
-    digests: dict[int, list[tuple[bytes, int]]] = {}
-    found = []
-    for place, row in enumerate(other.rows):
-        size = other.stored_bytes(place)
-        alike = [
-            mate
-            for mate in by_size.get(size, ())
-            if trained.rows[mate].dataset != row.dataset
-            and (row.dataset in folders[1] or trained.rows[mate].dataset in folders[0])
-        ]
-        if not alike:
-            continue
-        if size not in digests:
-            digests[size] = [(_digest(trained, mate), mate) for mate in by_size[size]]
-        own, allowed = _digest(other, place), set(alike)
-        mate = next((m for digest, m in digests[size] if digest == own and m in allowed), None)
-        if mate is not None:
-            first = trained.rows[mate]
-            found.append((f"{row.dataset}: {row.path}", f"{first.dataset}: {first.path}"))
-    return found
+
+    def __init__(self, trained: FrameDataset) -> None:
+        self._trained = trained
+        self._digests: dict[int, list[tuple[bytes, int]]] = {}
+        self._found: dict[FrameDataset, list[tuple[str, str]]] = {}
+
+    def shared_with(self, other: FrameDataset) -> list[tuple[str, str]]:
+        """Finds the pictures of a split that are training pictures of another dataset.
+
+        Returns:
+            (picture of ``other``, the training picture that it is), each ``<dataset>: <path>``.
+        """
+        if other not in self._found:
+            folders = [_folders(self._trained), _folders(other)]
+            self._found[other] = list(self._shared(other, *folders)) if any(folders) else []
+        return self._found[other]
+
+    @cached_property
+    def _by_size(self) -> Mapping[int, list[int]]:
+        by_size: dict[int, list[int]] = defaultdict(list)
+        for place in range(len(self._trained.rows)):
+            by_size[self._trained.stored_bytes(place)].append(place)
+        by_size.pop(0, None)  # missing ones
+        return dict(by_size)
+
+    def _shared(
+        self, other: FrameDataset, folders: set[str], folders_there: set[str]
+    ) -> Iterator[tuple[str, str]]:
+        rows = self._trained.rows
+        for place, row in enumerate(other.rows):
+            size = other.stored_bytes(place)
+            alike = {
+                mate
+                for mate in self._by_size.get(size, ())
+                if rows[mate].dataset != row.dataset
+                and (row.dataset in folders_there or rows[mate].dataset in folders)
+            }
+            if not alike:
+                continue
+            if size not in self._digests:
+                self._digests[size] = [(_digest(self._trained, mate), mate) for mate in self._by_size[size]]
+            own = _digest(other, place)
+            mate = next((m for digest, m in self._digests[size] if digest == own and m in alike), None)
+            if mate is not None:
+                yield f"{row.dataset}: {row.path}", f"{rows[mate].dataset}: {rows[mate].path}"
+
+
+def _folders(frames: FrameDataset) -> set[str]:
+    """Names of its datasets that are folders and not of the index."""
+    return {name for name, part in frames.protocol["datasets"].items() if "folder" in part}
 
 
 def _digest(dataset: FrameDataset, place: int) -> bytes:

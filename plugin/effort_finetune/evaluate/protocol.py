@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,8 @@ def inverted_warnings(name: str, block: Mapping[str, Any]) -> list[str]:
     if auc is None or auc >= 0.5:
         return []
     interval = block["video"]["ci95"]["intervals"]["auc"]
-    sure = (interval is not None and interval[1] < 0.5) or auc == 0.0
+    reals, fakes = (block["counts"][f"videos_{word}"] for word in ("real", "fake"))
+    # An AUC of 0 has no interval, but by chance one order of all those of reals and fakes gives it.
+    sure = interval[1] < 0.5 if interval else auc == 0.0 and math.comb(reals + fakes, reals) > 40
     cause = "labels, label_dict or preprocessing are likely wrong" if sure else "it may be chance"
     return [f"video AUC of {name} is {auc:.4f}, below .5: fakes score lower than reals; {cause}"]

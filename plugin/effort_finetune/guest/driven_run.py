@@ -28,7 +28,7 @@ from effort_finetune.train.run_files import RunPaths
 from effort_finetune.train.run_log import LOG_NAME
 from effort_finetune.train.run_record import log_data, log_outcome, write_results
 from effort_finetune.train.setup import Prepared
-from effort_finetune.train.validation import low_auc, numbers_of
+from effort_finetune.train.validation import numbers_of
 
 
 class DrivenRun:
@@ -102,8 +102,7 @@ class DrivenRun:
             if result.block["status"] == "failed":
                 raise RunFailure(result.block["reason"])
             numbers = numbers_of(result)
-            result.block["warnings"] += training_warnings(name, result.dataset, "test", self.data.train)
-            result.block["warnings"] += low_auc(name, numbers)
+            result.block["warnings"] += training_warnings(name, result.dataset, "test", self.data)
             result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")
             engine.reports.curves("test", name, numbers, engine.steps_done(len(self.loader)))
         self._timings["test_s"] = time.perf_counter() - started

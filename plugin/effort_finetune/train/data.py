@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
@@ -19,7 +20,7 @@ from effort_finetune.data.frames import FrameDataset
 from effort_finetune.data.host_frames import open_split
 from effort_finetune.data.loader import EpochSampler, epoch_sampler, make_loader
 from effort_finetune.data.self_blended_frames import with_self_blended
-from effort_finetune.data.shared_pictures import shared_pictures
+from effort_finetune.data.shared_pictures import TrainedPictures
 from effort_finetune.evaluate.evaluation_inputs import open_datasets
 from effort_finetune.evaluate.protocol import leakage_warnings
 from effort_finetune.evaluate.score_file import frames_digest
@@ -49,6 +50,11 @@ class RunData:
     test: Mapping[str, FrameDataset]
     trained_on: tuple[dict[str, Any], ...] = ()
     order: str | None = None
+
+    @cached_property
+    def pictures(self) -> TrainedPictures:
+        """The training pictures, to be found again in the other splits."""
+        return TrainedPictures(self.train)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -113,18 +119,17 @@ def open_data(settings: Settings, host: Host, *, pin_memory: bool) -> RunData:
         flat = [e for error in errors for e in getattr(error, "errors", (error,))]
         # What training and test data lack together is one error.
         raise UserErrors({str(error): error for error in flat}.values())
-    refuse_trained_pictures(settings, train, test)
     loader = shuffled_loader(train, settings, pin_memory=pin_memory)
     own = [folder.record(settings.fit or "crop") for folder in trained]
     earlier_record = [
         dict(entry) for entry in told.trained_on if entry["name"] not in {o["name"] for o in own}
     ]
-    return RunData(train, loader, selection, test, (*earlier_record, *own))
+    data = RunData(train, loader, selection, test, (*earlier_record, *own))
+    refuse_trained_pictures(settings, data)
+    return data
 
 
-def refuse_trained_pictures(
-    settings: Settings, train: FrameDataset, test: Mapping[str, FrameDataset]
-) -> None:
+def refuse_trained_pictures(settings: Settings, data: RunData) -> None:
     """Stops a run whose test data hold pictures that another dataset of it trains on.
 
     Raises:
@@ -133,8 +138,8 @@ def refuse_trained_pictures(
     if settings.split == "all":
         return
     errors = []
-    for name, frames in test.items():
-        if shared := shared_pictures(train, frames):
+    for name, frames in data.test.items():
+        if shared := data.pictures.shared_with(frames):
             errors.append(
                 UserError(
                     f"test data {visible(name)}",
@@ -181,12 +186,12 @@ def selection_warnings(settings: Settings, data: RunData) -> list[str]:
     for name, frames in data.selection.items():
         warnings += [
             *leakage_warnings(frames, split),
-            *training_warnings(name, frames, split, data.train),
+            *training_warnings(name, frames, split, data),
         ]
     return warnings
 
 
-def training_warnings(name: str, frames: FrameDataset, split: str, train: FrameDataset) -> list[str]:
+def training_warnings(name: str, frames: FrameDataset, split: str, data: RunData) -> list[str]:
     """Returns a sentence if videos of a dataset are trained on under another dataset's name.
 
     Two indexes may list one crop, as FaceForensics++ and its subsets do; what a dataset's own splits share
@@ -197,12 +202,13 @@ def training_warnings(name: str, frames: FrameDataset, split: str, train: FrameD
         name: The dataset.
         frames: Its opened split.
         split: The split's name.
-        train: The training frames of the run.
+        data: The run's data.
     """
+    train = data.train
     trained = {train.place(row) for row in train.rows if row.dataset != name}
     shared = {row.video for row in frames.rows if frames.place(row) in trained}
     told = []
-    if copies := shared_pictures(train, frames):
+    if copies := data.pictures.shared_with(frames):
         told.append(
             f"{len(copies)} of {len(frames.rows)} {split} pictures of {name} are those of another folder "
             f"trained on, such as {' = '.join(map(visible, copies[0]))}: the numbers hold training data"

@@ -37,7 +37,7 @@ from effort_finetune.train.run_stages import run_stages
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
 from effort_finetune.train.standing_in import stand_in
 from effort_finetune.train.trackers import Trackers, require_trackers
-from effort_finetune.train.validation import low_auc, numbers_of
+from effort_finetune.train.validation import numbers_of
 from effort_finetune.weights.run_state import BEST_NAME
 
 if TYPE_CHECKING:
@@ -178,9 +178,8 @@ def _test_selected(
     tested.update(results.datasets)
     trained_crops = recipes_in(stated(data.train.recipes()))
     for name, result in tested.items():
-        result.block["warnings"] += training_warnings(name, result.dataset, "test", data.train)
+        result.block["warnings"] += training_warnings(name, result.dataset, "test", data)
         result.block["warnings"] += recipe_warnings(name, result.dataset, trained_crops)
-        result.block["warnings"] += low_auc(name, numbers_of(result))
         if settings.select_on == "test":
             result.block["warnings"].append("an oracle: the labels of the test sets chose the checkpoint")
         engine.reports.curves("test", name, numbers_of(result), engine.steps_done(len(data.loader)))

@@ -10,6 +10,7 @@ import pytest
 
 from effort_finetune.config import DataAug
 from effort_finetune.config.augmentations import JPEG_PROB
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.augment import Augmentation, item_seed
 
 from .conftest import picture
@@ -198,3 +199,30 @@ def test_the_protocol_names_every_limit() -> None:
     )
     for part in ("[41, 100]", "[-9.0, 8.0]", "[-0.03, 0.02]"):
         assert part in text
+
+
+def test_any_transform_of_albumentations_comes_by_its_name(image: np.ndarray) -> None:
+    extra = augmentation(extra={"InvertImg": 1.0, "VerticalFlip": 1.0})
+    assert difference(extra(image, 0), 255 - image[::-1]) <= ROUNDING
+    half = outputs(augmentation(extra={"InvertImg": 0.5}), image)
+    assert 60 <= sum(difference(made, image) > 100 for made in half) <= 140
+    assert extra.describe()[-2:] == [
+        {"step": name, "p": 1.0, "values": "albumentations' defaults"}
+        for name in ("InvertImg", "VerticalFlip")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("InvrtImg", "did you mean 'InvertImg'"),
+        ("Compose", "the name of a transform"),
+        ("Lambda", "own functions"),
+        ("Crop", "keeps size"),
+        ("Normalize", "makes float32 of 224x224x3"),
+        ("MaskDropout", "nothing with p alone"),
+    ],
+)
+def test_what_makes_no_picture_of_a_picture_is_refused_by_name(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        augmentation(extra={name: 0.5})

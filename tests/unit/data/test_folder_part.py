@@ -210,6 +210,28 @@ def test_split_folders_are_used_as_they_are(embedded: Bench, tmp_path):
     assert only == {"train": 9, "val": 1}
 
 
+@pytest.mark.parametrize("tested", ["test", "val"])
+def test_persons_of_the_train_folder_met_again_in_the_tested_one_are_said(
+    embedded: Bench, tmp_path, tested: str
+):
+    for split, clips in (("train", range(6)), (tested, range(4, 8))):
+        for label in ("real", "fake"):
+            for clip in clips:
+                for frame in range(2):
+                    place = tmp_path / "g" / split / label / "frames" / f"{label}{clip:03d}" / f"{frame}.png"
+                    save(place, hash_of(f"{split}{label}{clip}") + frame)
+    settings = embedded.settings()
+    record = TrainedFolder("g", read_folder(tmp_path / "g", FolderOptions.of(settings)).sha256)
+    part = folder_part(tmp_path / "g", settings, split="test", trained=[record])
+    assert len(part.samples) == 8
+    (told,) = [warning for warning in part.warnings if "persons" in warning]
+    assert told.startswith(
+        f"4 of 8 samples of its {tested} folder show persons or pictures of its train folder"
+    )
+    fresh = folder_part(tmp_path / "g", settings, split="test")
+    assert not [warning for warning in fresh.warnings if "persons" in warning], "not trained on: nothing met"
+
+
 def test_limit_takes_so_many_of_each_class(embedded: Bench, tmp_path):
     stills(tmp_path / "g", "real", 9)
     stills(tmp_path / "g", "fake", 4)

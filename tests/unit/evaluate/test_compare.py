@@ -87,12 +87,16 @@ def test_one_class_is_a_warning(measured, group, word):
 
 
 def test_scores_the_wrong_way_round_are_a_warning():
-    def block(auc, interval):
-        return {"video": {"auc": auc, "ci95": {"intervals": {"auc": interval}}}}
+    def block(auc, interval, videos=20):
+        return {
+            "counts": {"videos_real": videos, "videos_fake": videos},
+            "video": {"auc": auc, "ci95": {"intervals": {"auc": interval}}},
+        }
 
     assert inverted_warnings("ToyA", block(0.5, None)) == []
     assert inverted_warnings("ToyA", block(None, None)) == []
     (line,) = inverted_warnings("ToyA", block(0.3, [0.2, 0.41]))
     assert line.startswith("video AUC of ToyA is 0.3000, below .5: fakes score lower than reals; labels,")
     assert "likely wrong" in inverted_warnings("ToyA", block(0.0, None))[0]
+    assert inverted_warnings("ToyA", block(0.0, None, videos=1))[0].endswith("it may be chance")
     assert inverted_warnings("ToyA", block(0.45, [0.3, 0.6]))[0].endswith("it may be chance")
