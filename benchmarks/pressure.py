@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from soak_commands import TRAIN, numbers_of_run, prepare_inputs, run_command, with_host
+from soak_commands import MEASURE, TRAIN, numbers_of_run, prepare_inputs, run_command, with_host
 
 from effort_finetune.core.files import write_json
 from effort_finetune.data.loader import START_METHOD
@@ -39,11 +39,6 @@ CASES: dict[str, dict[str, Any]] = {
     "forkserver": {"start": "forkserver"},
 }
 JOB = (*(word if word != "0" else "2" for word in TRAIN), "--nEpochs", "2")
-MEASURE = (
-    "evaluate", "--weights", "published.pth", "--test_dataset", "Toy", "--resolution", "32",
-    "--head_width", "16", "--workers", "2", "--bootstrap_samples", "20", "--device", "cpu", "--precision",
-    "float32", "--output_dir", "measured",
-)  # fmt: skip
 
 
 def tight(case: dict[str, Any], words: tuple[str, ...], folder: str, log: str) -> None:

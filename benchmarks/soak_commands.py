@@ -25,6 +25,7 @@ import toyhost
 
 from effort_finetune.evaluate import evaluation  # noqa: F401
 from effort_finetune.export import merged, peft  # noqa: F401
+from effort_finetune.host.marked_blocks import strip
 from effort_finetune.train import finetuning  # noqa: F401
 
 LABELS = {"Toy_Real": 0, "Toy_Fake": 1}
@@ -40,6 +41,7 @@ class Command:
         words: What is typed, paths below the folder.
         outputs: SHA-256 of what it wrote, by name.
         resume: What is typed to go on, if that is not the same again.
+        full_disk: Its exit code where the disk is full.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Command:
     words: tuple[str, ...]
     outputs: Callable[[Path], dict[str, str]]
     resume: tuple[str, ...] = ()
+    full_disk: int = 1
 
     def again(self, folder: Path) -> tuple[str, ...]:
         """What a user types after it was cut off."""
@@ -55,7 +58,8 @@ class Command:
 
 
 def run_command(words: tuple[str, ...], folder: str, log: str) -> None:
-    """Runs a command in this process, which ends with its exit code."""
+    """Runs a command in this process, which ends with its exit code and leads a group of its own."""
+    os.setpgid(0, 0)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for descriptor in (1, 2):
         os.dup2(out, descriptor)
@@ -140,12 +144,17 @@ def _with_run(inputs: Path, folder: Path) -> None:
     shutil.copytree(inputs / "finished" / "run", folder / "run")
 
 
+def _with_measured(inputs: Path, folder: Path) -> None:
+    with_host(inputs, folder)
+    shutil.copy(inputs / "finished" / "published.pth", folder)
+
+
 def _with_checkout(inputs: Path, folder: Path) -> None:
     training = folder / "host" / "training"
     for name in ("train.py", "test.py", "detectors/__init__.py", "metrics/utils.py", "trainer/trainer.py"):
         path = training / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_plain((toyhost.EMBEDDED / "training" / name).read_text()))
+        path.write_bytes(strip((toyhost.EMBEDDED / "training" / name).read_bytes()))
     for name in ("config", "dataset", "metrics", "detectors"):
         source = toyhost.EMBEDDED / "training" / name
         for path in source.rglob("*.*"):
@@ -153,13 +162,6 @@ def _with_checkout(inputs: Path, folder: Path) -> None:
             if not target.exists() and "__pycache__" not in path.parts and "effort" not in path.name:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, target)
-
-
-def _plain(text: str) -> str:
-    """A host's file without our block."""
-    from effort_finetune.host.marked_blocks import strip
-
-    return strip(text)
 
 
 def _hash(data: bytes) -> str:
@@ -199,6 +201,10 @@ def _of_run(folder: Path) -> dict[str, str]:
     return {**numbers_of_run(folder, "run"), "published": _hash((folder / "published.pth").read_bytes())}
 
 
+def _of_measured(folder: Path) -> dict[str, str]:
+    return {**numbers_of_run(folder, "measured"), **_files(folder / "measured", "*.csv")}
+
+
 def _of_crops(folder: Path) -> dict[str, str]:
     return _files(folder / "rgb", "**/*.png")
 
@@ -233,6 +239,18 @@ CROP = (
     "prepare", "crop", "Own", "--videos", "pictures", "--faces", "cropped", "--size", "64", "--jobs", "1",
     "--rgb_dir", "rgb",
 )  # fmt: skip
+MEASURE = (
+    "evaluate", "--weights", "published.pth", "--test_dataset", "Toy", "--resolution", "32",
+    "--head_width", "16", "--workers", "2", "--bootstrap_samples", "20", "--device", "cpu", "--precision",
+    "float32", "--output_dir", "measured",
+)  # fmt: skip
+
+
+def _two(words: tuple[str, ...], one: str = "0") -> tuple[str, ...]:
+    """The command with two processes that help it."""
+    return tuple("2" if word == one else word for word in words)
+
+
 COMMANDS = (
     Command("train", with_host, (*TRAIN, "--nEpochs", "3", "--rec_iter", "2"), _of_run, ("--resume", "run")),
     Command("crop", _with_pictures, CROP, _of_crops),
@@ -247,5 +265,8 @@ COMMANDS = (
     ),
     Command("cache", with_host, (*TRAIN, "--nEpochs", "1"), _of_cache, ("--resume", "run")),
     Command("export", _with_run, ("export", "run", "--to", "merged", "--output", "out"), _of_export),
-    Command("install", _with_checkout, ("install", "host"), _of_host),
+    Command("install", _with_checkout, ("install", "host"), _of_host, full_disk=2),
+    Command("evaluate", _with_measured, MEASURE, _of_measured),
+    Command("train, 2 workers", with_host, (*_two(TRAIN), "--nEpochs", "2"), _of_run, ("--resume", "run")),
+    Command("crop, 2 jobs", _with_pictures, _two(CROP, "1"), _of_crops),
 )
