@@ -1,6 +1,6 @@
 """Kills, signals, full disks and two at a time, against the commands themselves, on tiny data.
 
-    python benchmarks/soak.py                                    # 100 kills, 20 signals, 20 full disks, 20 pairs
+    python benchmarks/soak.py           # 100 kills, 20 signals, 20 full disks, 20 pairs
     python benchmarks/soak.py --kills 30 --signals 0 --disks 0 --pairs 0 --only train crop --seed 5 --add
 
 Every round compares with a run that nobody disturbed: what was written has to be readable at once, and after
@@ -160,7 +160,7 @@ class Soak:
         folder.mkdir()
         inputs = _size(self.root / f"whole-{command.name}") - needed
         share = self.draw.uniform(0.0, 0.9) if share is None else share
-        size = inputs + int(share * needed) + 16384
+        size = inputs + int(share * needed)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "soak", folder], check=True)
         what = f"disk {command.name} {folder.name}"
         try:

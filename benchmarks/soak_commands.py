@@ -66,6 +66,8 @@ def run_command(words: tuple[str, ...], folder: str, log: str) -> None:
     os.chdir(folder)
     os.environ |= {"XDG_CACHE_HOME": f"{folder}/cache", "DEEPFAKEBENCH_ROOT": f"{folder}/host"}
     torch.set_num_threads(1)
+    script = sys.modules["__main__"]  # spawned processes of the command would import it again
+    script.__spec__, script.__file__ = None, None
     sys.argv = ["effort-finetune", *words]
     try:
         code = main(list(words))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 
@@ -18,12 +20,17 @@ def birth(pid: int) -> str | None:
 
     Linux counts the clock ticks from the machine's start to the process's.
     """
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else None
+
+
+def _stat(pid: int) -> list[str]:
+    """What Linux says of a process from its state on; empty where it says nothing."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold blanks and brackets
-    return fields[19] if len(fields) > 19 else None
+        return []
+    return stat.rpartition(")")[2].split()  # the name before may hold blanks and brackets
 
 
 def is_alive(pid: int, born: str | None = None) -> bool:
@@ -43,8 +50,19 @@ def is_alive(pid: int, born: str | None = None) -> bool:
         return False
     except OSError:
         return True  # it is another user's
+    if _stat(pid)[:1] == ["Z"]:
+        return (
+            False  # dead; in a container whose first process waits for nobody it stays in the list for ever
+        )
     now = birth(pid)
     return born is None or now is None or born == now
+
+
+def end_with_parent() -> None:
+    """Lets a worker process end when its parent is gone: one whose parent was killed would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _is_alive_on_windows(pid: int) -> bool:

@@ -22,6 +22,7 @@ from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.locks import hold, holder
+from effort_finetune.core.processes import end_with_parent
 from effort_finetune.core.progress import track
 from effort_finetune.data.crop_options import CropOptions
 from effort_finetune.data.crop_record import (
@@ -202,7 +203,7 @@ def _run(
     pool = ProcessPoolExecutor(
         min(workers, len(sources)),
         mp_context=multiprocessing.get_context("spawn"),  # a fork of a process whose OpenCV has threads hangs
-        initializer=_one_thread,
+        initializer=_begin_worker,
     )
     under_way: set[Future[tuple[SourceReport, Path | None]]] = set()
     try:
@@ -223,7 +224,8 @@ def _run(
         pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    end_with_parent()
     cv2.setNumThreads(1)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from effort_finetune.core.escaping import VisibleFormatter
+from effort_finetune.core.log_file import LogFile
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def evaluation_log(path: Path) -> Iterator[None]:
     The package's logger is left as it was found.
     """
     package = logging.getLogger("effort_finetune")
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler = LogFile(path, mode="w", encoding="utf-8")
     handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     level = package.level
     package.addHandler(handler)

@@ -55,6 +55,8 @@ def archive(folder: Path, names: Sequence[str]) -> Path | None:
     scores = list(score_files(folder))
     if not (files or scores):
         return None
+    # Whoever is killed here leaves the others' witnesses in place: they go last.
+    files.sort(key=lambda path: (path.name in ("results.json", "settings.yaml"), path.suffix == ".log"))
     target = _next_folder(folder)
     for path in (*files, *scores):
         moved = target / path.relative_to(folder)
@@ -75,8 +77,11 @@ def score_files(folder: Path) -> Iterator[Path]:
 
 
 def bears_our_mark(path: Path) -> bool:
-    """Tells whether one of our runs wrote a file that has one of our names."""
-    return _MARKS.get(path.suffix, _beside_our_settings)(path)
+    """Tells whether one of our runs wrote a file that has one of our names.
+
+    An empty file holds nothing of anybody: a full disk leaves such logs.
+    """
+    return path.stat().st_size == 0 or _MARKS.get(path.suffix, _beside_our_settings)(path)
 
 
 def _is_results(path: Path) -> bool:

@@ -117,9 +117,9 @@ class EffortFinetuneTrainer:
             archived = archive(self.log_dir, RUN_FILES)
             if archived is not None:
                 logger.warning("what an earlier run left in %s is now in %s", self.log_dir, archived)
+        write_settings(self.log_dir / "settings.yaml", self.settings)
         command = self.engine.job.command_line()
         self._held.enter_context(logged_to(logger, self.log_dir / LOG_NAME, command=command))
-        write_settings(self.log_dir / "settings.yaml", self.settings)
         if resume is not None:
             self.engine.restore(run_state.load_last(resume))
             logger.info("resumed from %s at epoch %d", resume, self.engine.progress.epoch)

@@ -78,6 +78,8 @@ def _run(job: Job) -> Outcome:
     paths, engine, ours = prepared.paths, prepared.engine, ranks.current()
     with ExitStack() as held:
         archived = held.enter_context(taken(job, paths)) if ours.leads else None
+        if ours.leads:  # first: they tell whose the other files are, also those that a full disk cut off
+            write_settings(paths.settings, settings if job.part is None else job.part.whole)
         ours.exchange("the run folder is taken")
         held.enter_context(guard)
         logger = held.enter_context(run_logger(paths.logs, ours))
@@ -93,7 +95,6 @@ def _run(job: Job) -> Outcome:
                 logger.warning("what an earlier run left in %s is now in %s", paths.folder, archived)
             attach_reports(prepared, Reports(logger, board, prepared.device))
             if ours.leads:
-                write_settings(paths.settings, settings if job.part is None else job.part.whole)
                 engine.write_frozen()
             log_data(logger, prepared.data, settings)
             prepared.plan_memory()

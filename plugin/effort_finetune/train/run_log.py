@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from effort_finetune.core.escaping import VisibleFormatter
+from effort_finetune.core.log_file import LogFile
 from effort_finetune.core.ranks import ALONE, Ranks
 
 LOG_NAME = "finetuning.log"
@@ -27,17 +27,6 @@ class _TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "files_only", False):
             tqdm.write(self.format(record), file=sys.stderr)
-
-
-class _LogFile(logging.FileHandler):
-    """A log that cannot be written is said once, and never ends a run."""
-
-    _said = False
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if not self._said:
-            self._said = True
-            print(f"warning: {self.baseFilename} cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
 
 
 class _LineFormatter(VisibleFormatter):
@@ -97,14 +86,13 @@ def _attached(logger: logging.Logger, handlers: Iterable[logging.Handler], who: 
     finally:
         for handler in added:
             logger.removeHandler(handler)
-            with contextlib.suppress(OSError):  # a full disk may refuse what is still to be written
-                handler.close()
+            handler.close()
 
 
 def _files(paths: Iterable[Path], *, delay: bool = False) -> Iterator[logging.Handler]:
     for path in dict.fromkeys(Path(p).resolve() for p in paths):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield _LogFile(path, encoding="utf-8", delay=delay)
+            yield LogFile(path, encoding="utf-8", delay=delay)
         except OSError as error:
             print(f"warning: no log is written to {path}: {error}", file=sys.stderr)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.evaluate import results
+from effort_finetune.evaluate import results, run_folder
 from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.evaluation_record import output_folder
 from effort_finetune.evaluate.run_folder import MEASUREMENT_FILES, archive
 
@@ -97,3 +101,47 @@ def test_an_output_folder_that_another_process_writes_is_refused_and_left_alone(
         with pytest.raises(UserError, match="is in use"):
             other.submit(output_folder(tmp_path).__enter__).result()
         assert mine.exists()
+
+
+def test_what_a_full_disk_left_does_not_bar_the_folder(tmp_path):
+    (tmp_path / "evaluation.log").touch()
+    assert archive(tmp_path, MEASUREMENT_FILES) == tmp_path / "earlier_1"
+    assert names(tmp_path) == {"earlier_1/evaluation.log"}
+
+
+def test_who_is_killed_while_it_moves_files_leaves_the_rest_recognisable(tmp_path, monkeypatch):
+    """Event files say nothing of who wrote them, so that what does is moved after them."""
+    wanted = ("settings.yaml", "finetuning.log", "events.out.tfevents.1", "report.html")
+
+    def killed(source, target):
+        if len(moved) == stop:
+            raise KeyboardInterrupt
+        moved.append(source)
+        os.replace(source, target)
+
+    monkeypatch.setattr(run_folder.shutil, "move", killed)
+    for stop in range(len(wanted)):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        (folder / "settings.yaml").write_text("# Resolved settings of a fine-tuning run\n")
+        (folder / "finetuning.log").write_text("2026-01-01 00:00:00,000 INFO command: finetune\n")
+        (folder / "events.out.tfevents.1").write_text("curves")
+        (folder / "report.html").write_text('<meta name="generator" content="effort-finetune">')
+        moved: list[object] = []
+        with pytest.raises(KeyboardInterrupt):
+            archive(folder, wanted)
+        monkeypatch.setattr(run_folder.shutil, "move", os.replace)
+        archive(folder, wanted)
+        assert {path.name for path in folder.rglob("*") if path.is_file()} == set(wanted)
+        assert not any((folder / name).exists() for name in wanted)
+        monkeypatch.setattr(run_folder.shutil, "move", killed)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
+def test_a_log_that_cannot_be_written_costs_no_evaluation(capsys):
+    with evaluation_log(Path("/dev/full")):
+        for number in range(3):
+            logging.getLogger("effort_finetune").info("line %d", number)
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors
+    assert errors.count("/dev/full cannot be written") == 1

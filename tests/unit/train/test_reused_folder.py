@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +85,15 @@ def test_the_folder_of_the_weights_a_run_starts_from_is_refused(bench):
     with pytest.raises(UserError, match=r"--output_dir; got .*pretrained_weights.*--resume"):
         quick(bench, pretrained_weights=str(best))
     assert files(best.parent) == before
+
+
+def test_what_a_disk_that_was_full_from_the_start_left_does_not_bar_the_folder(bench, monkeypatch):
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        patched.setattr(logging.FileHandler, "emit", lambda *args: None)
+        with pytest.raises(RunFailure, match="No space left"):
+            quick(bench)
+    assert quick(bench).results_path.is_file()
