@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from effort_finetune.core.weighted import FloatArray, IntArray, SortedScores, WeightedScores
+from effort_finetune.core.weighted import FloatArray, IntArray, SortedScores, WeightedScores, blocks
 
 Function = Callable[[WeightedScores], FloatArray]
 ECE_BINS = 15
@@ -34,7 +34,7 @@ def average_precision(w: WeightedScores) -> FloatArray:
     positive = w.tp[:, 1:] if untied else np.take(w.tp, end, axis=1)
     # A leading threshold that no drawn sample passes has precision 0/0 and gains nothing.
     total = positive + w.fp_at_fakes
-    np.maximum(total, 0.5, out=total)
+    np.maximum(total, 1, out=total)
     return np.einsum("bi,bi->b", w.fake_weights, positive / total) / w.fakes
 
 
@@ -73,23 +73,22 @@ def partial_auc(limit: float) -> Function:
     """Returns the metric area under the ROC up to an FPR, standardised to .5 (chance) to 1 (McClish 1989)."""
 
     def area_up_to(w: WeightedScores) -> FloatArray:
-        reals, fakes = w.scores.thresholds
         left = w.last(lambda fpr, _: fpr <= limit)
-        end = int(left.max(initial=0)) + 1
-        fpr = np.take(w.fp, reals[:end], axis=1) / w.reals[:, None]
-        tpr = np.take(w.tp, fakes[:end], axis=1) / w.fakes[:, None]
-        steps = np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2
-        areas = np.concatenate([np.zeros((len(fpr), 1)), np.cumsum(steps, axis=1)], axis=1)
-        row = np.arange(len(fpr))
-        tpr_limit = tpr_at(limit)(w)
-        rest = (limit - fpr[row, left]) * (tpr[row, left] + tpr_limit) / 2
+        within = w.scores.thresholds[0][left]  # reals at or above that threshold
+        end = int(within.max(initial=0))
+        above, at_or_above = (part[:end] for part in w.scores.at_reals)
+        heights = np.take(w.tp, above, axis=1) + np.take(w.tp, at_or_above, axis=1)
+        widths = np.where(np.arange(end) < within[:, None], np.diff(w.fp[:, : end + 1], axis=1), 0)
+        area = np.einsum("bi,bi->b", widths, heights) / (2 * w.reals * w.fakes)
+        fpr, tpr = w.at(left)
+        area += (limit - fpr) * (tpr + tpr_at(limit)(w)) / 2
         lowest = limit**2 / 2
-        return (1 + (areas[row, left] + rest - lowest) / (limit - lowest)) / 2
+        return (1 + (area - lowest) / (limit - lowest)) / 2
 
     return area_up_to
 
 
-def decision(formula: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray]) -> Function:
+def decision(formula: Callable[[IntArray, IntArray, IntArray, IntArray], FloatArray]) -> Function:
     """Returns a metric of the confusion matrix; ``formula`` takes ``tn, fp, fn, tp``."""
     return lambda w: formula(*w.confusion)
 
@@ -149,20 +148,25 @@ def area_under_risk_coverage(w: WeightedScores) -> FloatArray:
     The confidence is the larger class probability, the verdict is the class it belongs to.
     """
 
-    def order(s: SortedScores) -> tuple[IntArray, FloatArray, IntArray | None]:
+    def order(s: SortedScores) -> tuple[IntArray, IntArray, IntArray | None]:
         doubt = -np.maximum(s.prob, 1 - s.prob)
         by_doubt = np.argsort(doubt, kind="stable")
         doubt = doubt[by_doubt]
-        wrong = ((s.prob > 0.5) != (s.label == 1))[by_doubt].astype(np.float64)
+        wrong = ((s.prob > 0.5) != (s.label == 1))[by_doubt]
         ends = np.searchsorted(doubt, doubt, side="right") - 1  # samples of one confidence come together
         tied = not np.array_equal(ends, np.arange(len(ends)))
-        return s.cluster[by_doubt], wrong, ends if tied else None
+        return s.cluster[by_doubt], np.where(wrong, (1 << 32) + 1, 1), ends if tied else None
 
-    clusters, wrong, ends = w.scores.once("risk coverage", order)
-    weight = np.take(w.counts, clusters, axis=1)
-    total = np.cumsum(weight, axis=1)
-    risk = np.cumsum(weight * wrong, axis=1)
-    np.divide(risk, total, out=risk, where=total > 0)
-    if ends is not None:
-        risk = np.take(risk, ends, axis=1)
-    return np.einsum("bi,bi->b", weight, risk) / total[:, -1]
+    # Errors are summed in the upper half of the numbers whose lower half sums all: one pass in place of two.
+    clusters, unit, ends = w.scores.once("risk coverage", order)
+    area = np.empty(len(w.whole))
+    for rows, weight in blocks(w.whole, clusters):
+        both = weight * unit
+        np.cumsum(both, axis=1, out=both)
+        if ends is not None:
+            both = np.take(both, ends, axis=1)
+        total = both & 0xFFFFFFFF
+        np.maximum(total, 1, out=total)
+        both >>= 32
+        area[rows] = np.einsum("bi,bi->b", weight, both / total)
+    return area / w.total

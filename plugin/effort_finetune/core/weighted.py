@@ -2,7 +2,8 @@
 
 A bootstrap resample, a jackknife deletion and the samples as they are differ only in how often each video
 counts. So a metric is written once, as a function of cumulative weights ``[B, ...]``, and its value, its
-resamples and its jackknife come from the same lines; no resample is sorted or copied.
+resamples and its jackknife come from the same lines; no resample is sorted or copied. Weights are whole
+numbers and stay so until the last division: sums of them are exact and cost a third of a conversion's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Kept = TypeVar("Kept")
 
-_CHUNK_ELEMENTS = 1 << 21  # of float64 per temporary array: 16 MB
+_CHUNK_ELEMENTS = 1 << 21  # of 8 bytes per array that several metrics read: 16 MB
+_BLOCK_ELEMENTS = 1 << 17  # per array that is written and read in turn, so that it stays in the cache
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ class SortedScores:
             np.searchsorted(reals, fakes, side="right"),
             np.searchsorted(fakes, fakes, side="right"),
         )
+
+    @cached_property
+    def at_reals(self) -> tuple[IntArray, IntArray]:
+        """For each real: fakes above its score, fakes at or above it."""
+        reals, fakes = (-self.prob[part] for part in self._order)
+        return np.searchsorted(fakes, reals, side="left"), np.searchsorted(fakes, reals, side="right")
 
     @cached_property
     def called(self) -> tuple[int, int]:
@@ -139,37 +147,42 @@ class WeightedScores:
         self._counts = counts
 
     @cached_property
+    def whole(self) -> IntArray:
+        """``int64[B, V]``: the weights, for sums that are to be exact."""
+        return self._counts.astype(np.int64)
+
+    @cached_property
     def counts(self) -> FloatArray:
-        """``float64[B, V]``."""
+        """``float64[B, V]``: the weights, for products with values."""
         return self._counts.astype(np.float64)
 
     @cached_property
-    def fp(self) -> FloatArray:
+    def fp(self) -> IntArray:
         """``[B, reals + 1]``: weight of the highest 0, 1, 2, ... reals."""
-        return _cumulative(self._counts, self.scores.real_clusters)
+        return _cumulative(self.whole, self.scores.real_clusters)
 
     @cached_property
-    def tp(self) -> FloatArray:
+    def tp(self) -> IntArray:
         """``[B, fakes + 1]``: weight of the highest 0, 1, 2, ... fakes."""
-        return _cumulative(self._counts, self.scores.fake_clusters)
+        return _cumulative(self.whole, self.scores.fake_clusters)
 
     @property
-    def reals(self) -> FloatArray:
+    def reals(self) -> IntArray:
         """``[B]``, the weight of all reals."""
         return self.fp[:, -1]
 
     @property
-    def fakes(self) -> FloatArray:
+    def fakes(self) -> IntArray:
         """``[B]``, the weight of all fakes."""
         return self.tp[:, -1]
 
     @cached_property
-    def fake_weights(self) -> FloatArray:
+    def fake_weights(self) -> IntArray:
         """``[B, fakes]``, highest score first."""
         return np.diff(self.tp, axis=1)
 
     @cached_property
-    def fp_at_fakes(self) -> FloatArray:
+    def fp_at_fakes(self) -> IntArray:
         """``[B, fakes]``: weight of the reals at or above each fake's score."""
         return np.take(self.fp, self.scores.at_fakes[1], axis=1)
 
@@ -194,7 +207,7 @@ class WeightedScores:
         return low
 
     @cached_property
-    def confusion(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    def confusion(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
         """``tn, fp, fn, tp`` at the threshold, ``[B]`` each."""
         real, fake = self.scores.called
         fp, tp = self.fp[:, real], self.tp[:, fake]
@@ -210,7 +223,29 @@ class WeightedScores:
         return self.counts @ self.scores.sizes
 
 
-def _cumulative(counts: NDArray[Any], clusters: IntArray) -> FloatArray:
-    total = np.zeros((len(counts), len(clusters) + 1))
-    np.cumsum(np.take(counts, clusters, axis=1), axis=1, out=total[:, 1:])
+def blocks(weights: IntArray, clusters: IntArray) -> Iterator[tuple[slice, IntArray]]:
+    """Yields the weight of each sample, some rows at a time, in one buffer that the reader may overwrite.
+
+    Args:
+        weights: ``int64[B, V]``, of each cluster.
+        clusters: ``int64[N]``, the cluster of each sample.
+
+    Yields:
+        The rows, and their ``int64[rows, N]``.
+    """
+    step = max(1, min(len(weights), _BLOCK_ELEMENTS // max(len(clusters), 1)))
+    buffer = np.empty((step, len(clusters)), dtype=np.int64)
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]
+        # "clip" spares a copy; no cluster is out of range.
+        yield (
+            slice(start, start + len(part)),
+            np.take(part, clusters, axis=1, out=buffer[: len(part)], mode="clip"),
+        )
+
+
+def _cumulative(weights: IntArray, clusters: IntArray) -> IntArray:
+    total = np.zeros((len(weights), len(clusters) + 1), dtype=np.int64)
+    for rows, weight in blocks(weights, clusters):
+        np.cumsum(weight, axis=1, out=total[rows, 1:])
     return total

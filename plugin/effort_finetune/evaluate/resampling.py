@@ -10,6 +10,7 @@ from effort_finetune.core.weighted import FloatArray, IntArray
 
 #: Leaving out whole groups keeps the sum of cubes that the acceleration needs, and the jackknife small.
 _MOST_GROUPS = 200
+_DRAWN_AT_ONCE = 1 << 16
 
 
 def resample_videos(video_label: IntArray, *, samples: int, seed: int) -> NDArray[np.uint16]:
@@ -29,9 +30,14 @@ def resample_videos(video_label: IntArray, *, samples: int, seed: int) -> NDArra
         if not len(columns):
             continue
         rng = np.random.default_rng(derive(seed, "bootstrap", value))
-        for row in range(samples):
-            drawn = rng.integers(0, len(columns), size=len(columns))
-            counts[row, columns] = np.bincount(drawn, minlength=len(columns))
+        step = max(1, _DRAWN_AT_ONCE // len(columns))
+        for start in range(0, samples, step):
+            rows = min(step, samples - start)
+            drawn = rng.integers(0, len(columns), size=(rows, len(columns)))
+            drawn += np.arange(rows)[:, None] * len(columns)
+            counts[start : start + rows, columns] = np.bincount(
+                drawn.ravel(), minlength=rows * len(columns)
+            ).reshape(rows, -1)
     return counts
 
 
