@@ -138,7 +138,8 @@ class Soak:
     def signal(self, command: Command) -> str:
         """One or several signals to the command and its loader processes, at random moments."""
         folder = self.fresh(command, self.root / f"signal-{self.number}")
-        started, sent = self.start(command, folder), []
+        started = self.start(command, folder)
+        sent: list[signal.Signals] = []
         for _ in range(self.draw.choice((1, 1, 2, 3))):
             started[0].join(self.draw.uniform(0, self.reference(command)[1] / len(sent or "x")))
             if started[0].is_alive():

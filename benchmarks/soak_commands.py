@@ -110,7 +110,7 @@ def unreadable(folder: Path) -> Iterator[str]:
         ".json": lambda path: json.loads(path.read_text()),
         ".pth": lambda path: torch.load(path, weights_only=True),
         ".safetensors": load_file,
-        ".png": lambda path: cv2.imread(str(path)).shape,
+        ".png": _decoded,
         ".npy": np.load,
         ".mdb": lambda path: _entries(path.parent) if path.name == "data.mdb" else None,
         ".py": lambda path: compile(path.read_text(), str(path), "exec"),
@@ -123,6 +123,11 @@ def unreadable(folder: Path) -> Iterator[str]:
                     readers[path.suffix](path)
                 except Exception as error:
                     yield f"{path.relative_to(folder)} cannot be read: {error!r}"
+
+
+def _decoded(path: Path) -> None:
+    if cv2.imread(str(path)) is None:
+        raise ValueError("no picture")
 
 
 def with_host(inputs: Path, folder: Path) -> None:

@@ -61,8 +61,14 @@ def is_alive(pid: int, born: str | None = None) -> bool:
 def end_with_parent() -> None:
     """Lets a worker process end when its parent is gone: one whose parent was killed would wait for ever."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_alive_on_windows(pid: int) -> bool:
