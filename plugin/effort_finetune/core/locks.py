@@ -194,13 +194,15 @@ def _read(path: Path) -> Holder | None:
     try:
         with path.open("rb") as stream:
             found = json.loads(stream.read(4096))
-        born = found["born"]
+        born, pid = found["born"], int(found["pid"])
+        if not 0 < pid < 1 << 31:
+            return None
         return Holder(
-            int(found["pid"]),
+            pid,
             None if born is None else str(born),
             *(str(found[k]) for k in ("host", "since", "command")),
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 

@@ -143,7 +143,7 @@ def read_record(root: Path) -> Record:
             raise ValueError("it names folders of no installation")
         old = {name: Replaced(base64.b64decode(content, validate=True)) for name, content in replaced.items()}
         return Record(str(tree["version"]), patched, created, old, left, folders)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged", got=error, next_step="delete it and run effort-finetune install again"
         ) from error

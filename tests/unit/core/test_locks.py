@@ -103,7 +103,16 @@ def test_another_machines_pid_file_counts(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b'{"pid": "x"}', b"{" * 5000])
+PID = b'{"born": null, "host": "a", "since": "b", "command": "c", "pid": '
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff\xfe", b"[]", b'{"pid": "x"}', b"{" * 5000, b"[" * 4000),
+        *(PID + number + b"}" for number in (b"1e999", b"-1", b"9" * 25)),
+    ],
+)
 def test_a_damaged_lock_file_holds_nothing(tmp_path, setup, content):
     (tmp_path / locks.LOCK_NAME).write_bytes(content)
     with locks.hold(tmp_path):
