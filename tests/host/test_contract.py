@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from bench_data import SETTINGS
 from sklearn.metrics import roc_auc_score
+from toyhost import lend_transforms
 
 from effort_finetune.cli.main import main
 from effort_finetune.guest.registry import DetectorFactory, TrainerFactory, register_plugin
@@ -55,17 +57,22 @@ def test_the_metric_function_is_the_hosts_and_leaves_its_arguments_alone(bench):
 
 
 def test_opening_a_host_runs_no_package_init_and_leaves_the_process_as_it_was(bench, run_in_new_process):
+    own = {"torchvision"} if not bench.host.embedded else set()  # what a real host's class imports itself
+    for package in own:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"the host's dataset class imports {package}, which is not installed here")
     program = (
         "import sys, torch; from effort_finetune.host import open_host; path = list(sys.path)\n"
         "host = open_host(sys.argv[1]); host.dataset_class; host.registry('DETECTOR')\n"
         "import numpy as np; host.get_test_metrics(np.array([.1, .9]), np.array([0, 1]), ['b/1', 'c/1'])\n"
-        "names = {'dataset', 'detectors', 'networks', 'trainer', 'imgaug', 'timm', 'torchvision'}\n"
-        "print([names & set(sys.modules), path == sys.path, torch.is_anomaly_enabled()])"
+        "names = {'dataset', 'detectors', 'networks', 'trainer', 'timm', 'torchvision'}\n"
+        "print([sorted(names & set(sys.modules)), path == sys.path, torch.is_anomaly_enabled()])"
     )
-    assert run_in_new_process(program, bench.root).strip() == "[set(), True, False]"
+    assert run_in_new_process(program, bench.root).strip() == str([sorted(own), True, False])
 
 
-def test_the_dataset_class_lists_the_index(bench):
+def test_the_dataset_class_lists_the_index(bench, monkeypatch):
+    lend_transforms(monkeypatch)
     host = bench.host
     config = {
         **host.default_settings("test"),
