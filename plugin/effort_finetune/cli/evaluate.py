@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.core.launch import is_first, note_local_rank, read_launch
 from effort_finetune.data.corruptions import ALL, CORRUPTIONS, choose_corruptions
 from effort_finetune.data.missing_inputs import refuse_missing
 
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"measure corruptions, five levels each: {', '.join(CORRUPTIONS)} (the flag alone: all)",
     )
+    parser.add_argument("--local_rank", "--local-rank", type=int, help="set by launchers older than torchrun")
     own = ("pretrained_weights", "output_dir", "resume", "robustness")
     add_settings_arguments(parser, command="evaluate", skip=own)
 
@@ -46,14 +48,18 @@ def run(args: argparse.Namespace, context: Context) -> int:
         RunFailure: If it could not finish; what there is was saved.
     """
     corruptions = args.robustness if args.robustness != [] else [ALL]
+    note_local_rank(args.local_rank)
+    read_launch()
     host, settings = open_run(args, context, mode="test", robustness=corruptions)
     choose_corruptions(settings.robustness)
     chosen = args.weights or settings.pretrained_weights
     for note in refuse_missing(host, settings, which=("test_dataset",), weights=[chosen]):
-        print(note)
+        if is_first():
+            print(note)
 
     from effort_finetune.evaluate.evaluation import evaluate  # torch and transformers, not needed for --help
 
     path = evaluate(settings, host, weights=args.weights, output_dir=args.output_dir, command=context.argv)
-    print(f"results: {path}\nreport:  {path.with_name('report.html')}")
+    if is_first():
+        print(f"results: {path}\nreport:  {path.with_name('report.html')}")
     return 0

@@ -6,16 +6,21 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from effort_finetune.core.crop_recipe import CropRecipe, recipes_in
+from effort_finetune.core import ranks
+from effort_finetune.core.agreement import check_agreement
+from effort_finetune.core.crop_recipe import recipes_in
 from effort_finetune.core.device import choose_device
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted, InterruptGuard
+from effort_finetune.core.launch import read_launch
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.frames import FrameDataset
 from effort_finetune.data.loader import make_loader
@@ -28,7 +33,8 @@ from effort_finetune.evaluate.evaluation_record import output_folder, reason_of,
 from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.protocol import data_lines, recipe_warnings
 from effort_finetune.evaluate.robustness import add_robustness
-from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
+from effort_finetune.evaluate.score_file import frames_digest
+from effort_finetune.model.chosen_detector import ChosenDetector, build_host_detector, choose_detector
 from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.stored_calibration import StoredCalibration, calibration_of
 
@@ -106,6 +112,7 @@ def evaluate(
 
     ``output_dir`` holds ``evaluation.log``, ``settings.yaml``, ``results.json``, ``scores/*.csv`` and
     ``report.html`` afterwards, those of an earlier run lie in a folder of their own; the table is printed.
+    Under ``torchrun`` every process calls this, each scores its part of the frames, and the first one writes.
 
     Args:
         settings: Resolved settings.
@@ -121,8 +128,79 @@ def evaluate(
         UserError: If anything asked for is wrong; nothing has been scored then.
         RunFailure: If the evaluation stopped; the results of the datasets before it are written.
     """
-    start = time.perf_counter()
-    device = choose_device(settings.device)
+    with ranks.joined(read_launch()) as ours, ours.answering():
+        start = time.perf_counter()
+        opened = _open(settings, host, weights, ours)
+        loading = time.perf_counter() - start
+        done: dict[str, DatasetResult] = {}
+        # Last, so that an evaluation that cannot start leaves no folder behind.
+        with output_folder(output_dir) if ours.leads else nullcontext() as folder, evaluation_log(folder):
+            logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
+            if ours.size > 1:
+                logger.info("%d processes, each scores its part of the frames", ours.size)
+            for line in opened.lines():
+                logger.info("%s", line)
+            failure: str | None = None
+            try:
+                _score_all(opened, host, folder, done)
+            except BaseException as error:  # whatever ends it: what there is gets its results file
+                if folder is None:
+                    raise
+                failure = reason_of(error)
+                logger.error("%s", failure)
+            path = Path(output_dir) / "results.json"
+            if folder is not None:
+                document = results.build(
+                    kind="evaluation",
+                    settings=opened.settings,
+                    host=host,
+                    results=DatasetResults(done),
+                    checkpoint={**opened.report.to_dict(), **opened.detector.to_dict()},
+                    device=opened.device,
+                    autocast=opened.autocast,
+                    timings={"loading_s": loading, "total_s": time.perf_counter() - start},
+                    command=command,
+                    status="complete" if failure is None else "failed",
+                    reason=failure,
+                )
+                path = save(
+                    folder, opened.settings, document, {name: result.dataset for name, result in done.items()}
+                )
+        if failure is not None:
+            raise RunFailure(f"{failure}; what there is: {path}")
+        return path
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What an evaluation scores, and with what."""
+
+    settings: Settings
+    detector: ChosenDetector
+    model: nn.Module
+    datasets: Mapping[str, FrameDataset]
+    device: torch.device
+    autocast: torch.dtype | None
+    calibration: StoredCalibration | None
+
+    @property
+    def report(self) -> Any:
+        return self.model.load_report
+
+    def lines(self) -> list[str]:
+        status = [self.model.status.line()] if isinstance(self.model, EffortFinetuneDetector) else []
+        data = [line for dataset in self.datasets.values() for line in data_lines(dataset)]
+        device = f"device: {self.device}, {self.autocast or 'float32'}"
+        return [*self.detector.lines(), *self.report.lines(), *data, *status, device]
+
+
+def _open(settings: Settings, host: Host, weights: Path | str | None, ours: ranks.Ranks) -> _Opened:
+    """Opens weights and datasets.
+
+    Raises:
+        UserError: If anything asked for is wrong, or the processes would measure different things.
+    """
+    device = choose_device(ranks.device_of(settings.device, ours.launch))
     autocast = resolve_precision(settings.precision, device).dtype
     detector = choose_detector(settings, host, training=False)
     settings = settings.changed(model_name=detector.name)
@@ -132,55 +210,36 @@ def evaluate(
         foreign = build_host_detector(detector, settings, host, weights)
     settings, datasets = prepare(settings, host, weights)
     model = (build(settings) if foreign is None else foreign).to(device)
-    # Last, so that an evaluation that cannot start leaves no folder behind.
-    loading = time.perf_counter() - start
-    loaded: Any = model.load_report
-    calibration = calibration_of(loaded)
-    with output_folder(output_dir) as folder, evaluation_log(folder / "evaluation.log"):
-        logger.info("command: %s", " ".join([*command[:1], shlex.join(command[1:])]))
-        for line in (*detector.lines(), *loaded.lines(), *_folder_lines(datasets)):
-            logger.info("%s", line)
-        trained_crops: Sequence[CropRecipe] = ()
-        if isinstance(model, EffortFinetuneDetector):
-            logger.info("%s", model.status.line())
-            trained_crops = recipes_in(loaded.statement.crop)
-        logger.info("device: %s, %s", device, autocast or "float32")
-        done: dict[str, DatasetResult] = {}
-        failure: str | None = None
-        try:
-            with InterruptGuard() as guard:
-                samples = settings.bootstrap_samples
-                for result in _results(
-                    model, host, settings, datasets, "test", autocast, samples, folder, guard, calibration
-                ):
-                    done[result.name] = result
-                    result.block["warnings"] += recipe_warnings(result.name, result.dataset, trained_crops)
-                    logger.info("%s: %s", result.name, table.summary_line(result.block))
-                add_robustness(model, settings, done, autocast=autocast, should_stop=guard)
-        except BaseException as error:  # whatever ends it: what there is gets its results file
-            failure = reason_of(error)
-            logger.error("%s", failure)
-        document = results.build(
-            kind="evaluation",
-            settings=settings,
-            host=host,
-            results=DatasetResults(done),
-            checkpoint={**loaded.to_dict(), **detector.to_dict()},
-            device=device,
-            autocast=autocast,
-            timings={"loading_s": loading, "total_s": time.perf_counter() - start},
-            command=command,
-            status="complete" if failure is None else "failed",
-            reason=failure,
-        )
-        path = save(folder, settings, document, {name: result.dataset for name, result in done.items()})
-    if failure is not None:
-        raise RunFailure(f"{failure}; what there is: {path}")
-    return path
+    calibration = calibration_of(model.load_report)
+    opened = _Opened(settings, detector, model, datasets, device, autocast, calibration)
+    if ours.size > 1:
+        frames = {f"frames of {name}": frames_digest(data.rows) for name, data in datasets.items()}
+        check_agreement(ours, settings.digest(), {"weights": opened.report.sha256, **frames})
+    return opened
 
 
-def _folder_lines(datasets: Mapping[str, FrameDataset]) -> list[str]:
-    return [line for dataset in datasets.values() for line in data_lines(dataset)]
+def _score_all(opened: _Opened, host: Host, folder: Path | None, done: dict[str, DatasetResult]) -> None:
+    """Measures every dataset, and what corruptions do to it; ``done`` is filled as far as it goes."""
+    model, settings, samples = opened.model, opened.settings, opened.settings.bootstrap_samples
+    is_ours = isinstance(model, EffortFinetuneDetector)
+    trained_crops = recipes_in(opened.report.statement.crop) if is_ours else ()
+    with InterruptGuard() as guard:
+        for result in _results(
+            model,
+            host,
+            settings,
+            opened.datasets,
+            "test",
+            opened.autocast,
+            samples if folder is not None else 0,  # the first process says what it means
+            folder,
+            guard,
+            opened.calibration,
+        ):
+            done[result.name] = result
+            result.block["warnings"] += recipe_warnings(result.name, result.dataset, trained_crops)
+            logger.info("%s: %s", result.name, table.summary_line(result.block))
+        add_robustness(model, settings, done, autocast=opened.autocast, should_stop=guard)
 
 
 def _results(

@@ -12,17 +12,20 @@ from effort_finetune.core.log_file import LogFile
 
 
 @contextmanager
-def evaluation_log(path: Path) -> Iterator[None]:
+def evaluation_log(folder: Path | None) -> Iterator[None]:
     """Writes the plugin's log records, each batch included, to a file that is begun anew.
 
-    The package's logger is left as it was found.
+    The package's logger is left as it was found. Without a folder (of several processes only the first one
+    has it) errors alone are said.
     """
     package = logging.getLogger("effort_finetune")
-    handler = LogFile(path, mode="w", encoding="utf-8")
-    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     level = package.level
+    handler: logging.Handler = logging.NullHandler()
+    if folder is not None:
+        handler = LogFile(folder / "evaluation.log", mode="w", encoding="utf-8")
+        handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     package.addHandler(handler)
-    package.setLevel(logging.DEBUG)
+    package.setLevel(logging.ERROR if folder is None else logging.DEBUG)
     try:
         yield
     finally:

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from effort_finetune.core import ranks
+from effort_finetune.core.device import is_out_of_memory, release_memory
+from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.progress import track
+from effort_finetune.data.batch_pieces import piece
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,8 @@ def score(
     """Scores every readable frame of a loader in inference mode, each process of a run its part of them.
 
     The model is put into eval mode and back into the mode it was in. Features are dropped batch
-    by batch, so memory does not grow with the dataset.
+    by batch, so memory does not grow with the dataset. A batch that does not fit into memory is scored in
+    pieces; frames do not depend on each other.
 
     Args:
         model: A DeepfakeBench detector: ``model(batch, inference=True)['cls']`` is ``[B, 2]`` logits
@@ -69,6 +73,7 @@ def score(
 
     Raises:
         Interrupted: If ``should_stop`` said so.
+        RunFailure: If not even one frame fits into memory.
         ValueError: If the detector's ``cls`` is not ``[B, 2]``.
     """
     device = torch.device(device)
@@ -77,6 +82,7 @@ def score(
     model.eval()
     # Effort merges its residuals while its weights are constant; other detectors have nothing to merge.
     merged = getattr(model, "merged", nullcontext)
+    asked = _Asked(model, device)
     try:
         with torch.inference_mode(), _autocast(device, autocast), merged():
             for number, batch in enumerate(track(loader, desc=desc, unit="batch"), start=1):
@@ -86,8 +92,7 @@ def score(
                 missing.extend(_indices(batch.get("missing")))
                 if len(batch["index"]) == 0:
                     continue
-                on_device = _to_device(batch, device)
-                differences.append(log_odds(model(on_device, inference=True), len(batch["index"])))
+                differences.append(asked.log_odds(batch))
                 indices.append(_array(batch["index"], np.int64))
                 # A host may number its forgery methods; every label >= 1 is a fake.
                 labels.append((_array(batch["label"], np.int64) >= 1).astype(np.int64))
@@ -109,6 +114,56 @@ def score(
         loss=cross_entropy(logit, label),
         missing=sorted(missing),
     )
+
+
+class _Asked:
+    """Asks a detector about batches, with as many frames at once as fit into memory.
+
+    Args:
+        model: The detector.
+        device: Where it is.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model, device
+        self._most: int | None = None
+
+    def log_odds(self, batch: Mapping[str, Any]) -> NDArray[np.float64]:
+        """Returns the log-odds of fake of a batch's frames, ``float64[B]``."""
+        frames, found, done = len(batch["index"]), [], 0
+        while done < frames:
+            size = min(self._most or frames, frames - done)
+            part = batch if size == frames else piece(batch, slice(done, done + size))
+            answer = self._answer(part, size)
+            if answer is None:
+                self._halve(size)
+                continue
+            found.append(answer)
+            done += size
+        return np.concatenate(found)
+
+    def _answer(self, batch: Mapping[str, Any], frames: int) -> NDArray[np.float64] | None:
+        try:
+            return log_odds(self.model(_to_device(batch, self.device), inference=True), frames)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _halve(self, too_large: int) -> None:
+        if too_large == 1:
+            raise RunFailure(
+                f"{self.device} ran out of memory on one frame; next: precision bf16, fewer workers, or "
+                "another device"
+            )
+        self._most = (too_large + 1) // 2
+        release_memory(self.device)
+        logger.warning(
+            "%d frames at once did not fit into memory; from here on %d are scored at once, which changes no "
+            "score; a smaller test_batchSize avoids the try",
+            too_large,
+            self._most,
+        )
 
 
 def _of_all_processes(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from effort_finetune.core import ranks
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.metrics import TABLE
 from effort_finetune.core.progress import bar
@@ -77,6 +78,8 @@ def add_robustness(
                 corrupting = Corrupting(name, level, settings.manualSeed)
                 curve.append(_scored(model, settings, result, corrupting, autocast, should_stop))
                 progress.update()
+            if not ranks.current().leads:
+                continue  # the first process says what it means
             assert result.videos is not None
             block["corruptions"][name] = measured(name, result.videos, curve, settings)
             logger.info("%s: %s", result.name, _line(name, block["corruptions"][name]))
@@ -118,7 +121,8 @@ def measured(name: str, raw: VideoScores, curve: list[VideoScores], settings: Se
                 "flips": _flips(*verdicts),
             }
         )
-        changes.append(second.sorted().apply(auc, counts)["auc"] / drawn - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a resample whose AUC is 0
+            changes.append(second.sorted().apply(auc, counts)["auc"] / drawn - 1)
     return {
         "title": CORRUPTIONS[name].title,
         "auc_raw": auc_raw,

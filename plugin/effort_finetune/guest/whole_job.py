@@ -33,7 +33,7 @@ def run(asked: Asked) -> int:
         RunFailure: If it could not finish; what there is was saved.
     """
     given = take_apart(asked.argv)
-    _note_processes(asked, given)
+    _note_processes(given)
     host = open_host(enclosing_host(asked.script))  # the script's own tree, whatever the environment says
     _leave_script(host)
     if given.host.get("no_save_ckpt"):
@@ -82,9 +82,10 @@ def _test(settings: Settings, host: Host, given: Given, command: tuple[str, ...]
 
     folder = settings.output_dir or _own_folder(settings, host, "test")
     results = evaluate(settings, host, weights=None, output_dir=folder, command=command)
-    for line in _lines(results):
-        print(line)
-    print(f"===> Test Done! {results}")
+    if is_first():
+        for line in _lines(results):
+            print(line)
+        print(f"===> Test Done! {results}")
     return results
 
 
@@ -105,20 +106,13 @@ def _own_folder(settings: Settings, host: Host, what: str) -> Path:
     return host.resolve(settings.log_dir) / name
 
 
-def _note_processes(asked: Asked, given: Given) -> None:
+def _note_processes(given: Given) -> None:
     rank = given.host.get("local_rank")
     if isinstance(rank, str):
         if not rank.isdigit():
             raise UserError("--local_rank", got=repr(rank), expected="the number that a launcher sets")
         note_local_rank(rank)
     launch = read_launch()
-    if asked.mode == "test" and launch.size > 1:
-        raise UserError(
-            "test.py under torchrun",
-            got=f"{launch.size} processes",
-            expected="one: only training is spread over several",
-            next_step="start it without torchrun",
-        )
     if given.host.get("ddp") and launch.size == 1:
         print(ALONE_WITH_DDP, file=sys.stderr)
 

@@ -21,19 +21,13 @@ from effort_finetune.core.device import is_out_of_memory
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.interrupt import Interrupted
 from effort_finetune.core.precision import Precision, widened
+from effort_finetune.data.batch_pieces import Batch, pieces
 from effort_finetune.train.broken_step import BrokenStep, gradient_failure, loss_failure
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.micro_batch import MicroBatch
 from effort_finetune.train.optim import highest_rates, learning_rate, trainable_parameters
 from effort_finetune.train.sharpness import SAM
-from effort_finetune.train.step_share import (
-    Batch,
-    StepShare,
-    count,
-    missing_in,
-    pieces,
-    together,
-)
+from effort_finetune.train.step_share import StepShare, count, missing_in, together
 
 
 @dataclass(frozen=True, slots=True)

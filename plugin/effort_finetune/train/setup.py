@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from effort_finetune.core import ranks, seeding
+from effort_finetune.core.agreement import check_agreement
 from effort_finetune.core.crop_recipe import stated
 from effort_finetune.core.device import choose_device, device_name
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.precision import Precision, resolve_precision
+from effort_finetune.data.batch_pieces import Batch
 from effort_finetune.data.loader import epoch_sampler
 from effort_finetune.evaluate.evaluation import EvaluationFailure, evaluate_model
 from effort_finetune.model.chosen_detector import ChosenDetector, build_host_detector, choose_detector
@@ -26,12 +28,11 @@ from effort_finetune.model.low_rank import require_peft
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.model.saved_activations import offloaded, recompute_blocks
 from effort_finetune.train import resuming
-from effort_finetune.train.agreement import check_agreement, refuse_what_differs
 from effort_finetune.train.data import RunData, open_data
 from effort_finetune.train.data_notes import data_notes
 from effort_finetune.train.engine import Engine
 from effort_finetune.train.features import FeatureRun, feature_run
-from effort_finetune.train.loop import Batch, TrainingLoop
+from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.train.memory_plan import planned
 from effort_finetune.train.micro_batch import MicroBatch
 from effort_finetune.train.optim import build_optimizer
@@ -40,6 +41,7 @@ from effort_finetune.train.run_files import RunPaths, choose_paths
 from effort_finetune.train.run_history import Processes
 from effort_finetune.train.schedule import build_schedule, schedule_warning
 from effort_finetune.train.selection import Measured, Selector
+from effort_finetune.train.step_share import refuse_what_differs
 from effort_finetune.train.validation import measured_of
 from effort_finetune.weights import run_state
 
@@ -147,7 +149,7 @@ def prepare(job: Job, guard: InterruptGuard, *, started: float) -> Prepared:
     engine = _engine(job, model, data, features, precision, device, paths, guard, started)
     if saved is not None:
         engine.restore(saved)
-    check_agreement(ours, job.settings, engine.frames)
+    check_agreement(ours, job.settings.digest(), engine.frames)
     ours.same_weights(model)
     return Prepared(job, chosen, device, precision, data, model, engine, paths, features, tuple(notes))
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from effort_finetune.core.errors import UserError
+from effort_finetune.data.batch_pieces import Batch
 from effort_finetune.train.epoch_progress import EpochProgress
-
-Batch = Mapping[str, Any]
 
 
 @dataclass
@@ -64,13 +64,6 @@ def together(shares: Sequence[StepShare]) -> StepShare:
     return whole
 
 
-def pieces(batches: Sequence[Batch], frames: int | None) -> list[Batch]:
-    """Cuts batches into pieces of at most so many frames; ``None`` leaves them whole."""
-    if frames is None:
-        return list(batches)
-    return [_piece(b, slice(i, i + frames)) for b in batches for i in range(0, len(b["label"]), frames)]
-
-
 def count(group: Sequence[Batch], made: StepShare, parts: Sequence[EpochProgress]) -> None:
     """Adds a step to what is kept of an epoch."""
     for part in parts:
@@ -84,17 +77,22 @@ def missing_in(group: Sequence[Batch]) -> int:
     return sum(len(missing) for missing in lists if missing is not None)
 
 
-def _piece(batch: Batch, part: slice) -> Batch:
-    size = len(batch["label"])
-    # What lists rows that could not be read has no frames to share out.
-    return {
-        name: value[part]
-        if isinstance(value, (Tensor, list)) and len(value) == size and name != "missing"
-        else value
-        for name, value in batch.items()
-    }
-
-
 def holds_batch_statistics(model: nn.Module) -> bool:
     """Tells whether what a frame gives depends on the others of its piece: batch norm, which ours has not."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def refuse_what_differs(model: nn.Module) -> None:
+    """Refuses a model whose result depends on how its frames are spread over processes.
+
+    Raises:
+        UserError: If it keeps statistics of a batch, or draws at random in its forward pass.
+    """
+    drops = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in model.modules())
+    if drops or holds_batch_statistics(model):
+        raise UserError(
+            "torchrun",
+            got=f"a detector with {'dropout' if drops else 'batch norm'}, another one in each process",
+            expected="one whose frames do not depend on each other: ours",
+            next_step="start it without torchrun",
+        )

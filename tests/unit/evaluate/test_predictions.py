@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from effort_finetune.core.errors import RunFailure
 from effort_finetune.evaluate.predictions import cross_entropy, probability, score
 
 from .conftest import batch
@@ -67,6 +68,40 @@ def test_the_model_runs_in_eval_mode():
 def test_a_hosts_method_number_counts_as_fake(detector):
     scores = score(detector, [batch([1.0, 1.0], [4, 0], [0, 1])], device="cpu")
     assert scores.label.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 3])
+def test_a_batch_that_does_not_fit_into_memory_is_scored_in_pieces(detector, caplog, room):
+    """A size that fits stays for the batches after it; where one frame does not fit, that is said."""
+
+    class Narrow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tried = []
+
+        def forward(self, data_dict, inference=False):
+            self.tried.append(len(data_dict["label"]))
+            if self.tried[-1] > room:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate ...")
+            return detector(data_dict, inference)
+
+    model, values = Narrow(), np.linspace(-3, 3, 14)
+    loader = [
+        batch(values[:7], [0, 1, 0, 1, 0, 1, 0], range(7), missing=[14]),
+        batch(values[7:], [1] * 7, range(7, 14)),
+    ]
+    if room == 0:
+        with pytest.raises(RunFailure, match="ran out of memory on one frame"):
+            score(model, loader, device="cpu")
+        return
+    scores = score(model, loader, device="cpu")
+    assert scores.logit == pytest.approx(values, abs=1e-6)
+    assert scores.index.tolist() == list(range(14))
+    assert scores.label.tolist() == [0, 1, 0, 1, 0, 1, 0, *[1] * 7]
+    assert scores.missing == [14]
+    first, *_ = caplog.messages
+    assert first.startswith("7 frames at once did not fit")
+    assert max(model.tried[model.tried.index(room if room < 3 else 2) :]) <= room
 
 
 def test_one_logit_is_refused():

@@ -13,6 +13,7 @@ import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.frames import FrameDataset, Missing
+from effort_finetune.evaluate import evaluation, score_file
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
@@ -186,6 +187,103 @@ def test_hard_examples_and_adapters_are_those_of_one_process(place, monkeypatch)
     assert (
         farthest(place.root / "hard_1", place.root / "hard_2") < 1e-6
     )  # merged in float64, saved in float32
+
+
+STAGES = [
+    {"nEpochs": 1, "tune_mode": "head", "optimizer": {"lr": 1e-2}},
+    {"nEpochs": 1, "tune_mode": "residual", "optimizer": {"lr": 1e-3}},
+]
+
+
+def test_killed_in_the_second_stage_the_run_goes_on_with_one(place, monkeypatch):
+    """Each stage is one run of all processes; what goes on with one ends where none was killed."""
+    in_float64(monkeypatch)
+    flags = {"stages": STAGES, "hard_examples": 0.0}
+    assert run(place, "stages_whole", 1, **flags) == [0]
+    folder = place.root / "stages_killed"
+    with monkeypatch.context() as killing:
+        dying(killing, 1, step=5)  # a stage's epoch has 3 steps
+        codes = run(place, folder.name, 2, **flags)
+    assert codes == [1, -signal.SIGKILL]
+    reason = results_file.read(folder)["reason"]
+    assert reason.startswith("another process of the run is gone")
+    assert reason.endswith(f"--resume {folder}")
+    assert run_state.load_last(folder)["progress"]["steps"] == 1
+    assert (folder / "stage_1" / run_state.BEST_NAME).is_file()
+    assert run(place, folder.name, 1, resume=str(folder), **flags) == [0]
+    assert farthest(place.root / "stages_whole", folder) < 1e-12
+    assert numbers(place.root / "stages_whole") == pytest.approx(numbers(folder), abs=1e-6)
+
+
+def measure(place: Bench, folder: str, size: int, **flags: Any) -> list[int | None]:
+    """Evaluates the weights of the run of one process with ``size`` processes."""
+    settings = place.settings(
+        **{"test_dataset": ["Toy"], "max_missing_rate": 0.2, "robustness": ["jpeg"], "save_to": None, **flags}
+    )
+    weights, own = place.root / "one" / run_state.BEST_NAME, place.root / folder
+
+    def work(rank: int) -> None:
+        evaluation.evaluate(settings, place.host, weights=weights, output_dir=own, command=COMMAND)
+
+    return several(size, work) if size > 1 else [work(0) or 0]
+
+
+def test_an_evaluation_of_several_processes_is_that_of_one(place, one_and_two):
+    for size in (1, 2, 3):
+        assert measure(place, f"measured_{size}", size) == [0] * size
+    one, *others = (results_file.read(place.root / f"measured_{size}") for size in (1, 2, 3))
+    for other in others:
+        for level in ("frame", "video"):
+            left, right = (found["datasets"]["Toy"][level] for found in (one, other))
+            assert left.keys() == right.keys()
+            for name, value in left.items():
+                if isinstance(value, float):
+                    assert value == pytest.approx(right[name], abs=1e-5), name
+            assert left["ci95"] is not None
+        assert other["datasets"]["Toy"]["counts"] == one["datasets"]["Toy"]["counts"]
+        curves = [found["datasets"]["Toy"]["robustness"]["corruptions"]["jpeg"] for found in (one, other)]
+        assert [p["auc"] for p in curves[0]["levels"]] == [p["auc"] for p in curves[1]["levels"]]
+    read = [
+        score_file.read_scores(place.root / f"measured_{size}" / "scores" / "Toy.csv") for size in (1, 2, 3)
+    ]
+    for other in read[1:]:
+        assert other.frame == read[0].frame
+        assert other.prob == pytest.approx(read[0].prob, abs=1e-6)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_evaluation_ends_where_one_process_is_killed(place, one_and_two, rank):
+    folder = f"dead_{rank}"
+    with pytest.MonkeyPatch.context() as patch:
+        original = evaluation.score
+
+        def dies(*args: Any, **kwargs: Any) -> Any:
+            if os.environ.get("RANK") == str(rank):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        patch.setattr(evaluation, "score", dies)
+        codes = measure(place, folder, 2)
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] == 1
+    if rank == 1:
+        found = results_file.read(place.root / folder)
+        assert found["status"] == "failed"
+        assert "another process of the run is gone" in found["reason"]
+    else:
+        assert not (place.root / folder / "results.json").exists()
+
+
+def test_processes_that_would_measure_other_things_are_refused(place, one_and_two):
+    weights = place.root / "one" / run_state.BEST_NAME
+
+    def work(rank: int) -> None:
+        settings = place.settings(test_dataset=["Toy"], max_missing_rate=0.2, manualSeed=rank)
+        with pytest.raises(UserError, match=r"process 1 of 2; got other settings than process 0"):
+            evaluation.evaluate(settings, place.host, weights=weights, output_dir=place.root / "differ")
+
+    assert several(2, work) == [0, 0]
+    assert not (place.root / "differ").exists()
 
 
 @pytest.mark.fuzz
