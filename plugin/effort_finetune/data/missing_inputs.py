@@ -69,9 +69,10 @@ def _errors(
         )
     elif settings.resume is not None:
         weights = [settings.resume]  # it holds every weight; what the run began with may be gone
-    for path in filter(None, weights):
+    for path in weights:
         try:
-            look_at(path)
+            if path is not None:
+                look_at(path)
         except UserError as error:
             yield error
     try:
