@@ -1,16 +1,19 @@
 """Measures how often the 95 % intervals hold the true value.
 
     python benchmarks/coverage.py                                 # 1,000 sets a cell
-    python benchmarks/coverage.py --sets 50 --videos 30+30 --auc 0.9   # does it run?
+    python benchmarks/coverage.py --sets 50 --videos 30+30 --auc 0.9 --output try.json   # does it run?
+
+A part of the sizes, AUCs and levels can be measured alone: its rows take the place of those in the output.
 
 Scores are binormal: a video's score is normal with its class's mean, its frames vary around it, and the true
 values are those of 400,000 samples (the AUC's is exact). Sets without an interval are counted apart. Beside
-each coverage stands the mean width over that of the plain percentile bootstrap on the same sets.
+each coverage stands the mean width over that of the plain percentile bootstrap, on every fourth set.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +29,7 @@ from effort_finetune.evaluate.intervals import BOUNDED, confidence_intervals, re
 from effort_finetune.evaluate.resampling import resample_videos
 
 HERE = Path(__file__).parent
+PLAIN_EVERY = 4  # sets whose percentile bootstrap is computed, too
 WITHIN = 0.6  # share of a frame's variance that its video brings
 SIZES = ("10+50", "30+30", "64+64", "150+150")
 AUCS = (0.75, 0.9, 0.95, 0.98)
@@ -57,7 +61,7 @@ def cell(reals: int, fakes: int, auc: float, options: argparse.Namespace, frames
     true = truth(reals, fakes, auc)
     rng = np.random.default_rng([reals, fakes, int(auc * 100), frames])
     found: dict[str, dict[str, float]] = {
-        name: {"held": 0, "below": 0, "above": 0, "null": 0, "width": 0.0, "percentile": 0.0}
+        name: {**dict.fromkeys(("held", "below", "above", "null"), 0), "width": 0.0, "own": 0.0, "plain": 0.0}
         for name in BOUNDED
         if true[name] is not None
     }
@@ -66,7 +70,8 @@ def cell(reals: int, fakes: int, auc: float, options: argparse.Namespace, frames
         counts = resample_videos(video_label, samples=options.resamples, seed=number)
         point = binary_metrics(label, prob)
         intervals = confidence_intervals(point, label, prob, video, counts, threshold=0.5)["intervals"]
-        plain = resampled_metrics(sorted_scores(label, prob, video), list(found), counts)
+        compared = number % PLAIN_EVERY == 0
+        plain = resampled_metrics(sorted_scores(label, prob, video), list(found) if compared else [], counts)
         for name, tally in found.items():
             if (bounds := intervals[name]) is None:
                 tally["null"] += 1
@@ -75,7 +80,9 @@ def cell(reals: int, fakes: int, auc: float, options: argparse.Namespace, frames
             side = "above" if true[name] > high + 1e-12 else "below" if true[name] < low - 1e-12 else "held"
             tally[side] += 1
             tally["width"] += high - low
-            tally["percentile"] += float(np.diff(np.nanquantile(plain[name], (0.025, 0.975)))[0])
+            if compared:
+                tally["own"] += high - low
+                tally["plain"] += float(np.diff(np.nanquantile(plain[name], (0.025, 0.975)))[0])
     return {name: summary(tally) for name, tally in found.items()}
 
 
@@ -88,7 +95,7 @@ def summary(tally: dict[str, float]) -> dict[str, Any]:
         "true_value_above": int(tally["above"]),
         "null_sets": int(tally["null"]),
         "mean_width": tally["width"] / sets if sets else None,
-        "times_percentile_width": tally["width"] / tally["percentile"] if tally["percentile"] else None,
+        "times_percentile_width": tally["own"] / tally["plain"] if tally["plain"] else None,
     }
 
 
@@ -97,11 +104,22 @@ def intervals_part(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for size in options.videos:
         reals, fakes = map(int, size.split("+"))
         for auc in options.auc:
-            for level, frames in (("video", 1), ("frame", options.frames)):
+            for level in options.levels:
+                frames = 1 if level == "video" else options.frames
                 start = time.perf_counter()
                 metrics = cell(reals, fakes, auc, options, frames)
                 seconds = time.perf_counter() - start
                 yield {"videos": size, "auc": auc, "level": level, "seconds": seconds, "metrics": metrics}
+
+
+def kept(output: Path, about: dict[str, Any]) -> dict[tuple[str, float, str], dict[str, Any]]:
+    """Returns the rows that an earlier run of the same kind left, by size, AUC and level."""
+    if not output.exists():
+        return {}
+    before = json.loads(output.read_text())
+    if any(before.get(key) != value for key, value in about.items()):
+        raise SystemExit(f"{output} was measured with other options; name another --output")
+    return {(row["videos"], row["auc"], row["level"]): row for row in before["rows"]}
 
 
 def line(row: dict[str, Any], name: str) -> str:
@@ -109,10 +127,11 @@ def line(row: dict[str, Any], name: str) -> str:
     found = row["metrics"][name]
     if found["coverage"] is None:
         return f"{row['videos']:>8} {row['auc']:.2f} {row['level']:<5} {name:<16} no interval in any set"
+    width = found["times_percentile_width"]
     return (
         f"{row['videos']:>8} {row['auc']:.2f} {row['level']:<5} {name:<16} {found['coverage']:.3f}  "
         f"missed below {found['true_value_below']}, above {found['true_value_above']}, "
-        f"null {found['null_sets']}, {found['times_percentile_width']:.2f} x percentile"
+        f"null {found['null_sets']}, {'-' if width is None else format(width, '.2f')} x percentile"
     )
 
 
@@ -124,18 +143,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=4, help="of a video, at the frame level")
     parser.add_argument("--videos", nargs="+", default=list(SIZES), metavar="REALS+FAKES")
     parser.add_argument("--auc", nargs="+", type=float, default=list(AUCS))
+    parser.add_argument("--levels", nargs="+", choices=["video", "frame"], default=["video", "frame"])
     parser.add_argument("--metrics", nargs="+", choices=list(TABLE), help="to print (default: all)")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "coverage.json")
     options = parser.parse_args(argv)
-    rows: list[dict[str, Any]] = []
-    about = {"sets": options.sets, "resamples": options.resamples, "frames_per_video": options.frames}
+    about = {"resamples": options.resamples, "frames_per_video": options.frames, "level": 0.95}
+    rows = kept(options.output, about)
     for row in intervals_part(options):
-        rows.append(row)
+        rows[row["videos"], row["auc"], row["level"]] = {**row, "sets": options.sets}
         for name in options.metrics or row["metrics"]:
             if name in row["metrics"]:
                 print(line(row, name), flush=True)
         # After every row: an interrupted run keeps what it measured.
-        write_json(options.output, {**about, "level": 0.95, "rows": rows})
+        write_json(options.output, {**about, "rows": [rows[key] for key in sorted(rows)]})
     return 0
 
 

@@ -180,7 +180,7 @@ TABLE: dict[str, Metric] = _table(
     ),
     Metric(
         "aurc", "AURC", "area under the risk-coverage curve: mean error rate among the more confident",
-        f.area_under_risk_coverage, lower_is_better=True,
+        f.area_under_risk_coverage, "logit", lower_is_better=True,
     ),
     Metric(
         "eer_attained", "EER attained",

@@ -16,6 +16,7 @@ from effort_finetune.core.verdict_rule import threshold_of
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.paired import Level
 from effort_finetune.evaluate.score_file import ScoreFile, read_scores
+from effort_finetune.evaluate.video import grouped
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,10 @@ def levels_on(scores: ScoreFile, number: Mapping[str, int], threshold: float) ->
     keep = np.array([video in number for video in scores.video], dtype=np.bool_)
     video = np.array([number[v] for v in scores.video if v in number], dtype=np.int64)
     label, prob = scores.label[keep], scores.prob[keep]
-    size = np.maximum(np.bincount(video, minlength=len(number)), 1)
-    of_video = np.bincount(video, weights=label, minlength=len(number)) > 0
-    mean = np.bincount(video, weights=prob, minlength=len(number)) / size
+    _, fakes, mean = grouped(video, label, prob, len(number))
     return {
         "frame": Level(label, prob, video, threshold),
-        "video": Level(of_video.astype(np.int64), mean, np.arange(len(number)), threshold),
+        "video": Level((fakes > 0).astype(np.int64), mean, np.arange(len(number)), threshold),
     }
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from effort_finetune.core.weighted import FloatArray, IntArray
-
-_EXCESS = 0.25
 
 
 @dataclass(frozen=True)
@@ -66,20 +64,20 @@ def placed(label: IntArray, prob: FloatArray, video: IntArray, video_label: IntA
 
 
 def logit_interval(
-    value: float, parts: FloatArray, group: IntArray | FloatArray, level: float, *, clustered: bool
+    value: float, parts: FloatArray, group: IntArray | FloatArray, level: float, *, excess: float | None
 ) -> tuple[float, float]:
     """Returns the interval of a value strictly between 0 and 1, symmetric on the logit scale.
 
-    Videos of several frames differ in size and spread, so that the variance itself is known less well; they
-    get Student's t at the degrees of freedom of that variance (Satterthwaite's, with the parts' excess
-    kurtosis, of which a sample shows too much, counted to a quarter). ``benchmarks/coverage.py`` holds it.
+    Of few videos the variance itself is known badly; its uncertainty enters by Student's t at the degrees of
+    freedom of that variance (Satterthwaite's, with the parts' excess kurtosis). ``benchmarks/coverage.py``
+    measures what comes of it.
 
     Args:
         value: Of the sample.
         parts: ``[G]``, what each video contributes.
         group: ``[G]``, the class each belongs to, 0 or 1.
         level: Nominal coverage.
-        clustered: Whether videos hold several samples.
+        excess: How much of the excess kurtosis counts; ``None`` takes the normal quantile.
     """
     variance = uncertainty = 0.0
     for own in (parts[group == 0], parts[group == 1]):
@@ -87,13 +85,13 @@ def logit_interval(
             continue
         square = float(own @ own)
         part = n / (n - 1) * square
-        excess = max(float(np.sum(own**4)) * n / square**2 - 3, 0.0) if square > 0 else 0.0
+        kurtosis = max(float(np.sum(own**4)) * n / square**2 - 3, 0.0) if square > 0 else 0.0
         variance += part
-        uncertainty += part**2 * (2 / (n - 1) + _EXCESS * excess / n)
+        uncertainty += part**2 * (2 / (n - 1) + (excess or 0.0) * kurtosis / n)
     tail = (1 + level) / 2
-    quantile = float(stats.norm.ppf(tail))
-    if clustered and uncertainty > 0:
-        quantile = float(stats.t.ppf(tail, max(2 * variance**2 / uncertainty, 2.0)))
+    quantile = float(special.ndtri(tail))
+    if excess is not None and uncertainty > 0:
+        quantile = float(special.stdtrit(max(2 * variance**2 / uncertainty, 2.0), tail))
     half = quantile * np.sqrt(variance) / (value * (1 - value))
     centre = np.log(value / (1 - value))
     return float(special.expit(centre - half)), float(special.expit(centre + half))
@@ -111,7 +109,7 @@ def difference_test(a: Placed, b: Placed) -> tuple[float, float]:
     error = float(np.sqrt(parts.variance))
     if error == 0:
         return 0.0, 1.0 if parts.auc == 0 else 0.0
-    return error, float(2 * stats.norm.sf(abs(parts.auc) / error))
+    return error, float(2 * special.ndtr(-abs(parts.auc) / error))
 
 
 def _share_below(ordered: FloatArray, values: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 Frames of one video are not independent, so a video counts as a whole, for frame metrics too, and real and
 fake videos are drawn apart, so that every resample keeps the class counts. The AUC goes by its placement
-values and the average precision by its jackknife, both on the logit scale; shares of right verdicts by
+values, average precision and AURC by their jackknife, all on the logit scale; shares of right verdicts by
 Clopper and Pearson's exact interval at their effective sample size (Korn and Graubard 1998), which few
 errors do not shorten; all others by the bias-corrected and accelerated bootstrap (BCa, Efron 1987).
 ``benchmarks/coverage.py`` measures how often each holds the true value.
@@ -16,18 +16,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from effort_finetune.core.metrics import TABLE, Metric, sorted_scores
 from effort_finetune.core.weighted import FloatArray, IntArray, SortedScores
 from effort_finetune.evaluate.delong import logit_interval, placed
-from effort_finetune.evaluate.resampling import influence_sums, leave_out
+from effort_finetune.evaluate.resampling import influence_sums, jackknife_bias, leave_out
 
 LEVEL = 0.95
 #: Metrics that get an interval.
 BOUNDED = tuple(name for name, metric in TABLE.items() if metric.has_interval)
 #: A value read where fewer reals than this are called fake hangs on the one at the edge.
 _FEWEST_ERRORS = 5
+#: How much of the excess kurtosis counts where videos hold one sample, and where they hold several: frames of
+#: one video go wrong together, so that few videos hold most of the variance.
+_EXCESS = {False: 0.0, True: 1.0}
 _NO_WIDTH = 1e-12  # sums in another order differ by less
 
 Bounds = tuple[float, float]
@@ -84,10 +87,11 @@ def confidence_intervals(
             try:
                 if kind == "delong":
                     parts = placed(label, prob, video, video_label).parts
-                    bounds = _logit(value, parts, video_label, clustered=clustered)
+                    bounds = _logit(value, parts, video_label, excess=_EXCESS[True] if clustered else None)
                 elif kind == "logit":
                     parts = influence_sums(left_out[name], about)
-                    bounds = _logit(value, parts, about[:, 0], clustered=clustered)
+                    bias = jackknife_bias(left_out[name], value, about)
+                    bounds = _logit(value, parts, about[:, 0], excess=_EXCESS[clustered], bias=bias)
                 elif kind == "exact":
                     size = _effective_size(TABLE[name], value, drawn[name], video_label)
                     bounds = clopper_pearson(value, size)
@@ -123,19 +127,19 @@ def bca(drawn: FloatArray, value: float, parts: FloatArray, level: float = LEVEL
     below = np.sum(drawn < value - _NO_WIDTH) + np.sum(np.abs(drawn - value) <= _NO_WIDTH) / 2
     # A value outside of all resamples still leaves half a resample on its other side.
     share = np.clip(below / len(drawn), 0.5 / len(drawn), 1 - 0.5 / len(drawn))
-    bias = stats.norm.ppf(share)
+    bias = special.ndtri(share)
     square = float(parts @ parts)
     acceleration = float(np.sum(parts**3)) / (6 * square**1.5) if square > 0 else 0.0
-    shifted = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(drawn, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    shifted = bias + special.ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, special.ndtr(bias + shifted / (1 - acceleration * shifted)))
     return float(low), float(high)
 
 
 def clopper_pearson(share: float, size: float, level: float = LEVEL) -> Bounds:
     """Returns the exact interval of a share of ``size`` independent samples, which need not be whole."""
     hits, tail = share * size, (1 - level) / 2
-    low = 0.0 if hits <= 0 else float(stats.beta.ppf(tail, hits, size - hits + 1))
-    high = 1.0 if hits >= size else float(stats.beta.ppf(1 - tail, hits + 1, size - hits))
+    low = 0.0 if hits <= 0 else float(special.betaincinv(hits, size - hits + 1, tail))
+    high = 1.0 if hits >= size else float(special.betaincinv(hits + 1, size - hits, 1 - tail))
     return low, high
 
 
@@ -150,7 +154,7 @@ def auc_interval(value: float | None, label: IntArray, prob: FloatArray) -> list
     if value is None or not 0 < value < 1 or min(np.sum(label == 0), np.sum(label == 1)) < 2:
         return None
     parts = placed(label, prob, np.arange(len(label)), label).parts
-    return list(logit_interval(value, parts, label, LEVEL, clustered=False))
+    return list(logit_interval(value, parts, label, LEVEL, excess=None))
 
 
 def video_labels(label: IntArray, video: IntArray) -> IntArray:
@@ -160,10 +164,15 @@ def video_labels(label: IntArray, video: IntArray) -> IntArray:
     return labels
 
 
-def _logit(value: float, parts: FloatArray, group: FloatArray | IntArray, *, clustered: bool) -> Bounds:
+def _logit(
+    value: float, parts: FloatArray, group: FloatArray | IntArray, *, excess: float | None, bias: float = 0.0
+) -> Bounds:
     if not _NO_WIDTH < value < 1 - _NO_WIDTH:
         raise Undefined(f"the value is {round(value)}: resamples do not differ, which bounds nothing")
-    return logit_interval(value, parts, group, LEVEL, clustered=clustered)
+    # No correction goes further than half the way to 0 or 1.
+    centre = float(np.clip(value - bias, value / 2, (1 + value) / 2))
+    low, high = logit_interval(centre, parts, group, LEVEL, excess=excess)
+    return min(low, value), max(high, value)
 
 
 def _bootstrap(drawn: FloatArray, value: float, parts: FloatArray) -> Bounds:

@@ -112,7 +112,7 @@ def rules_of_metrics(threshold: float, rule: str, *, bootstrap_samples: int, see
         "ece": f"{ECE_BINS} equal-width bins of P(fake), weighted by their size",
         "confidence_intervals": {
             "level": LEVEL,
-            "method": "AUC: placement values (DeLong) on the logit scale; AP: jackknife on the logit scale; "
+            "method": "AUC: placement values (DeLong), AP and AURC: jackknife less its bias, on the logit scale; "
             "shares of verdicts and EER: exact at the effective sample size; others: BCa bootstrap",
             "unit": "video",
             "stratified_by": "label",

@@ -78,3 +78,14 @@ def influence_sums(jackknife: FloatArray, about: FloatArray) -> FloatArray:
         if rows.any():
             parts[rows] = (np.mean(jackknife[rows]) - jackknife[rows]) * about[rows, 1]
     return parts
+
+
+def jackknife_bias(jackknife: FloatArray, value: float, about: FloatArray) -> float:
+    """Returns how much too high the value is by having few videos, by the jackknife (Quenouille 1956).
+
+    Args:
+        jackknife: ``[G]`` values of a metric under the rows of :func:`leave_out`.
+        value: Its value on all videos.
+        about: The second result of :func:`leave_out`.
+    """
+    return float(np.sum((jackknife - value) * about[:, 1]))

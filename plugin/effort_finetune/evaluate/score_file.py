@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import for_csv, from_csv
 from effort_finetune.core.files import atomic_write, sha256_file
+from effort_finetune.evaluate.video import grouped
 
 if TYPE_CHECKING:
     from effort_finetune.data.frames import FrameRow
@@ -80,9 +81,8 @@ class ScoreFile:
         """Returns label and mean probability of each video, in order of first appearance."""
         number = {name: i for i, name in enumerate(dict.fromkeys(self.video))}
         index = np.array([number[name] for name in self.video], dtype=np.int64)
-        frames = np.bincount(index, minlength=len(number))
-        label = np.bincount(index, weights=self.label, minlength=len(number)) > 0
-        return label.astype(np.int64), np.bincount(index, self.prob, minlength=len(number)) / frames
+        _, fakes, mean = grouped(index, self.label, self.prob, len(number))
+        return (fakes > 0).astype(np.int64), mean
 
 
 def read_scores(path: Path | str, *, sha256: str | None = None) -> ScoreFile:

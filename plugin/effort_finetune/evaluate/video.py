@@ -53,8 +53,7 @@ def video_scores(rows: Sequence[FrameRow], scores: Scores) -> VideoScores:
     for position, index in enumerate(scores.index.tolist()):
         video_of_frame[position] = number.setdefault(rows[index].video, len(number))
     names = tuple(number)
-    frames = np.bincount(video_of_frame, minlength=len(names)).astype(np.int64)
-    fakes = np.bincount(video_of_frame, weights=scores.label, minlength=len(names)).astype(np.int64)
+    frames, fakes, prob = grouped(video_of_frame, scores.label, scores.prob, len(names))
     mixed = np.flatnonzero((fakes > 0) & (fakes < frames))
     if len(mixed):
         first = int(mixed[0])
@@ -64,5 +63,24 @@ def video_scores(rows: Sequence[FrameRow], scores: Scores) -> VideoScores:
             expected="one label a video",
             next_step="correct the labels in the dataset's JSON",
         )
-    prob = np.bincount(video_of_frame, weights=scores.prob, minlength=len(names)) / np.maximum(frames, 1)
     return VideoScores(names, (fakes > 0).astype(np.int64), prob, frames, video_of_frame)
+
+
+def grouped(
+    video: NDArray[np.int64], label: NDArray[np.int64], value: NDArray[np.float64], videos: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Sums frames up to their videos, whichever rule numbered the videos.
+
+    Args:
+        video: ``[N]``, the video of each frame, from 0.
+        label: ``[N]``, 0 real, 1 fake.
+        value: ``[N]``, what is averaged.
+        videos: Number of videos ``V``.
+
+    Returns:
+        Frames of each video, fakes among them and the mean value, ``[V]`` each; 0 where a video has no frame.
+    """
+    frames = np.bincount(video, minlength=videos).astype(np.int64)
+    fakes = np.bincount(video, weights=label, minlength=videos).astype(np.int64)
+    mean = np.bincount(video, weights=value, minlength=videos) / np.maximum(frames, 1)
+    return frames, fakes, mean

@@ -18,6 +18,7 @@ from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate.evaluation import build, open_datasets
 from effort_finetune.evaluate.predictions import Scores, score
+from effort_finetune.evaluate.video import grouped
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.studies.difference_factors import Reading, Variant
@@ -133,16 +134,13 @@ def numbers(dataset: FrameDataset, scores: Scores, reading: Reading) -> dict[str
 
 
 def _videos(label: Ints, prob: Floats, logit: Floats, group: Ints, how: str) -> tuple[Ints, Floats]:
-    count = int(group.max()) + 1 if len(group) else 0
-    size = np.maximum(np.bincount(group, minlength=count), 1)
-    fake = np.bincount(group, weights=label, minlength=count) > 0
-    if how == "mean":
-        score = np.bincount(group, weights=prob, minlength=count) / size
-    elif how == "logit mean":
-        score = 1.0 / (1.0 + np.exp(-np.bincount(group, weights=logit, minlength=count) / size))
-    else:
+    count = int(group.max(initial=-1)) + 1
+    frames, fakes, score = grouped(group, label, logit if how == "logit mean" else prob, count)
+    if how == "logit mean":
+        score = 1.0 / (1.0 + np.exp(-score))
+    elif how != "mean":
         of_video: dict[str, Callable[[Floats], np.floating]] = {"max": np.max, "median": np.median}
         order = np.argsort(group, kind="stable")
-        parts = np.split(prob[order], np.cumsum(np.bincount(group, minlength=count))[:-1])
+        parts = np.split(prob[order], np.cumsum(frames)[:-1])
         score = np.array([of_video[how](part) for part in parts], dtype=np.float64)
-    return fake.astype(np.int64), score
+    return (fakes > 0).astype(np.int64), score

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.coverage import draw, truth
 from effort_finetune.core.metrics import TABLE, binary_metrics, sorted_scores
 from effort_finetune.evaluate.intervals import (
     BOUNDED,
@@ -16,7 +17,7 @@ from effort_finetune.evaluate.intervals import (
     confidence_intervals,
     resampled_metrics,
 )
-from effort_finetune.evaluate.resampling import influence_sums, leave_out, resample_videos
+from effort_finetune.evaluate.resampling import influence_sums, jackknife_bias, leave_out, resample_videos
 
 
 @st.composite
@@ -190,3 +191,28 @@ def test_what_hangs_on_fewer_than_five_reals_has_no_interval():
         assert block["tpr_at_fpr_5pct"] is not None
         assert (result["intervals"]["tpr_at_fpr_5pct"] is not None) == bounded
         assert ("tpr_at_fpr_5pct" in result["null_reasons"]) != bounded
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=40))
+def test_the_jackknife_takes_away_what_a_plain_variance_lacks(values):
+    # Quenouille: the variance over n, so corrected, is the one over n - 1, exactly.
+    x = np.array(values, dtype=float)
+    rows, about = leave_out(np.ones(len(x), int))
+    left_out = np.array([np.var(x[row == 1]) for row in rows])
+    assert np.var(x) - jackknife_bias(left_out, np.var(x), about) == pytest.approx(
+        np.var(x, ddof=1), abs=1e-9
+    )
+
+
+def test_the_intervals_of_few_videos_hold_what_is_true_of_many():
+    # 10 real and 50 fake videos of four frames: a percentile bootstrap holds the AP in 84 of 100 sets.
+    true, held, sets = truth(10, 50, 0.9), {"auc": 0, "ap": 0}, 40
+    rng = np.random.default_rng(5)
+    for _ in range(sets):
+        label, prob, video, video_label = draw(rng, 10, 50, 0.9, 4)
+        counts = resample_videos(video_label, samples=2, seed=0)
+        block = binary_metrics(label, prob)
+        found = confidence_intervals(block, label, prob, video, counts, threshold=0.5)["intervals"]
+        for name in held:
+            held[name] += found[name] is not None and found[name][0] <= true[name] <= found[name][1]
+    assert min(held.values()) >= 0.87 * sets, held
