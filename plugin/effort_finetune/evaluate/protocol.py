@@ -112,8 +112,8 @@ def rules_of_metrics(threshold: float, rule: str, *, bootstrap_samples: int, see
         "ece": f"{ECE_BINS} equal-width bins of P(fake), weighted by their size",
         "confidence_intervals": {
             "level": LEVEL,
-            "method": "AUC: placement values (DeLong), AP and AURC: jackknife less its bias, on the logit scale; "
-            "shares of verdicts and EER: exact at the effective sample size; others: BCa bootstrap",
+            "method": "AUC: placement values (DeLong), AP and AURC: jackknife less its bias, on the logit "
+            "scale; shares of verdicts and EER: exact at the effective sample size; others: BCa bootstrap",
             "unit": "video",
             "stratified_by": "label",
             "no_width": "null, e.g. of a perfect AUC: what no resample changes bounds nothing",
