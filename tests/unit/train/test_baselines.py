@@ -17,7 +17,7 @@ from .conftest import COMMAND
 from .running import document, quick
 from .test_resume import RUN, assert_equal, stopped_run, weights, whole_run
 
-MODES = ("bitfit", "lora", "dora", "osf")
+MODES = ("layernorm", "bitfit", "lora", "dora", "osf", "full")
 LORA = {"lora.rank": 2, "lora.dropout": 0.2}
 
 
