@@ -41,6 +41,8 @@ PLANTED: tuple[tuple[str, Any], ...] = (
     ("threshold", 0.3),
     ("checkpoint", None),
 )
+#: With one frame a video, frames are videos: the second factor is none.
+SAME = {("frames a video", 1), ("video grouping", "frame")}
 METRICS = ("video_auc", "video_acc")
 STATED = ("video_auc", "video_ap", "video_eer", "video_acc", "video_f1", "frame_auc")
 TOLERANCE = 0.002
@@ -72,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     planted = [(n, v) for n, v in PLANTED if n != "checkpoint"]
     planted += [("checkpoint", str(file)) for file in args.checkpoints]
     pairs = [p for p in itertools.permutations(planted, 2) if p[0][0] != p[1][0] and _can_be_stated(p[0][0])]
+    pairs = [pair for pair in pairs if set(pair) != SAME]
     random.Random(2026).shuffle(pairs)
     rows = []
     for stated, hidden in pairs:

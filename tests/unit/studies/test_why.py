@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -154,3 +155,24 @@ def test_a_published_row_stands_for_a_second_file():
     assert document["datasets"] == {"Celeb-DF-v2": {"frame": {"auc": 0.901}, "video": {"auc": 0.956}}}
     with pytest.raises(UserError, match="published_row"):
         as_document(found, "Effrot", ["Celeb-DF-v2"])
+
+
+def test_weights_are_what_their_hash_says_wherever_they_lie(measured, weights, tmp_path):
+    """The same file moved is no difference; another one under the same path is one that cannot be put back."""
+    first = measured(**BEFORE)
+
+    def factors(**checkpoint):
+        second = {**first, "checkpoint": {**first["checkpoint"], **checkpoint}}
+        found = explained(
+            (first, second), measured.host, "ToyA", "video_auc", weights, checkpoints=[tmp_path / "other.pth"]
+        )
+        return {one.factor: one for one in found.shares}
+
+    assert factors(path=str(tmp_path / "gone.pth")) == {}
+    overwritten = factors(sha256="0" * 64)["checkpoint"]
+    assert overwritten.share is None
+    assert "not here" in overwritten.second
+    save_toy_weights(tmp_path / "other.pth", seed=5)
+    other = factors(sha256=hashlib.sha256((tmp_path / "other.pth").read_bytes()).hexdigest())["checkpoint"]
+    assert other.second == str(tmp_path / "other.pth")
+    assert other.share is not None
