@@ -158,7 +158,7 @@ def test_a_published_row_stands_for_a_second_file():
 
 
 def test_weights_are_what_their_hash_says_wherever_they_lie(measured, weights, tmp_path):
-    """The same file moved is no difference; another one under the same path is one that cannot be put back."""
+    """The same file moved is no difference; another one under the same path cannot be put back."""
     first = measured(**BEFORE)
 
     def factors(**checkpoint):
