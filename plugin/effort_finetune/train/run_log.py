@@ -43,6 +43,8 @@ class _LineFormatter(VisibleFormatter):
 def run_logger(paths: Iterable[Path], ours: Ranks = ALONE) -> Iterator[logging.Logger]:
     """Opens the logger of a run and closes its files at the end.
 
+    What the rest of the package warns of meanwhile stands there too.
+
     Of several processes each line says which one speaks. All but the first have only errors to say, each in
     a file of its own beside the first one's, which is there only then.
 
@@ -52,13 +54,13 @@ def run_logger(paths: Iterable[Path], ours: Ranks = ALONE) -> Iterator[logging.L
     """
     if not ours.leads:
         paths = [p.with_name(LOG_OF_PROCESS.format(ours.rank)) for p in paths if p.parent.is_dir()][:1]
-    logger = logging.getLogger("effort_finetune.train")
+    logger, package = logging.getLogger("effort_finetune.train"), logging.getLogger("effort_finetune")
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO if ours.leads else logging.ERROR)
     who = "" if ours.size == 1 else f"[process {ours.rank} of {ours.size}] "
     logger.propagate = False
     try:
-        with _attached(logger, [_TerminalHandler(), *_files(paths, delay=not ours.leads)], who):
+        with _attached((logger, package), [_TerminalHandler(), *_files(paths, delay=not ours.leads)], who):
             yield logger
     finally:
         logger.setLevel(level)
@@ -69,23 +71,27 @@ def run_logger(paths: Iterable[Path], ours: Ranks = ALONE) -> Iterator[logging.L
 def logged_to(logger: logging.Logger, path: Path, *, command: str) -> Iterator[None]:
     """Lets a logger that somebody else made write a run's log, too; the command is its first line."""
     files = list(_files([path]))
-    with _attached(logger, files):
+    with _attached([logger], files):
         for file in files:  # whatever the logger's level
             file.handle(logging.makeLogRecord({"levelname": "INFO", "msg": f"command: {command}"}))
         yield
 
 
 @contextmanager
-def _attached(logger: logging.Logger, handlers: Iterable[logging.Handler], who: str = "") -> Iterator[None]:
+def _attached(
+    loggers: Iterable[logging.Logger], handlers: Iterable[logging.Handler], who: str = ""
+) -> Iterator[None]:
     added = list(handlers)
     for handler in added:
         handler.setFormatter(_LineFormatter(_FORMAT.replace("%(message)s", f"{who}%(message)s")))
-        logger.addHandler(handler)
+        for logger in loggers:
+            logger.addHandler(handler)
     try:
         yield
     finally:
         for handler in added:
-            logger.removeHandler(handler)
+            for logger in loggers:
+                logger.removeHandler(handler)
             handler.close()
 
 

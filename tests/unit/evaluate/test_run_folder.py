@@ -138,10 +138,19 @@ def test_who_is_killed_while_it_moves_files_leaves_the_rest_recognisable(tmp_pat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
-def test_a_log_that_cannot_be_written_costs_no_evaluation(capsys):
-    with evaluation_log(Path("/dev/full")):
+def test_a_log_that_cannot_be_written_costs_no_evaluation(tmp_path, capsys):
+    (tmp_path / "evaluation.log").symlink_to("/dev/full")
+    with evaluation_log(tmp_path):
         for number in range(3):
             logging.getLogger("effort_finetune").info("line %d", number)
     errors = capsys.readouterr().err
     assert "Traceback" not in errors
-    assert errors.count("/dev/full cannot be written") == 1
+    assert errors.count("evaluation.log cannot be written") == 1
+
+
+def test_warnings_of_an_evaluation_stand_on_the_terminal_too(tmp_path, capsys):
+    with evaluation_log(tmp_path):
+        for level in (logging.INFO, logging.WARNING, logging.ERROR):
+            logging.getLogger("effort_finetune.data").log(level, "a line of level %d", level)
+    assert capsys.readouterr().err == "warning: a line of level 30\n"
+    assert (tmp_path / "evaluation.log").read_text().count("a line of level") == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -167,6 +168,15 @@ def test_a_log_that_cannot_be_written_costs_no_run(tmp_path, capsys):
     assert "Traceback" not in errors
     assert errors.count("/dev/full cannot be written") == 1
     assert len((tmp_path / "file" / "x" / "run.log").read_text().splitlines()) == 3
+
+
+def test_what_other_parts_warn_of_stands_in_the_runs_log(tmp_path, capsys):
+    with run_logger([tmp_path / "run.log"]) as logger:
+        logger.warning("of the run")
+        logging.getLogger("effort_finetune.data.worker_limits").warning("0 of 4 loader processes are started")
+    for text in ((tmp_path / "run.log").read_text(), capsys.readouterr().err):
+        assert text.count("WARNING 0 of 4 loader processes") == 1
+        assert text.count("WARNING of the run") == 1
 
 
 def test_results_that_cannot_be_written_are_said(bench, monkeypatch):
