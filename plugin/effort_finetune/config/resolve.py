@@ -17,7 +17,8 @@ from effort_finetune.config.precedence import Layer, Origin, merge
 from effort_finetune.config.schema import Settings
 from effort_finetune.config.section import places
 from effort_finetune.core.errors import UserError, UserErrors
-from effort_finetune.core.strict_yaml import read_yaml
+from effort_finetune.core.files import require_regular
+from effort_finetune.core.strict_yaml import MOST_BYTES, read_yaml
 
 #: Our detector, by its own name and by upstream's name of the architecture.
 OUR_NAMES = ("effort_finetune", "effort")
@@ -51,6 +52,7 @@ def _may_repeat(path: Path | str) -> frozenset[str]:
     Upstream's own ``meso4Inception.yaml`` has ``save_ckpt`` twice, and the host takes the last.
     """
     try:
+        require_regular(path, most=MOST_BYTES)
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return HOST_ONLY_KEYS  # the reader says why

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -126,6 +127,23 @@ def cache_folder(name: str) -> Path:
     """Returns ``$XDG_CACHE_HOME/effort-finetune/<name>`` (``~/.cache/...``); it may not exist yet."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(root) / "effort-finetune" / name
+
+
+def require_regular(path: Path | str, *, most: int | None = None) -> None:
+    """Refuses what may never end: a pipe without a writer is waited for, and a device has bytes for ever.
+
+    Args:
+        path: What is about to be read; a folder is left to who opens it.
+        most: Bytes it may have.
+
+    Raises:
+        OSError: If it is a pipe, a socket or a device, is not there, or has more bytes.
+    """
+    found = os.stat(path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))
+    if most is not None and found.st_size > most:
+        raise OSError(errno.EFBIG, f"{found.st_size / 1e9:.1f} GB are too many", str(path))
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import require_regular
 from effort_finetune.core.strict_yaml import MOST_BYTES, parse_yaml
+
+#: The index of the largest public dataset has a quarter of it.
+MOST_JSON_BYTES = 1 << 30
 
 
 class _Twice(ValueError):
@@ -20,11 +24,12 @@ def read_json(path: Path | str) -> Any:
     """Reads a JSON file.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If it cannot be read, is no file, or has more than :data:`MOST_JSON_BYTES`.
         ValueError: If it is no JSON.
         UserError: If an object gives a key two values, of which a plain reader would keep the last.
     """
     path = Path(path)
+    require_regular(path, most=MOST_JSON_BYTES)
     return parse_json(path.read_text(encoding="utf-8"), str(path))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from effort_finetune.core.errors import UserError, UserErrors
+from effort_finetune.core.files import require_regular
 
 #: A complete settings file has 8 kB; a host's with every dataset's labels 6 kB.
 MOST_BYTES = 2**20
@@ -35,6 +36,7 @@ def read_yaml(path: Path | str, *, next_step: str | None = None, last_wins: Coll
     """
     path = Path(path)
     try:
+        require_regular(path)
         with path.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
         text = content.decode("utf-8-sig")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from effort_finetune.core.errors import UserError, did_you_mean
 from effort_finetune.core.escaping import from_csv, visible
+from effort_finetune.core.files import require_regular
 
 _WORDS = {"0": 0, "real": 0, "1": 1, "fake": 1}
 _NO_SCORE = ("", "nan", "na", "n/a", "none", "null")
@@ -140,6 +141,7 @@ class _opened:
 
     def __enter__(self) -> csv.DictReader[str]:
         try:
+            require_regular(self.path)
             with self.path.open("rb") as stream:
                 packed = stream.read(2) == _GZIP
             raw: Any = gzip.open(self.path, "rb") if packed else self.path.open("rb")

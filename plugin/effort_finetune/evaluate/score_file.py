@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import for_csv, from_csv
-from effort_finetune.core.files import atomic_write, sha256_file
+from effort_finetune.core.files import atomic_write, require_regular, sha256_file
 from effort_finetune.evaluate.video import grouped
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def read_scores(path: Path | str, *, sha256: str | None = None) -> ScoreFile:
     """
     path = Path(path)
     try:
+        require_regular(path)
         if sha256 is not None and sha256_file(path) != sha256:
             raise UserError(
                 f"score file {path}",

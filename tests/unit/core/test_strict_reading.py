@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effort_finetune.config import resolve
 from effort_finetune.core.errors import UserError
-from effort_finetune.core.strict_json import parse_json
+from effort_finetune.core.strict_json import MOST_JSON_BYTES, parse_json, read_json
 from effort_finetune.core.strict_yaml import MOST_BYTES, parse_yaml, read_yaml
+from effort_finetune.evaluate import results
+from effort_finetune.evaluate.compared_runs import read_run
+from effort_finetune.evaluate.foreign_scores import Columns, read_foreign
+from effort_finetune.evaluate.score_file import read_scores
 
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -95,3 +101,35 @@ def test_a_large_file_is_refused_without_reading_it_whole(tmp_path):
 def test_json_that_is_nested_too_deeply_is_no_json():
     with pytest.raises(ValueError, match="nested"):
         parse_json("[" * 100_000 + "]" * 100_000, "it")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_json,
+        read_yaml,
+        results.read,
+        read_scores,
+        lambda path: read_run(path, "a"),
+        lambda path: read_foreign(path, Columns()),
+        lambda path: resolve(flags={}, yaml_path=path, host_defaults={}),
+    ],
+)
+def test_what_may_never_end_is_refused_at_once(read, kind, tmp_path):
+    path = tmp_path / "endless"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises((UserError, OSError), match="a pipe or a device"):
+        read(path)
+
+
+def test_a_json_file_without_bound_is_refused(tmp_path):
+    path = tmp_path / "large.json"
+    with path.open("wb") as stream:
+        stream.truncate(MOST_JSON_BYTES + 1)  # sparse: it takes no room
+    with pytest.raises(OSError, match="GB are too many"):
+        read_json(path)
