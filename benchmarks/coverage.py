@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one part and writes its JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sets", type=int, default=1000, help="simulated sets a cell")
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--resamples", type=int, default=300)
     parser.add_argument("--frames", type=int, default=4, help="of a video, at the frame level")
     parser.add_argument("--videos", nargs="+", default=list(SIZES), metavar="REALS+FAKES")
     parser.add_argument("--auc", nargs="+", type=float, default=list(AUCS))
