@@ -245,7 +245,8 @@ def blocks(weights: IntArray, clusters: IntArray) -> Iterator[tuple[slice, IntAr
 
 
 def _cumulative(weights: IntArray, clusters: IntArray) -> IntArray:
-    total = np.zeros((len(weights), len(clusters) + 1), dtype=np.int64)
+    total = np.empty((len(weights), len(clusters) + 1), dtype=np.int64)
+    total[:, 0] = 0
     for rows, weight in blocks(weights, clusters):
         np.cumsum(weight, axis=1, out=total[rows, 1:])
     return total
