@@ -20,7 +20,8 @@ import numpy as np
 from scipy import stats
 
 from effort_finetune.core.files import write_json
-from effort_finetune.evaluate.paired import Difference, Level, differences, holm
+from effort_finetune.evaluate.level_samples import Level
+from effort_finetune.evaluate.paired import Difference, differences, holm
 
 HERE = Path(__file__).parent
 SIZES = ("30+30", "64+64", "150+150")

@@ -68,8 +68,6 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If a file is no results file, a metric does not exist or the labels do not fit.
     """
     from effort_finetune.evaluate.compared_runs import read_run
-    from effort_finetune.evaluate.comparison import compare
-    from effort_finetune.evaluate.comparison_text import document_of, rendered_comparison
     from effort_finetune.evaluate.dataset_results import parse_metric
 
     metrics = ["_".join(parse_metric(name, where="--metrics")) for name in args.metrics]
@@ -84,6 +82,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if not 0 <= args.bootstrap_samples <= 100_000:
         raise UserError("--bootstrap_samples", got=str(args.bootstrap_samples), expected="0 to 100000")
     runs = [read_run(path, label) for path, label in zip(args.results, labels, strict=True)]
+    from effort_finetune.evaluate.comparison import compare  # scipy, not needed for what is checked above
+    from effort_finetune.evaluate.comparison_text import document_of, rendered_comparison
+
     found = compare(
         runs, metrics, declared=args.declared, samples=args.bootstrap_samples, seed=args.seed,
         difference=args.difference,

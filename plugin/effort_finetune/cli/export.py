@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.weights.first_look import look_at
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -75,13 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Reads, converts, writes and names what was written."""
+    look_at(args.file)
     if args.output is None:
         return _finish_run(args)
+    settings = _settings(args)
+    _check(args, settings)
     from effort_finetune.config import Settings
     from effort_finetune.weights.reader import read_checkpoint
     from effort_finetune.weights.statement import Statement
 
-    settings = _settings(args)
     known = settings or Settings()
     checkpoint = read_checkpoint(
         _measured(args.file) if args.to == "hub-folder" else args.file,
@@ -175,8 +179,7 @@ def _hub_folder(args: argparse.Namespace, checkpoint: Checkpoint, settings: Sett
     from effort_finetune.export.hub_folder import export_hub_folder, results_of
     from effort_finetune.weights.deepfakebench_layout import export_deepfakebench
 
-    folder = args.file if args.file.is_dir() else args.file.parent
-    document = results_of(args.results or folder, checkpoint.sha256)
+    document = results_of(_results_path(args), checkpoint.sha256)
 
     def write(path: Path) -> Exported:
         if args.base is None:
@@ -200,18 +203,37 @@ def _settings(args: argparse.Namespace) -> Settings | None:
     return settings_from_config(load_yaml(path))
 
 
+def _check(args: argparse.Namespace, settings: Settings | None) -> None:
+    """Refuses, before torch is imported, what the chosen format lacks."""
+    if args.to in ("adapter", "peft") and _base_name(args, settings) is None:
+        raise UserError(
+            f"export to {args.to}", got="no --base", expected="the weights the model was fine-tuned from"
+        )
+    if args.to == "hub-folder":
+        from effort_finetune.evaluate import results
+
+        results.read(_results_path(args))
+    ensure_writable_dir(args.output.parent, what="folder of --output", flag="--output")
+
+
+def _results_path(args: argparse.Namespace) -> Path:
+    folder: Path = args.file if args.file.is_dir() else args.file.parent
+    return args.results or folder
+
+
+def _base_name(args: argparse.Namespace, settings: Settings | None) -> str | None:
+    if args.base is None and settings is not None:
+        return (args.to == "adapter" and settings.pretrained_weights) or settings.clip_path
+    return args.base
+
+
 def _base(args: argparse.Namespace, settings: Settings | None) -> tuple[str, Checkpoint]:
     """Reads the base named by --base, else by the run's settings."""
     from effort_finetune.model.backbone import locate_clip
     from effort_finetune.weights.reader import read_checkpoint
 
-    name = args.base
-    if name is None and settings is not None:
-        name = (args.to == "adapter" and settings.pretrained_weights) or settings.clip_path
-    if name is None:
-        raise UserError(
-            f"export to {args.to}", got="no --base", expected="the weights the model was fine-tuned from"
-        )
+    name = _base_name(args, settings)
+    assert name is not None  # checked before anything was read
     return name, read_checkpoint(locate_clip(name), allow_pickle=args.allow_pickle)
 
 

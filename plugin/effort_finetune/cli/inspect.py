@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from effort_finetune.cli.context import Context
+from effort_finetune.weights.first_look import look_at
 
 NAME = "inspect"
 HELP = "show what a checkpoint file holds"
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     Returns:
         0, also for a file with missing or unexpected keys: showing them is what the command is for.
     """
-    from effort_finetune.weights.inspection import inspect_file
+    look_at(args.file)
+    from effort_finetune.weights.inspection import inspect_file  # torch
 
     document = inspect_file(
         args.file,

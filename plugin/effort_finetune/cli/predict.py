@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.prepare_arguments import shard
-from effort_finetune.config import Settings
-from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
+from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.progress import bar
-from effort_finetune.weights.first_look import look_at
+from effort_finetune.predict.command_settings import add_judging_arguments, judging_settings
 
 if TYPE_CHECKING:
     from effort_finetune.predict.file_crops import FileCrops
@@ -34,12 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths", nargs="+", help="files, folders, patterns; - reads a list of paths from standard input"
     )
     parser.add_argument("--weights", type=Path, required=True, help="a fine-tuned or released checkpoint")
-    parser.add_argument(
-        "--faces",
-        default="auto",
-        help="auto (the weights' own recipe), dlib81, dlib68, mtcnn, cropped or whole (default: auto)",
-    )
-    parser.add_argument("--predictor", type=Path, help="a landmark model of dlib, of 81 or 68 points")
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write every record as a line of JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each file")
     parser.add_argument(
@@ -56,14 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", choices=("from-folders",), help="measure the verdicts: folders say real or fake"
     )
-    parser.add_argument("--threshold", type=float, help="in place of the one that the weights carry")
     parser.add_argument(
         "--shard", type=shard, default="1/1", metavar="I/N", help="the I-th of N shares of the files"
     )
-    parser.add_argument("--frames", type=int, default=32, help="of a video at most (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="crops scored at once (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bf16 or fp16 (default: auto)")
+    add_judging_arguments(parser, batch=32)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -75,15 +64,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from effort_finetune.predict.inputs import find_files
 
     number, count = args.shard
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise UserError("--threshold", got=args.threshold, expected="a number from 0 to 1")
-    settings = Settings(
-        device=args.device,
-        precision=args.precision,
-        test_batchSize=args.batch,
-        frame_num={"train": 8, "test": args.frames},
-    )
-    look_at(args.weights)
+    settings = judging_settings(args)
+    written = {"--heatmap": args.heatmap, "--evidence": args.evidence}
+    written |= {flag: path and path.parent for flag, path in (("--jsonl", args.jsonl), ("--csv", args.csv))}
+    for flag, folder in written.items():
+        if folder is not None:
+            ensure_writable_dir(folder, what=f"folder of {flag}", flag=flag)
     files = find_files(args.paths, sys.stdin)[number - 1 :: count]
 
     os.environ.setdefault(

@@ -44,10 +44,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     Raises:
         UserError: If a file is no results file or its score files are gone.
     """
-    from effort_finetune.evaluate import html_report as report
     from effort_finetune.evaluate import results
 
-    document = results.read(args.results[-1])
+    document = [results.read(path) for path in args.results][-1]
+    from effort_finetune.evaluate import html_report as report  # scipy, not needed to refuse a file
+
     frames, unavailable = _open_frames(document, args.host, context)
     path = report.write_html(
         args.output, args.results, labels=args.labels or (), frames=frames, no_frames=unavailable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.core.errors import UserError, UserErrors
+from effort_finetune.core.torch_build import refuse_absent_device
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.host.detector_files import HOSTS_PREFIX, check_needs
 from effort_finetune.weights.first_look import look_at
@@ -26,12 +27,13 @@ def refuse_missing(
     which: Sequence[str],
     weights: Iterable[Path | str | None] = (),
 ) -> list[str]:
-    """Looks at the detector, the weights files and the datasets that a run names.
+    """Looks at the device, the detector, the weights files and the datasets that a run names.
 
     Args:
         host: The open host.
         settings: The run's settings.
-        which: The settings whose datasets are read; training is asked for where ``train_dataset`` is one.
+        which: The settings whose datasets are read, the one that must name some first; training is asked
+            for where ``train_dataset`` is one.
         weights: Files that are read; ``None`` stands for one that is not asked for.
 
     Returns:
@@ -54,6 +56,10 @@ def _errors(
     weights: Iterable[Path | str | None],
     notes: list[str],
 ) -> Iterator[UserError]:
+    try:
+        refuse_absent_device(settings.device, settings.precision)
+    except UserError as error:
+        yield error
     name = settings.model_name
     if name not in OUR_NAMES:
         try:
@@ -75,6 +81,8 @@ def _errors(
                 look_at(path)
         except UserError as error:
             yield error
+    if settings.resume is None and not getattr(settings, which[0]):
+        yield UserError(f"--{which[0]}", got="no names", expected="at least one dataset")
     try:
         notes += check_names(host, settings, which=which)
     except UserError as error:

@@ -14,7 +14,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.strict_json import read_json
 from effort_finetune.core.verdict_rule import threshold_of
 from effort_finetune.evaluate import results
-from effort_finetune.evaluate.paired import Level
+from effort_finetune.evaluate.level_samples import Level
 from effort_finetune.evaluate.score_file import ScoreFile, read_scores
 from effort_finetune.evaluate.video import grouped
 

@@ -14,36 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from effort_finetune.core.metrics import TABLE, sorted_scores
-from effort_finetune.core.weighted import FloatArray, IntArray, SortedScores
+from effort_finetune.core.metrics import TABLE
+from effort_finetune.core.weighted import FloatArray
 from effort_finetune.evaluate.delong import difference_test, placed
 from effort_finetune.evaluate.intervals import LEVEL, video_labels
+from effort_finetune.evaluate.level_samples import Level
 from effort_finetune.evaluate.resampling import resample_videos
 
 POWER = 0.8
 _NO_WIDTH = 1e-12
 _FEW = "a class has fewer than 2 videos"
-
-
-@dataclass(frozen=True)
-class Level:
-    """Samples of one detector at one level.
-
-    Attributes:
-        label: ``int64[N]``, 0 real, 1 fake.
-        prob: ``float64[N]``, probability of fake.
-        video: ``int64[N]``, the video of each sample, numbered as for the other detector.
-        threshold: The detector's own decision threshold.
-    """
-
-    label: IntArray
-    prob: FloatArray
-    video: IntArray
-    threshold: float
-
-    def sorted(self) -> SortedScores:
-        """Returns the samples ready for weighting."""
-        return sorted_scores(self.label, self.prob, self.video, threshold=self.threshold)
 
 
 @dataclass(frozen=True)

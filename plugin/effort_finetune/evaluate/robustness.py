@@ -24,7 +24,8 @@ from effort_finetune.core.weighted import FloatArray
 from effort_finetune.data.corruptions import CORRUPTIONS, LEVELS, Corrupting, choose_corruptions, why_not
 from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate.intervals import LEVEL, auc_interval
-from effort_finetune.evaluate.paired import Level, differences
+from effort_finetune.evaluate.level_samples import Level
+from effort_finetune.evaluate.paired import differences
 from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.resampling import resample_videos
 from effort_finetune.evaluate.video import VideoScores, video_scores

@@ -11,7 +11,6 @@ import numpy as np
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.weighted import FloatArray, IntArray
-from effort_finetune.evaluate.calibrated_block import kind_of
 from effort_finetune.evaluate.foreign_scores import Columns, read_foreign
 from effort_finetune.evaluate.score_file import ScoreFile, read_scores
 
@@ -83,6 +82,8 @@ def _of_results(path: Path) -> ValScores:
     from effort_finetune.evaluate import results
 
     document = results.read(path)
+    from effort_finetune.evaluate.calibrated_block import kind_of  # scipy, not needed to refuse a file
+
     folder = path if path.is_dir() else path.parent
     parts = []
     for name, block in document["datasets"].items():

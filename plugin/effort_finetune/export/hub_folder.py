@@ -11,12 +11,10 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file, write_text
 from effort_finetune.core.whole_folder import whole_folder
 from effort_finetune.evaluate import results
+from effort_finetune.export.hub_transfer import CARD, RESULTS, WEIGHTS
 from effort_finetune.export.model_card import model_card
 from effort_finetune.weights.deepfakebench_layout import Exported
 
-#: What a hub folder holds, beside one file of weights.
-CARD, RESULTS = "README.md", "results.json"
-WEIGHTS = ("effort.pth", "adapter.safetensors")
 _ABSOLUTE = re.compile(r"(?:/|~|[A-Za-z]:[\\/]|\\\\)")
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.whole_folder import whole_folder
-from effort_finetune.export.hub_folder import CARD, RESULTS, WEIGHTS
 
+#: What a hub folder holds, beside one file of weights.
+CARD, RESULTS = "README.md", "results.json"
+WEIGHTS = ("effort.pth", "adapter.safetensors")
 _FILES = (CARD, RESULTS, *WEIGHTS)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.core.files import free_name, write_json, write_text
+from effort_finetune.core.files import ensure_writable_dir, free_name, write_json, write_text
 from effort_finetune.core.strict_json import read_json
 from effort_finetune.predict.evidence_data import differences, evidence_of, run_block
 from effort_finetune.predict.evidence_page import page_of
@@ -35,11 +35,7 @@ class Evidence:
     def __init__(self, predictor: Predictor, mapper: HeatMapper, folder: Path) -> None:
         self.mapper, self.folder, self.rule = mapper, folder, predictor.rule
         self._run = run_block(predictor)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            got = f"{folder} ({error.strerror})"
-            raise UserError("--evidence", got=got, expected="a folder that can be written") from error
+        ensure_writable_dir(folder, what="folder of evidence", flag="--evidence")
 
     def write(self, found: FileCrops, record: FileRecord) -> list[str]:
         """Writes page and JSON of one file.

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from effort_finetune.core.errors import UserError
-from effort_finetune.core.files import atomic_write
+from effort_finetune.core.files import atomic_write, ensure_writable_dir
 from effort_finetune.model.heat_map import METHODS, heat_maps, peak
 from effort_finetune.model.pointing_figures import ChosenMap, chosen_map
 from effort_finetune.predict.file_crops import Cut, FileCrops
@@ -68,11 +67,7 @@ class HeatFiles:
 
     def __init__(self, mapper: HeatMapper, folder: Path) -> None:
         self.mapper, self.folder = mapper, folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            got = f"{folder} ({error.strerror})"
-            raise UserError("--heatmap", got=got, expected="a folder that can be written") from error
+        ensure_writable_dir(folder, what="folder of heat maps", flag="--heatmap")
 
     def write(self, found: FileCrops, record: FileRecord) -> FileRecord:
         """Writes the most suspicious frame of each face and returns the record that names the files."""

@@ -14,9 +14,9 @@ from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.locks import holder
+from effort_finetune.predict.command_settings import add_judging_arguments, judging_settings
 from effort_finetune.serve.page_address import TOKEN_VARIABLE, chosen_token, listen
 from effort_finetune.serve.page_limits import MIB, PageLimits
-from effort_finetune.weights.first_look import look_at
 
 NAME = "serve"
 HELP = (
@@ -55,19 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument(
-        "--faces",
-        default="auto",
-        help="auto (the weights' own recipe), dlib81, dlib68, mtcnn, cropped or whole (default: auto)",
-    )
-    parser.add_argument("--predictor", type=Path, help="a landmark model of dlib, of 81 or 68 points")
-    parser.add_argument("--threshold", type=float, help="in place of the one that the weights carry")
-    parser.add_argument(
         "--no_heat", action="store_true", help="do not show where the model looked, which takes time"
     )
-    parser.add_argument("--frames", type=int, default=32, help="of a video at most (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=8, help="crops scored at once (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    parser.add_argument("--precision", default="auto", help="auto, float32, bf16 or fp16 (default: auto)")
+    add_judging_arguments(parser, batch=8)
     parser.add_argument("--max_file_mb", type=int, default=2048, help="of one file (default: %(default)s)")
     parser.add_argument(
         "--max_kept_mb",
@@ -137,8 +127,6 @@ def _checked(args: argparse.Namespace) -> tuple[Settings, PageLimits]:
             "serve", got=f"no {', '.join(missing)}", expected="the extra `web`",
             next_step="pip install 'effort-finetune[web]'",
         )  # fmt: skip
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise UserError("--threshold", got=args.threshold, expected="a number from 0 to 1")
     for flag in ("max_file_mb", "max_kept_mb"):
         if getattr(args, flag) < 1:
             raise UserError(f"--{flag}", got=getattr(args, flag), expected="1 or more")
@@ -146,13 +134,7 @@ def _checked(args: argparse.Namespace) -> tuple[Settings, PageLimits]:
         raise UserError(
             "--max_file_mb", got=args.max_file_mb, expected=f"at most --max_kept_mb {args.max_kept_mb}"
         )
-    settings = Settings(
-        device=args.device,
-        precision=args.precision,
-        test_batchSize=args.batch,
-        frame_num={"train": 8, "test": args.frames},
-    )
-    look_at(args.weights)
+    settings = judging_settings(args)
     ensure_writable_dir(args.folder, what="page folder", flag="--folder")
     found = holder(args.folder)
     if found is not None:

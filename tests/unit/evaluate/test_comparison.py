@@ -20,7 +20,8 @@ from effort_finetune.evaluate.compared_runs import Run, read_run
 from effort_finetune.evaluate.comparison import NOTHING_SHOWN, compare, forgetting, seed_groups
 from effort_finetune.evaluate.comparison_text import forgotten
 from effort_finetune.evaluate.delong import difference_test, placed
-from effort_finetune.evaluate.paired import Level, differences, holm
+from effort_finetune.evaluate.level_samples import Level
+from effort_finetune.evaluate.paired import differences, holm
 from effort_finetune.evaluate.table_formats import rendered
 
 

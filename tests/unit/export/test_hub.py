@@ -10,9 +10,9 @@ import sys
 import pytest
 import torch
 import yaml
-from evaluate.bench import SIZE, Bench
-from evaluate.conftest import TOWER
+from evaluate.bench import Bench
 from toyhost import EMBEDDED
+from toytower import save_toy_weights
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file
@@ -21,8 +21,6 @@ from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.export.hub_folder import export_hub_folder, results_of, without_paths
 from effort_finetune.export.model_card import model_card
 from effort_finetune.host import open_host
-from effort_finetune.model.backbone import random_tower
-from effort_finetune.model.detector import EffortFinetuneDetector
 from effort_finetune.weights.deepfakebench_layout import Exported
 
 from .hub_stand_in import serving
@@ -36,10 +34,7 @@ def document(tmp_path_factory):
     bench = Bench(open_host(EMBEDDED), tmp_path_factory.mktemp("data"))
     bench.write("ToyA", videos=6)
     bench.write("ToyB", videos=2, groups=["Toy_Real"])
-    torch.manual_seed(3)
-    detector = EffortFinetuneDetector({"resolution": SIZE, "head_width": 16}, tower=random_tower(TOWER))
-    weights = tmp_path_factory.mktemp("weights") / "effort.pth"
-    torch.save(detector.state_dict(), weights)
+    weights = save_toy_weights(tmp_path_factory.mktemp("weights") / "effort.pth")
     folder = tmp_path_factory.mktemp("run")
     settings = bench.settings(test_dataset=["ToyA", "ToyB"])
     return results.read(evaluate(settings, bench.host, weights=weights, output_dir=folder))

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from toyhost import EMBEDDED
+from toytower import SIZE
 
 from effort_finetune.data.face_finder import Face
 from effort_finetune.data.finder_choice import FinderChoice
@@ -16,7 +17,7 @@ from effort_finetune.data.frames import open_frames
 from effort_finetune.host import open_host
 from effort_finetune.predict.chosen_faces import ChosenFaces
 from effort_finetune.serve.corrections import Corrections
-from tests.unit.serve.conftest import SIZE, film
+from tests.unit.serve.conftest import film
 
 
 def _correct(visitor, row: int, label: str | None) -> dict:

@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from toyhost import EMBEDDED
+from toytower import SIZE
 
 import effort_finetune
 from effort_finetune.evaluate.evaluation import evaluate
 from effort_finetune.evaluate.score_file import read_scores
 from effort_finetune.host import open_host
 from effort_finetune.serve import scoring_thread
-from tests.unit.serve.conftest import SIZE, film
+from tests.unit.serve.conftest import film
 
 
 def test_a_file_has_the_probability_that_evaluate_measures(visitor, pictures, weights, settings, tmp_path):
