@@ -29,7 +29,7 @@ FORMATS = {
     "adapter": "a .safetensors with residuals and head only; needs --base",
     "peft": "a folder with a LoRA adapter over plain CLIP, for PEFT; needs --base",
     "hub-folder": "a folder for a model hub: the .pth (with --base an adapter), a model card, the results",
-    "onnx": "an .onnx file, image in, logits and probability out",
+    "onnx": "an .onnx file, image in, logits, probability and features out",
 }
 
 
@@ -51,6 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, help="hub-folder: results of FILE (default: the results.json beside it)"
     )
+    parser.add_argument(
+        "--int8", action="store_true", help="onnx: weights of 8 bits, written only where --parity agrees"
+    )
+    parser.add_argument(
+        "--parity", nargs="+", default=[], metavar="PATH",
+        help="--int8: pictures, videos or folders that both models judge; where folders name the class the "
+        "AUC counts, too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--faces", default="auto",
+        help="--parity: auto (the weights' own recipe), dlib81, dlib68, mtcnn, cropped or whole",
+    )  # fmt: skip
     parser.add_argument("--name", help="hub-folder: the model's name (default: that of --output)")
     parser.add_argument("--license", help="hub-folder: the licence's identifier, e.g. cc-by-nc-4.0")
     parser.add_argument("--adapter_base", type=Path, help="base of FILE, when FILE is an adapter that moved")
@@ -78,6 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Reads, converts, writes and names what was written."""
     look_at(args.file)
+    if args.int8 != bool(args.parity) or (args.int8 and args.to != "onnx"):
+        raise UserError(
+            "--int8", got=f"--to {args.to}, {len(args.parity)} paths of --parity",
+            expected="--to onnx --int8 --parity PATHS: rounded weights are written only where verdicts agree",
+        )  # fmt: skip
     if args.output is None:
         return _finish_run(args)
     settings = _settings(args)
@@ -137,6 +154,11 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
         )
     if args.to == "merged":
         return merged.export_merged(checkpoint, args.output)
+    if args.int8:
+        from effort_finetune.export.onnx_int8 import export_int8
+        from effort_finetune.predict.inputs import find_files
+
+        return export_int8(checkpoint, args.file, args.output, find_files(args.parity), faces=args.faces)
     if args.to == "onnx":
         return export_onnx.export_onnx(checkpoint, args.output)
     if args.to == "hub-folder":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.prepare_arguments import shard
+from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.progress import bar
@@ -32,7 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", help="files, folders, patterns; - reads a list of paths from standard input"
     )
-    parser.add_argument("--weights", type=Path, required=True, help="a fine-tuned or released checkpoint")
+    parser.add_argument(
+        "--weights", type=Path, required=True,
+        help="a fine-tuned or released checkpoint, or an .onnx file that `export` made of one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runtime",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="what scores: torch, or ONNX Runtime on the processor for an .onnx file (default: by the file)",
+    )
     parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write every record as a line of JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each file")
     parser.add_argument(
@@ -64,7 +74,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from effort_finetune.predict.inputs import find_files
 
     number, count = args.shard
-    settings = judging_settings(args)
+    _check_runtime(args)
+    settings = judging_settings(args, onnx=True)
     written = {"--heatmap": args.heatmap, "--evidence": args.evidence}
     written |= {flag: path and path.parent for flag, path in (("--jsonl", args.jsonl), ("--csv", args.csv))}
     for flag, folder in written.items():
@@ -104,6 +115,23 @@ def run(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
+def _check_runtime(args: argparse.Namespace) -> None:
+    is_onnx = args.weights.suffix == ".onnx"
+    if args.runtime != "auto" and (args.runtime == "onnx") != is_onnx:
+        step = f"--weights {args.weights.with_suffix('.onnx')}; `effort-finetune export --to onnx` makes it"
+        raise UserError(
+            f"--runtime {args.runtime}", got=f"--weights {args.weights}",
+            expected="an .onnx file" if args.runtime == "onnx" else "weights of torch",
+            next_step=step if args.runtime == "onnx" else "leave --runtime out",
+        )  # fmt: skip
+    for flag in ("heatmap", "evidence"):
+        if is_onnx and getattr(args, flag):
+            raise UserError(
+                f"--{flag}", got=f"--weights {args.weights}", expected="weights of torch",
+                next_step="give the checkpoint it was made of: maps need gradients, which ONNX has not",
+            )  # fmt: skip
+
+
 class _Shown:
     """What is written of each file beside its record."""
 
@@ -111,12 +139,14 @@ class _Shown:
         from effort_finetune.predict.evidence_files import Evidence
         from effort_finetune.predict.heat_files import HeatFiles, HeatMapper
 
-        self.mapper = HeatMapper(predictor)
-        self.heat = HeatFiles(self.mapper, args.heatmap) if args.heatmap else None
-        self.evidence = Evidence(predictor, self.mapper, args.evidence) if args.evidence else None
+        self.mapper = HeatMapper(predictor) if args.heatmap or args.evidence else None
+        self.heat = HeatFiles(self.mapper, args.heatmap) if self.mapper and args.heatmap else None
+        self.evidence = (
+            Evidence(predictor, self.mapper, args.evidence) if self.mapper and args.evidence else None
+        )
 
     def lines(self) -> list[str]:
-        return [self.mapper.line()] if self.heat or self.evidence else []
+        return [self.mapper.line()] if self.mapper else []
 
     def add(self, found: FileCrops, record: FileRecord) -> FileRecord:
         if self.heat:

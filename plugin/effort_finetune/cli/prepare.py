@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """
     if Path(args.name).name != args.name or args.name in (".", "..") or "\\" in args.name:
         raise UserError("dataset name", got=repr(args.name), expected="a plain name, not a path")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a damaged file is a line of ours
     host, settings = open_run(args, context, mode="train")
     steps = [_crop, _index, _lmdb] if args.step == WHOLE_WAY else [_STEPS[args.step]]
     try:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.files import atomic_write
 from effort_finetune.export.merged import dense_tower
 from effort_finetune.model.backbone import build_tower, fill_buffers
+from effort_finetune.model.onnx_detector import ORIGIN
 from effort_finetune.weights.checkpoint import Checkpoint
 from effort_finetune.weights.deepfakebench_layout import Exported
 from effort_finetune.weights.statement import ENTRY, Statement
+from effort_finetune.weights.trained_on import told_by
 
 # Of the logits, float32, between torch and onnxruntime; the two sum in different orders.
 _TOLERANCE = 1e-3
@@ -27,22 +30,23 @@ _LARGEST = 2**31  # bytes of one protobuf message
 
 
 class _Scorer(nn.Module):
-    """``image [B, 3, H, W] -> logits [B, 2], prob [B]``: plain tensors instead of the host's dictionaries."""
+    """``image [B, 3, H, W] -> logits [B, 2], prob [B], features [B, d]``: plain tensors, no dictionaries."""
 
     def __init__(self, tower: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.tower, self.head = tower, head
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.head(self.tower(image).pooler_output)
-        return logits, torch.softmax(logits, dim=1)[:, 1]
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.tower(image).pooler_output
+        logits = self.head(features)
+        return logits, torch.softmax(logits, dim=1)[:, 1], features
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path | str) -> Exported:
     """Exports the detector, residuals merged in float32, and compares the file with it in onnxruntime.
 
-    Input: ``image [batch, 3, H, W]`` float32, normalised. Outputs: ``logits [batch, 2]`` (real, fake) and
-    ``prob [batch]``, the probability of fake.
+    Input: ``image [batch, 3, H, W]`` float32, normalised. Outputs: ``logits [batch, 2]`` (real, fake),
+    ``prob [batch]``, the probability of fake, and ``features [batch, d]``, what the head is given.
 
     Args:
         checkpoint: The model.
@@ -78,14 +82,14 @@ def export_onnx(checkpoint: Checkpoint, path: Path | str) -> Exported:
                 (example,),
                 temporary,
                 input_names=["image"],
-                output_names=["logits", "prob"],
+                output_names=["logits", "prob", "features"],
                 dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
                 opset_version=_OPSET,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
-            expected, _ = scorer(other_batch)
+            expected, _, _ = scorer(other_batch)
         _state(temporary, checkpoint)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         logits, _ = session.run(["logits", "prob"], {"image": other_batch.numpy()})
@@ -104,7 +108,20 @@ def _state(path: Path, checkpoint: Checkpoint) -> None:
 
     model = onnx.load(path)
     said = Statement(resolution=checkpoint.resolution).over(checkpoint.statement)
-    onnx.helper.set_model_props(model, {ENTRY: json.dumps(said.to_dict())})
+    origin = {"weights_sha256": checkpoint.sha256, "fit": told_by(checkpoint.path).fit}
+    onnx.helper.set_model_props(model, {ENTRY: json.dumps(said.to_dict()), ORIGIN: json.dumps(origin)})
+    onnx.save(model, path)
+
+
+def set_origin(path: Path, **more: Any) -> None:
+    """Adds to what a file says of where it comes from."""
+    import onnx
+
+    model = onnx.load(path)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    said[ORIGIN] = json.dumps({**json.loads(said[ORIGIN]), **more})
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, said)
     onnx.save(model, path)
 
 

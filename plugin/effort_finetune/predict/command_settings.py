@@ -35,11 +35,12 @@ def add_judging_arguments(parser: argparse.ArgumentParser, *, batch: int) -> Non
     parser.add_argument("--precision", default="auto", help="auto, float32, bf16 or fp16 (default: auto)")
 
 
-def judging_settings(args: argparse.Namespace) -> Settings:
+def judging_settings(args: argparse.Namespace, *, onnx: bool = False) -> Settings:
     """Returns the settings of parsed arguments.
 
     Args:
         args: With ``weights`` and what :func:`add_judging_arguments` adds.
+        onnx: Whether the weights may be an ONNX file.
 
     Raises:
         UserError: If a value is out of bounds, or weights, landmark model or device are not there.
@@ -53,7 +54,7 @@ def judging_settings(args: argparse.Namespace) -> Settings:
         frame_num={"train": 8, "test": args.frames},
     )
     refuse_absent_device(settings.device, settings.precision)
-    look_at(args.weights)
+    look_at(args.weights, onnx=onnx)
     if args.predictor is not None and not args.predictor.is_file():
         raise UserError(
             "--predictor", got=f"{args.predictor}, which is no file", expected="a landmark model of dlib"

@@ -18,6 +18,8 @@ from effort_finetune.data.class_words import ClassWords
 from effort_finetune.data.normalisation import normalisation_table, normalise
 from effort_finetune.evaluate.predictions import log_odds, probability
 from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.onnx_detector import SUFFIX as ONNX
+from effort_finetune.model.onnx_detector import OnnxDetector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.predict.chosen_faces import ChosenFaces, choose_faces
 from effort_finetune.predict.file_crops import AS_IS, Cutter, FileCrops, all_deliveries
@@ -44,14 +46,15 @@ class Predictor:
         rule: How probabilities become verdicts.
     """
 
-    model: EffortFinetuneDetector
+    model: EffortFinetuneDetector | OnnxDetector
     settings: Settings
     faces: ChosenFaces
     rule: Rule
 
     def lines(self) -> list[str]:
         """What a user should know of this run."""
-        return [self.faces.line(), f"threshold {self.rule.threshold:g}: {self.rule.source}"]
+        told = [self.faces.line(), f"threshold {self.rule.threshold:g}: {self.rule.source}"]
+        return told if isinstance(self.model, EffortFinetuneDetector) else [self.model.line(), *told]
 
     def records(
         self, files: Iterable[str], *, stability: bool = False, labels: ClassWords | None = None
@@ -82,15 +85,7 @@ class Predictor:
             labels: See :meth:`records`.
             watch: Called with file, number and ``uint8[H, W, 3]`` (RGB) of each frame that is looked at.
         """
-        cutter = Cutter(
-            self.faces,
-            self.settings.resolution,
-            self.settings.frame_num.test,
-            self.settings.interpolation,
-            all_deliveries() if stability else (),
-            self.settings.manualSeed,
-            watch,
-        )
+        cutter = self.cutter(all_deliveries() if stability else (), watch)
         batch = self.settings.test_batchSize
         with ExitStack() as stack:
             stack.enter_context(self.model.merged())
@@ -101,6 +96,16 @@ class Predictor:
                     yield from self._judged(waiting, labels)
                     waiting = []
             yield from self._judged(waiting, labels)
+
+    def cutter(
+        self, deliveries: tuple[str, ...] = (), watch: Callable[[str, int, np.ndarray], None] | None = None
+    ) -> Cutter:
+        """Returns how files are cut for these weights; see :class:`Cutter`."""
+        settings = self.settings
+        return Cutter(
+            self.faces, settings.resolution, settings.frame_num.test, settings.interpolation, deliveries,
+            settings.manualSeed, watch,
+        )  # fmt: skip
 
     def _judged(
         self, waiting: Sequence[FileCrops], labels: ClassWords | None
@@ -161,7 +166,8 @@ def load_predictor(
     """Reads weights and what they say of their use.
 
     Args:
-        weights: A checkpoint, an adapter or a model folder with a trained head.
+        weights: A checkpoint, an adapter, a model folder with a trained head, or an exported ONNX file, which
+            ONNX Runtime scores on the processor in its own precision.
         settings: ``device``, ``precision``, ``test_batchSize``, ``frame_num.test``, ``manualSeed`` and what
             builds the model; ``None``: the defaults at the checkpoint's own resolution.
         faces: ``auto`` (the weights' own recipe), a finder, ``cropped`` or ``whole``.
@@ -172,14 +178,22 @@ def load_predictor(
     Raises:
         UserError: If the weights cannot be used or a face finder is not there.
     """
-    look_at(weights)
+    look_at(weights, onnx=True)
     path = str(Path(weights).expanduser().resolve())
     if settings is None:
         settings = Settings()
-    stated, told = read_statement(path), told_by(path)
-    chosen = choose_faces(faces, stated.crop, told.fit, predictor=predictor, folders=folders)
+    onnx = OnnxDetector(path) if path.endswith(ONNX) else None
+    stated, fit = (read_statement(path), told_by(path).fit) if onnx is None else (onnx.statement, onnx.fit)
+    chosen = choose_faces(faces, stated.crop, fit, predictor=predictor, folders=folders)
     if chosen.finder is not None:
         chosen.finder.make()  # its errors belong before the model is built
+    if onnx is not None:
+        said = {
+            key: value
+            for key in ("mean", "std", "interpolation", "resolution")
+            if (value := getattr(stated, key))
+        }
+        return Predictor(onnx, settings.changed(**said), chosen, rule_of(stated.calibration, threshold))
     resolution = read_checkpoint(path).resolution
     settings = obey(settings.changed(pretrained_weights=path, resolution=resolution))
     model = EffortFinetuneDetector(settings)

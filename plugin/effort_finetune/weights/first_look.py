@@ -19,8 +19,12 @@ PICKLE_MAGIC = b"\x80"
 _SUFFIXES = frozenset({".pth", ".pt", ".bin", ".ckpt", ".safetensors"})
 
 
-def look_at(path: Path | str) -> None:
+def look_at(path: Path | str, *, onnx: bool = False) -> None:
     """Refuses at once what reading would refuse after torch's import.
+
+    Args:
+        path: File or folder.
+        onnx: Whether an ``.onnx`` file will do; its bytes tell nothing at the start.
 
     Raises:
         UserError: If nothing is there, a folder holds no weights, or a file begins like no weights file.
@@ -31,6 +35,8 @@ def look_at(path: Path | str) -> None:
     path = locate(path)
     with path.open("rb") as stream:
         head = stream.read(64)
+    if onnx and path.suffix == ".onnx" and head:
+        return
     if not (looks_like_safetensors(head) or head.startswith((ZIP_MAGIC, PICKLE_MAGIC))):
         raise no_weights(path, head)
 
