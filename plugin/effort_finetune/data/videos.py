@@ -14,8 +14,8 @@ import numpy as np
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.data.containers import describe_container
-from effort_finetune.data.decode import MAX_PIXELS, read_picture
-from effort_finetune.data.picture_header import Unreadable
+from effort_finetune.data.decode import MAX_PIXELS, decode, read_bytes, read_picture
+from effort_finetune.data.picture_header import Unreadable, open_lazily
 from effort_finetune.data.sampling import frame_order
 
 #: Number of a frame and ``uint8[H, W, 3]``, RGB, or the reason why it cannot be decoded.
@@ -35,6 +35,12 @@ def read_frames(path: Path, *, count: int | None = None, every: int | None = Non
             not decoded here, and then the command that converts it is given.
         ValueError: Not exactly one of ``count`` and ``every``.
     """
+    if path.is_file() and describe_container(path)[0] == "GIF":
+        try:
+            yield from read_animation(path, count=count, every=every)
+        except Unreadable as error:
+            raise UserError(f"video {visible(path)}", got=str(error), expected="a GIF") from error
+        return
     wanted = _wanted(_frame_count(path), count, every)
     capture = _open(path)
     try:
@@ -47,6 +53,28 @@ def read_frames(path: Path, *, count: int | None = None, every: int | None = Non
             yield number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if done else "the decoder gives no picture"
     finally:
         capture.release()
+
+
+def read_animation(path: Path, *, count: int | None = None, every: int | None = None) -> Iterator[Frame]:
+    """Frames of a GIF, by Pillow: OpenCV gives the first one alone.
+
+    Args:
+        path: The GIF.
+        count: See :func:`read_frames`.
+        every: See :func:`read_frames`.
+
+    Raises:
+        Unreadable: It is damaged or too large.
+    """
+    data = read_bytes(path)
+    decode(data)  # refuses what is too large
+    with open_lazily(data) as image:
+        for number in _wanted(getattr(image, "n_frames", 1), count, every):
+            try:
+                image.seek(number)
+                yield number, np.array(image.convert("RGB"))
+            except Exception as error:  # Pillow's plugins raise what they like
+                yield number, " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def read_stills(

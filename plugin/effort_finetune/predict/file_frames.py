@@ -7,14 +7,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.containers import describe_container
-from effort_finetune.data.decode import decode, read_bytes, read_picture
+from effort_finetune.data.decode import read_picture
 from effort_finetune.data.folder_listing import VIDEO_SUFFIXES
-from effort_finetune.data.picture_header import Unreadable, open_lazily
-from effort_finetune.data.videos import Frame, frame_numbers, read_frames
+from effort_finetune.data.picture_header import Unreadable
+from effort_finetune.data.videos import Frame, read_animation, read_frames
 from effort_finetune.data.walk import IMAGE_SUFFIXES
 
 
@@ -42,7 +40,7 @@ class FileFrames:
                 if kind == "picture":
                     frames: Iterator[Frame] = iter([(0, read_picture(self.path))])
                 elif kind == "animation":
-                    frames = _animation(self.path, self.count)
+                    frames = read_animation(self.path, count=self.count)
                 else:
                     frames = read_frames(self.path, count=self.count)
                 start = next(frames)
@@ -80,19 +78,6 @@ class FileFrames:
         if container is not None:
             return "video", "picture"
         return ("picture", "video") if suffix in VIDEO_SUFFIXES else ("picture",)
-
-
-def _animation(path: Path, count: int) -> Iterator[Frame]:
-    """Frames of a GIF, evenly spaced, by Pillow: OpenCV gives the first one alone."""
-    data = read_bytes(path)
-    decode(data)  # refuses what is too large
-    with open_lazily(data) as image:
-        for number in frame_numbers(getattr(image, "n_frames", 1), count):
-            try:
-                image.seek(number)
-                yield number, np.array(image.convert("RGB"))
-            except Exception as error:  # Pillow's plugins raise what they like
-                yield number, " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _reason(error: BaseException) -> str:

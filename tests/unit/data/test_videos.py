@@ -114,3 +114,19 @@ def test_a_whole_file_of_an_unknown_codec_gets_the_command_that_converts_it(tmp_
         UserError, match=r"whole AVI file whose codec.*ffmpeg -i 'it'\"'\"'s.avi' -c:v libx264"
     ):
         list(read_frames(path, count=3))
+
+
+def test_every_frame_of_a_gif_is_read_also_where_it_states_no_delay(tmp_path):
+    """OpenCV gives the first frame alone of a GIF whose frames state a delay of nothing."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(one) for one in noise]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    frames = list(read_frames(tmp_path / "a.gif", count=32))
+    assert [number for number, _ in frames] == list(range(6))
+    for (_, frame), picture in zip(frames, pictures, strict=True):
+        assert not isinstance(frame, str)
+        assert np.abs(frame.astype(int) - np.asarray(picture)).mean() < 40, "its 256 colours"
+    assert [number for number, _ in read_frames(tmp_path / "a.gif", every=4)] == [0, 4]
+    (tmp_path / "cut.gif").write_bytes((tmp_path / "a.gif").read_bytes()[:60])
+    with pytest.raises(UserError, match=r"cut\.gif"):
+        list(read_frames(tmp_path / "cut.gif", count=3))
