@@ -217,7 +217,7 @@ def rounds_of(
     rounds: dict[str, Counter[str]] = {}
     todo = [(kind, commands[n % len(commands)]) for kind, count in counts.items() for n in range(count)]
     soak.draw.shuffle(todo)
-    began, misses = time.perf_counter(), 0
+    began, misses, told = time.perf_counter(), 0, 0
     while todo and time.perf_counter() - began < seconds:
         kind, command = todo.pop()
         act: Callable[[Command], str] = getattr(soak, kind)
@@ -227,6 +227,9 @@ def rounds_of(
         except KeyboardInterrupt:  # what was done counts
             break
         rounds.setdefault(f"{kind} {command.name}", Counter())[ended] += 1
+        for line in soak.lost[told:]:
+            print(line, flush=True)
+        told = len(soak.lost)
         print(f"{kind} {command.name}: {ended}; lost so far: {len(soak.lost)}", flush=True)
         if ended in MISSED and misses < 2 * sum(counts.values()):
             misses += 1
@@ -278,8 +281,6 @@ def main() -> int:
         rounds = rounds_of(soak, counts, commands, options.seconds)
     document = added(options.output, options.seed, rounds, soak.lost)
     write_json(options.output, document)
-    for line in soak.lost:
-        print(line)
     print(", ".join(f"{count} {kind}s" for kind, count in document["done"].items()), end="; ")
     print(f"lost: {len(document['lost'])}, of these now: {len(soak.lost)}")
     return 1 if soak.lost else 0
