@@ -157,7 +157,8 @@ def _flock(path: Path, key: str, what: str, next_step: str) -> int | None:
             raise
         if same:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, _text())
+            with contextlib.suppress(OSError):  # a full disk costs the holder's name, not the lock
+                os.write(descriptor, _text())
             return descriptor
         os.close(descriptor)  # the holder before removed the file between our two steps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, settings: Mapping[str, str], first_step: int | None) -> None:
         self._settings = settings
+        self._uncaught, threading.excepthook = threading.excepthook, self._pass_over
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -30,8 +32,16 @@ class TensorBoard:
 
     def close(self, last: Mapping[str, float]) -> None:
         """Writes the table of settings with the last value of each measured curve, and ends the file."""
-        if last:
-            # add_hparams would put the table into a run of its own, beside the curves.
-            for summary in hparams(dict(self._settings), dict(last)):
-                self._writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
-        self._writer.close()
+        try:
+            if last:
+                # add_hparams would put the table into a run of its own, beside the curves.
+                for summary in hparams(dict(self._settings), dict(last)):
+                    self._writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+            self._writer.close()
+        finally:
+            threading.excepthook = self._uncaught
+
+    def _pass_over(self, error: threading.ExceptHookArgs) -> None:
+        """The writer's thread prints its traceback and raises again at the next point, where it is said."""
+        if not type(error.thread).__module__.startswith("tensorboard."):
+            self._uncaught(error)

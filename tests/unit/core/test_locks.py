@@ -172,3 +172,12 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="no lock can be made"), locks.hold(tmp_path / "file"):
         pass
+
+
+def test_a_full_disk_costs_the_holders_name_and_not_the_lock(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(locks.os, "write", full)
+    with locks.hold(tmp_path):
+        pass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,7 @@ from effort_finetune.train import finetuning
 from effort_finetune.train.engine import Engine
 from effort_finetune.train.loop import TrainingLoop
 from effort_finetune.train.run_log import run_logger
+from effort_finetune.train.tensorboard import TensorBoard
 from effort_finetune.weights import run_state
 
 from .running import document, quick, run, state
@@ -157,6 +161,21 @@ def test_curves_that_cannot_be_written_cost_no_run(bench, monkeypatch):
     assert document(outcome)["status"] == "complete"
     log = (outcome.run_dir / "finetuning.log").read_text()
     assert log.count("no more TensorBoard curves: OSError") == 1
+
+
+def test_the_thread_that_writes_curves_prints_no_traceback(tmp_path, monkeypatch):
+    printed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    before = threading.excepthook
+    board = TensorBoard(tmp_path / "run", {}, None)
+    shutil.rmtree(tmp_path / "run")
+    board.scalars({"a": 1.0}, 0)
+    with pytest.raises(OSError, match="No such file"):
+        board._writer.flush()
+    with contextlib.suppress(OSError):
+        board.close({})
+    assert printed == []
+    assert threading.excepthook is before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
