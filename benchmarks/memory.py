@@ -50,7 +50,7 @@ def write_clip(path: Path, codec: str, seed: int) -> None:
         raise SystemExit(f"this OpenCV writes no {codec} into {path.suffix}")
     for number in range(FRAMES):
         move = cv2.getRotationMatrix2D(FACE, turn + 0.7 * number, scale)
-        move[:, 2] += np.array([SIDE / 2, SIDE / 2]) - FACE + drift * number
+        move[:, 2] += np.subtract((SIDE / 2, SIDE / 2), FACE) + drift * number
         frame = cv2.warpAffine(photo, move, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT) * light
         film.write(cv2.cvtColor(frame.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2BGR))
     film.release()
