@@ -1,6 +1,6 @@
 """Memory of a command while many files go through it: `prepare` over videos, `predict` over pictures.
 
-    python benchmarks/memory.py prepare --faces mtcnn --json benchmarks/results/memory_prepare.json
+    python benchmarks/memory.py prepare --faces mtcnn --json benchmarks/results/memory_prepare_mtcnn.json
     python benchmarks/memory.py predict --weights FILE --json benchmarks/results/memory_predict.json
     python benchmarks/memory.py prepare --files 6 --tenths 2     # does it run?
 
