@@ -57,13 +57,20 @@ def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, 
     if looks_like_safetensors(head):
         return _read_safetensors(path)
     if head.startswith(ZIP_MAGIC):
-        if not zipfile.is_zipfile(path):
+        if not _has_directory(path):
             raise _damaged(path, "the archive's directory at the end of the file is missing")
         refuse_expansion(path)
         return _read_torch(path, mmap=True, allow_pickle=allow_pickle), {}
     if head.startswith(PICKLE_MAGIC):
         return _read_torch(path, mmap=False, allow_pickle=allow_pickle), {}
     raise no_weights(path, head)
+
+
+def _has_directory(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # one that claims to span several disks
+        return False
 
 
 def refuse_expansion(path: Path) -> None:

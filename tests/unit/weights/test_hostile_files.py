@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
 
 import make_layouts as golden
@@ -126,3 +127,13 @@ def test_ambiguous_ones_are_refused(tmp_path):
     torch.save(mixed, tmp_path / "c.pth")
     with pytest.raises(UserError, match="none of them in a known layout"):
         read_checkpoint(tmp_path / "c.pth")
+
+
+def test_an_archive_that_claims_several_disks_is_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.ones(2)}, path)
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    path.write_bytes(data[:end] + struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2) + data[end:])
+    with pytest.raises(UserError, match="directory"):
+        read_checkpoint(path)
