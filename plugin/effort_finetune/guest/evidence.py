@@ -151,11 +151,15 @@ class HostSource:
         tree = self._trees.get(file)
         if tree is None or "is_initialized" in file.read_text("utf-8", "replace"):
             return
+        # Asked outright, or in a filter that the logger is given.
+        askers = {"get_rank"} | {
+            node.name for node in tree.body if isinstance(node, ast.ClassDef) and "get_rank" in ast.dump(node)
+        }
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
             if function.name != "create_logger":
                 continue
             for call in (each for each in ast.walk(function) if isinstance(each, ast.Call)):
-                if getattr(call.func, "attr", "") == "get_rank":
+                if getattr(call.func, "attr", getattr(call.func, "id", "")) in askers:
                     raise UserError(
                         f"{self.place(file, call.lineno)} asks for a rank, which one process does not have",
                         next_step="ask dist.is_initialized() there first",

@@ -9,6 +9,7 @@ import yaml
 
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.guest import swaps
+from effort_finetune.guest.evidence import HostSource
 
 from .conftest import OURS, PARSER, THEIRS
 
@@ -157,3 +158,15 @@ def test_errors_of_ours_in_the_hosts_script_are_one_line_with_their_code(script,
     assert capsys.readouterr().err == "error: wrong; got 1\nerror: failed\n"
     sys.excepthook(ValueError, ValueError("a bug"), None)
     assert len(codes) == 2, "other exceptions keep their traceback"
+
+
+def test_a_logger_whose_filter_asks_for_a_rank_is_told_before_it_starts(tmp_path):
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "train.py").write_text("from logger import create_logger\n")
+    (training / "logger.py").write_text(
+        "class RankFilter:\n    def filter(self, record):\n        return dist.get_rank() == 0\n"
+        "def create_logger(path):\n    handler.addFilter(RankFilter())\n"
+    )
+    with pytest.raises(UserError, match=r"logger\.py line 5 asks for a rank"):
+        HostSource(tmp_path, training / "train.py").check()
