@@ -69,7 +69,7 @@ def export_int8(
             head_width=tower["hidden_size"] // tower["num_attention_heads"],
             hidden_act=tower["hidden_act"],
         )
-        judges = [load_predictor(model, settings, faces=faces) for model in (weights, small)]
+        judges = load_predictor(weights, settings, faces=faces), load_predictor(small, settings, faces=faces)
         parity = _compare(*judges, files)
         _refuse_changes(parity)
         set_origin(small, int8=parity)

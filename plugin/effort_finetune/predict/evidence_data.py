@@ -33,7 +33,7 @@ CLOSE = 1e-4
 
 def run_block(predictor: Predictor) -> dict[str, Any]:
     """Returns what is the same for every file of a run: model, recipe, code, versions, device."""
-    model, settings = predictor.model, predictor.settings
+    model, settings = predictor.checkpoint, predictor.settings
     report = model.load_report
     assert report is not None, "a predictor's weights come from a file"
     device = next(model.parameters()).device

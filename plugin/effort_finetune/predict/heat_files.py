@@ -29,8 +29,8 @@ class HeatMapper:
     """Makes the maps of a predictor's crops by the method that is shown for its tower."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.model = predictor.model
-        self.chosen: ChosenMap = chosen_map(predictor.model)
+        self.model = predictor.checkpoint
+        self.chosen: ChosenMap = chosen_map(self.model)
         self._inputs = predictor.inputs
 
     def maps(self, images: list[np.ndarray]) -> np.ndarray | None:

@@ -51,6 +51,19 @@ class Predictor:
     faces: ChosenFaces
     rule: Rule
 
+    @property
+    def checkpoint(self) -> EffortFinetuneDetector:
+        """The detector, for what needs more of it than its scores.
+
+        Raises:
+            UserError: If the weights are an ONNX file.
+        """
+        if isinstance(self.model, EffortFinetuneDetector):
+            return self.model
+        raise UserError(
+            "heat maps and evidence", got="an ONNX file", expected="the checkpoint it was exported from"
+        )
+
     def lines(self) -> list[str]:
         """What a user should know of this run."""
         told = [self.faces.line(), f"threshold {self.rule.threshold:g}: {self.rule.source}"]

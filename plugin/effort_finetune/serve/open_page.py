@@ -173,7 +173,7 @@ def open_page(
 
 
 def _about(predictor: Predictor, heat: HeatMapper | None) -> dict[str, Any]:
-    report = predictor.model.load_report
+    report = predictor.checkpoint.load_report
     assert report is not None  # a predictor has weights
     return {
         "weights": Path(report.path).name,
