@@ -10,6 +10,7 @@ import pytest
 import toyhost
 from toyhost import IN_HOST, link_host, list_videos, noise
 
+from effort_finetune.cli.main import main
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.torch_build import builds_for_gpu, refuse_absent_device
 
@@ -95,3 +96,17 @@ def test_the_build_is_read_as_torch_states_it():
     if not builds_for_gpu():
         with pytest.raises(UserError, match="which this machine does not have"):
             refuse_absent_device("cuda:0", "auto")
+
+
+@pytest.mark.parametrize(
+    "words", [["leaderboard", "F"], ["calibrate", "F"], ["predict", "F", "--weights", "W"]]
+)
+def test_a_command_whose_processes_would_all_do_the_same_is_refused_under_a_launcher(
+    words, monkeypatch, capsys
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f"{words[0]} under a launcher; got WORLD_SIZE 2; expected one process" in error
+    assert error.count("\n") == 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.launch import refuse_several
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.export.calibrated_name import calibrated_name, check_output
 from effort_finetune.weights.first_look import look_at
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If a file is no score file, or the videos cannot be calibrated on.
         RunFailure: If val videos could not be scored.
     """
+    refuse_several(NAME, "without torchrun")
     _check(args)
     if args.weights is not None:
         output = args.output or calibrated_name(args.weights)

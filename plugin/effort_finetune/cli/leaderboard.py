@@ -9,6 +9,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.cli.prepare_arguments import shard
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.launch import refuse_several
 from effort_finetune.host import locate, open_host
 from effort_finetune.studies.board_file import read_board
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         UserError: If the file, a setting, a dataset or weights are wrong, or protocols are mixed.
         RunFailure: If a run failed, or a signal came; what is done is kept.
     """
+    refuse_several(NAME, "without torchrun; --shard I/N shares the cells out")
     asked = read_board(args.file)
     if args.groups:
         asked = asked.model_copy(update={"groups": True})

@@ -13,6 +13,7 @@ from effort_finetune.cli.prepare_arguments import shard
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.launch import refuse_several
 from effort_finetune.core.progress import bar
 from effort_finetune.predict.command_settings import add_judging_arguments, judging_settings
 
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     Raises:
         UserError: If anything asked for is wrong; nothing has been read then.
     """
+    refuse_several(NAME, "without torchrun; --shard I/N shares the files out")
     from effort_finetune.predict.inputs import find_files
 
     number, count = args.shard

@@ -40,6 +40,25 @@ def is_first() -> bool:
     return is_alone() or _number("RANK") == 0
 
 
+def refuse_several(command: str, next_step: str) -> None:
+    """Refuses a launcher for a command of which every process would do, and write, all of it.
+
+    Args:
+        command: Its name.
+        next_step: How its work is shared out, or that one process does it.
+
+    Raises:
+        UserError: If there are several processes.
+    """
+    if not is_alone():
+        raise UserError(
+            f"{command} under a launcher",
+            got=f"WORLD_SIZE {os.environ['WORLD_SIZE'].strip()}",
+            expected="one process",
+            next_step=next_step,
+        )
+
+
 def note_local_rank(value: str | int | None) -> None:
     """Takes ``--local_rank``, by which launchers before torchrun said what LOCAL_RANK says now."""
     if value is not None and "LOCAL_RANK" not in os.environ:
