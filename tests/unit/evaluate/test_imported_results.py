@@ -251,3 +251,12 @@ def test_a_run_without_scores_cannot_be_exported(matrix, tmp_path, capsys):
     assert main(["export-scores", str(tmp_path / "run"), "--output", str(tmp_path / "o.csv")]) == 2
     assert "no scores of theirs" in capsys.readouterr().err
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_report_says_nothing_of_frames_that_nobody_asked_for(tmp_path):
+    write(tmp_path / "s.csv", [("a", 1, 0.7)], header=("video", "label", "prob"))
+    imported(tmp_path / "s.csv", tmp_path / "one")
+    assert main(["report", str(tmp_path / "one"), "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "frames a video" not in page.partition("</p>")[0]
+    assert "None" not in page.partition("Settings")[0]
