@@ -1,7 +1,7 @@
 """What a run says a step will need of memory, against what its step then took.
 
     python benchmarks/step_memory.py                              # L/14 blocks, 8 frames, 4 layers
-    python benchmarks/step_memory.py --layers 1 --frames 2 --output /tmp/x.json      # does it run?
+    python benchmarks/step_memory.py --layers 1 --frames 2 --output step.json      # does it run?
 
 Each row is a process of its own. The peak is the kernel's, of the step alone: the mark is put back before it
 (/proc/self/clear_refs). The share is of what the step adds to what the process held before it.

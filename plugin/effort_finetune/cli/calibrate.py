@@ -10,7 +10,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.launch import refuse_several
-from effort_finetune.data.dataset_name import check_names
+from effort_finetune.data.missing_inputs import refuse_missing
 from effort_finetune.export.calibrated_name import calibrated_name, check_output
 from effort_finetune.weights.first_look import look_at
 
@@ -120,7 +120,7 @@ def _read(args: argparse.Namespace) -> ValScores:
 
 def _scored(args: argparse.Namespace, context: Context) -> ValScores:
     host, settings = open_run(args, context, mode="test", val_dataset=args.val_dataset)
-    for note in check_names(host, settings, which=("val_dataset",)):
+    for note in refuse_missing(host, settings, which=("val_dataset",), weights=[args.weights]):
         print(note)
 
     from effort_finetune.evaluate.val_scoring import score_val

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
-from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.files import refuse_unwritable
 from effort_finetune.core.launch import is_first, note_local_rank, read_launch
 from effort_finetune.data.corruptions import ALL, CORRUPTIONS, choose_corruptions
 from effort_finetune.data.missing_inputs import refuse_missing
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     for note in refuse_missing(host, settings, which=("test_dataset",), weights=[chosen]):
         if is_first():
             print(note)
-    ensure_writable_dir(args.output_dir)
+    refuse_unwritable(args.output_dir)
 
     from effort_finetune.evaluate.evaluation import evaluate  # torch and transformers, not needed for --help
 

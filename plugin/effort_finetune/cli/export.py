@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
-from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.files import refuse_unwritable
+from effort_finetune.data.finder_choice import FACES
 from effort_finetune.weights.first_look import look_at
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "AUC counts, too",
     )  # fmt: skip
     parser.add_argument(
-        "--faces", default="auto",
-        help="--parity: auto (the weights' own recipe), dlib81, dlib68, mtcnn, cropped or whole",
+        "--faces", default="auto", choices=FACES,
+        help="--parity: how faces are found; auto is the weights' own recipe (default: auto)",
     )  # fmt: skip
     parser.add_argument("--name", help="hub-folder: the model's name (default: that of --output)")
     parser.add_argument("--license", help="hub-folder: the licence's identifier, e.g. cc-by-nc-4.0")
@@ -235,7 +236,7 @@ def _check(args: argparse.Namespace, settings: Settings | None) -> None:
         from effort_finetune.evaluate import results
 
         results.read(_results_path(args))
-    ensure_writable_dir(args.output.parent, what="folder of --output", flag="--output")
+    refuse_unwritable(args.output.parent, what="folder of --output", flag="--output")
 
 
 def _results_path(args: argparse.Namespace) -> Path:

@@ -9,7 +9,7 @@ import sys
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
-from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.files import refuse_unwritable
 from effort_finetune.core.launch import ALONE_WITH_DDP, is_alone, is_first, note_local_rank, read_launch
 from effort_finetune.data.missing_inputs import TRAINING, refuse_missing
 from effort_finetune.evaluate.dataset_results import parse_metric
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             print(note)
     parse_metric(settings.metric_scoring)
     if settings.output_dir is not None:
-        ensure_writable_dir(settings.output_dir)
+        refuse_unwritable(settings.output_dir)
 
     from effort_finetune.train.finetuning import finetune  # torch and transformers, not needed for --help
 

@@ -12,7 +12,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.cli.prepare_arguments import shard
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
-from effort_finetune.core.files import ensure_writable_dir
+from effort_finetune.core.files import refuse_unwritable
 from effort_finetune.core.launch import refuse_several
 from effort_finetune.core.progress import bar
 from effort_finetune.predict.command_settings import add_judging_arguments, judging_settings
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     written |= {flag: path and path.parent for flag, path in (("--jsonl", args.jsonl), ("--csv", args.csv))}
     for flag, folder in written.items():
         if folder is not None:
-            ensure_writable_dir(folder, what=f"folder of {flag}", flag=flag)
+            refuse_unwritable(folder, what=f"folder of {flag}", flag=flag)
     files = find_files(args.paths, sys.stdin)[number - 1 :: count]
 
     os.environ.setdefault(

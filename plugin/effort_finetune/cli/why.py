@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.torch_build import refuse_absent_device
 from effort_finetune.host import locate, open_host
 from effort_finetune.studies.published import published_files
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             "why", got="one result" if args.second is None else "a second file and --published",
             expected="A and B, or A and --published NAME",
         )  # fmt: skip
+    refuse_absent_device(args.device, "auto")
     first = read_run(args.first, "A")
     runs = first, read_run(args.second, "B") if args.second is not None else _published(args, first)
     names = _common(args.dataset, runs, metric)

@@ -220,6 +220,29 @@ def ensure_writable_dir(path: Path | str, *, what: str = "output folder", flag: 
     return path
 
 
+def refuse_unwritable(path: Path | str, *, what: str = "output folder", flag: str = "--output_dir") -> None:
+    """Refuses a folder that cannot be made or written, and makes nothing: the command may still be refused.
+
+    Args:
+        path: The folder.
+        what: What it is, for the error.
+        flag: What chooses another one, for the error.
+
+    Raises:
+        UserError: If the nearest folder that is there is none, or nothing can be written in it.
+    """
+    there = Path(path).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            what,
+            got=f"{path} ({there} is {'not writable' if there.is_dir() else 'no folder'})",
+            expected="a folder that can be written",
+            next_step=f"choose another one with {flag}",
+        )
+
+
 def _fsync(path: Path) -> None:
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
     try:

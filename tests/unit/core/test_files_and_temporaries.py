@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from effort_finetune.core import files, temporaries
-from effort_finetune.core.errors import EXIT_RUN_FAILURE, RunFailure
+from effort_finetune.core.errors import EXIT_RUN_FAILURE, RunFailure, UserError
+from effort_finetune.core.files import refuse_unwritable
 
 KILLED = """
 import os, signal, sys
@@ -118,3 +119,11 @@ def test_a_refusal_that_passes_is_tried_again(tmp_path, monkeypatch):
     with pytest.raises(files.WriteError, match="busy"):
         files.write_text(tmp_path / "a", "y")
     assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_folder_is_refused_or_passes_and_is_not_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    refuse_unwritable(tmp_path / "new" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(UserError, match="output folder; got .*file is no folder.*--output_dir"):
+        refuse_unwritable(tmp_path / "file" / "folder")
