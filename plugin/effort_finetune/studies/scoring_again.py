@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.folder_part import TrainedFolder
+from effort_finetune.data.frames import FrameDataset
 from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate.evaluation import build, open_datasets
-from effort_finetune.evaluate.predictions import Scores, score
+from effort_finetune.evaluate.predictions import probability, score
 from effort_finetune.evaluate.video import grouped
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.preprocessing import obey
@@ -26,7 +28,7 @@ from effort_finetune.weights.trained_on import told_by
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
-    from effort_finetune.data.frames import FrameDataset
+    from effort_finetune.data.collect import FrameRow
     from effort_finetune.host import Host
 
 Ints = NDArray[np.int64]
@@ -34,7 +36,7 @@ Floats = NDArray[np.float64]
 
 
 class ScoringAgain:
-    """Scores one dataset in many variants; nothing is scored or loaded twice.
+    """Scores one dataset in many variants; no frame is scored twice in the same way, no weights loaded twice.
 
     Args:
         host: The open host.
@@ -43,7 +45,8 @@ class ScoringAgain:
 
     def __init__(self, host: Host, dataset: str) -> None:
         self.host, self.dataset = host, dataset
-        self._scored: dict[tuple[str, str], tuple[FrameDataset, Scores]] = {}
+        self._read: dict[tuple[str, str], tuple[list[FrameRow], Floats]] = {}
+        self._known: dict[tuple[str, str], dict[str, float | None]] = {}
         self._models: dict[str, nn.Module] = {}
 
     def __call__(self, variant: Variant) -> dict[str, float | None]:
@@ -54,26 +57,47 @@ class ScoringAgain:
         """
         return numbers(*self._scores(variant), variant.reading)
 
-    def _scores(self, variant: Variant) -> tuple[FrameDataset, Scores]:
-        key = variant.settings.digest(), str(variant.weights)
-        if key not in self._scored:
-            settings, weights = variant.settings, variant.weights
+    def _scores(self, variant: Variant) -> tuple[list[FrameRow], Floats]:
+        """Returns the frames of a variant that can be read, and their log-odds."""
+        settings, weights = variant.settings, variant.weights
+        key = settings.digest(), str(weights)
+        if key not in self._read:
             told = () if weights is None else told_by(weights).trained_on
             trained = [TrainedFolder.of_record(entry) for entry in told]
             (dataset,) = open_datasets(self.host, settings, [self.dataset], "test", trained=trained).values()
-            model = self._model(settings, weights)
-            device = next(model.parameters()).device
-            loader = make_loader(
-                dataset,
-                batch_size=settings.test_batchSize,
-                workers=settings.workers,
-                seed=settings.manualSeed,
-                pin_memory=device.type == "cuda",
-            )
-            autocast = resolve_precision(settings.precision, device).dtype
-            name = f"{self.dataset}, way {len(self._scored) + 1}"
-            self._scored[key] = dataset, score(model, loader, device=device, autocast=autocast, desc=name)
-        return self._scored[key]
+            # Which frames are asked for changes no score of one; what a host's class makes of it may.
+            alone = type(dataset) is FrameDataset
+            known = self._known.setdefault((_of_a_frame(settings) if alone else key[0], key[1]), {})
+            new = [row for row in dataset.rows if row.path not in known]
+            if new:
+                known |= self._log_odds(dataset, new, variant)
+            rows = [row for row in dataset.rows if known[row.path] is not None]
+            self._read[key] = rows, np.array([known[row.path] for row in rows], dtype=np.float64)
+        return self._read[key]
+
+    def _log_odds(
+        self, dataset: FrameDataset, rows: Sequence[FrameRow], variant: Variant
+    ) -> dict[str, float | None]:
+        """Scores some rows of a dataset; ``None`` for a frame that cannot be read."""
+        settings = variant.settings
+        part = copy.copy(dataset)
+        part.rows = list(rows)
+        model = self._model(settings, variant.weights)
+        device = next(model.parameters()).device
+        loader = make_loader(
+            part,
+            batch_size=settings.test_batchSize,
+            workers=settings.workers,
+            seed=settings.manualSeed,
+            pin_memory=device.type == "cuda",
+        )
+        autocast = resolve_precision(settings.precision, device).dtype
+        name = f"{self.dataset}, way {len(self._known)}"
+        scores = score(model, loader, device=device, autocast=autocast, desc=name)
+        found: dict[str, float | None] = dict.fromkeys((row.path for row in rows), None)
+        for index, logit in zip(scores.index, scores.logit, strict=True):
+            found[rows[index].path] = float(logit)
+        return found
 
     def _model(self, settings: Settings, weights: Path | None) -> nn.Module:
         if str(weights) not in self._models:
@@ -105,16 +129,21 @@ def obeyed(settings: Settings, weights: Path) -> Settings:
     return obey(settings.changed(pretrained_weights=str(weights)))
 
 
-def numbers(dataset: FrameDataset, scores: Scores, reading: Reading) -> dict[str, float | None]:
+def _of_a_frame(settings: Settings) -> str:
+    """Returns a digest of the settings without those that only say which frames are read."""
+    every = settings.frame_num.model_copy(update={"test": 1})
+    return settings.changed(frame_num=every, frame_sampling="uniform").digest()
+
+
+def numbers(rows: Sequence[FrameRow], logit: Floats, reading: Reading) -> dict[str, float | None]:
     """Returns every metric of both levels by one reading of the scores.
 
     Args:
-        dataset: The frames.
-        scores: Those that were scored.
+        rows: The frames that were scored.
+        logit: ``[N]``, their log-odds of fake.
         reading: What is made of them.
     """
-    rows = [dataset.rows[i] for i in scores.index]
-    label, prob = scores.label, scores.prob
+    label, prob = np.array([row.label for row in rows], dtype=np.int64), probability(logit)
     names = {
         "index": [row.video for row in rows],
         "folder": [PurePosixPath(row.path.replace("\\", "/")).parent.name for row in rows],
@@ -126,7 +155,7 @@ def numbers(dataset: FrameDataset, scores: Scores, reading: Reading) -> dict[str
     found: dict[str, float | None] = {}
     for level, (y, p) in {
         "frame": (label, prob),
-        "video": _videos(label, prob, scores.logit, group, reading.video_score),
+        "video": _videos(label, prob, logit, group, reading.video_score),
     }.items():
         values = binary_metrics(y, p, threshold=threshold)
         found |= {f"{level}_{name}": v for name, v in values.items() if v is None or isinstance(v, float)}

@@ -17,7 +17,9 @@ from toytower import SIZE, save_toy_weights
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.predictions import score
 from effort_finetune.host import open_host
+from effort_finetune.studies import scoring_again
 from effort_finetune.studies.explaining import explained
 from effort_finetune.studies.explanation_text import explanation_text
 from effort_finetune.studies.published import as_document, read_published
@@ -140,6 +142,23 @@ def test_the_command_says_what_is_missing_before_torch(tmp_path, measured):
     assert done.returncode == 2
     assert "no dataset with video_auc in both results" in done.stderr
     assert "| torch\n" not in done.stderr
+
+
+def test_no_frame_is_scored_twice_in_the_same_way(measured, weights, monkeypatch):
+    """Frames asked for and their sampling only choose frames; each of a dataset's is scored once."""
+    seen = []
+
+    def counted(model, loader, **how):
+        found = score(model, loader, **how)
+        seen.extend(loader.dataset.rows[i].path for i in found.index)
+        return found
+
+    monkeypatch.setattr(scoring_again, "score", counted)
+    other = measured(frame_num={"train": 4, "test": 5}, frame_sampling="first")
+    found = _explained(measured, weights, other)
+    assert {one.factor for one in found.shares} == {"frames a video", "frame sampling"}
+    assert found.together == pytest.approx(found.second, abs=1e-12)
+    assert len(seen) == len(set(seen)) <= 2 * 12 * 6
 
 
 def test_an_absent_checkpoint_is_one_line(measured, tmp_path):
