@@ -1,6 +1,10 @@
 """Does `why` find what was planted? Pairs of results with two factors changed, one of them not stated.
 
-    python benchmarks/why.py --results demo_output/after/results.json [--pairs 20] [--dataset DemoC]
+    effort-finetune evaluate --weights CKPT --test_dataset DemoC --frame_num.test 2 --output_dir base
+    python benchmarks/why.py --results base/results.json [--pairs 20] [--checkpoints OTHER]
+
+Of four frames a video two are read, so that their number and their choice are factors, too. An interrupted
+run goes on where it was.
 
 Each pair: the given result, and a second one measured here with two factors of :data:`PLANTED` changed. Of
 the second only its numbers, rounded to four digits as papers print them, and the first factor are handed on.
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,10 +44,7 @@ PLANTED: tuple[tuple[str, Any], ...] = (
     ("video grouping", "folder"),
     ("video grouping", "frame"),
     ("threshold", 0.3),
-    ("checkpoint", None),
 )
-#: With one frame a video, frames are videos: the second factor is none.
-SAME = {("frames a video", 1), ("video grouping", "frame")}
 METRICS = ("video_auc", "video_acc")
 STATED = ("video_auc", "video_ap", "video_eer", "video_acc", "video_f1", "frame_auc")
 TOLERANCE = 0.002
@@ -71,22 +73,43 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = obeyed(settings_from_config(document["settings"]).changed(output_dir=None), weights)
     start = Variant(settings, weights, Reading(threshold=document["protocol"]["threshold"]))
     again = ScoringAgain(open_host(locate(args.host)), args.dataset)
-    planted = [(n, v) for n, v in PLANTED if n != "checkpoint"]
-    planted += [("checkpoint", str(file)) for file in args.checkpoints]
+    planted = [*PLANTED, *(("checkpoint", str(file)) for file in args.checkpoints)]
     pairs = [p for p in itertools.permutations(planted, 2) if p[0][0] != p[1][0] and _can_be_stated(p[0][0])]
-    pairs = [pair for pair in pairs if set(pair) != SAME]
     random.Random(2026).shuffle(pairs)
-    rows = []
+    scores = document["datasets"][args.dataset]["scores_sha256"]
+    about = {"dataset": args.dataset, "scores_sha256": scores, "tolerance": TOLERANCE}
+    rows, without = _kept(args.output, about)
+    done = {json.dumps([row["stated"], row["hidden"]]) for row in rows} | set(map(json.dumps, without))
     for stated, hidden in pairs:
-        row = _pair(document, start, again, args, stated, hidden)
-        if row is not None:
-            rows.append(row)
-            print(row, flush=True)
         if len(rows) == args.pairs:
             break
-    found = sum(row["found"] for row in rows)
-    print(f"{found} of {len(rows)} pairs found")
-    write_json(args.output, {"dataset": args.dataset, "found": found, "pairs": rows})
+        if json.dumps([_shown(stated), _shown(hidden)]) in done:
+            continue
+        row = _pair(document, start, again, args, stated, hidden)
+        if row is None:
+            without.append([_shown(stated), _shown(hidden)])
+        else:
+            rows.append(row)
+            print(row, flush=True)
+        # After every pair: an interrupted run keeps what it measured.
+        found = sum(one["found"] for one in rows)
+        write_json(args.output, {**about, "found": found, "pairs": rows, "without_effect": without})
+    print(f"{sum(row['found'] for row in rows)} of {len(rows)} pairs found")
+
+
+def _kept(output: Path, about: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Returns the pairs that an earlier run of the same kind left, and those that moved no number."""
+    if not output.exists():
+        return [], []
+    before = json.loads(output.read_text())
+    if any(before.get(key) != value for key, value in about.items()):
+        raise SystemExit(f"{output} was measured with another result; name another --output")
+    return before["pairs"], before["without_effect"]
+
+
+def _shown(planted: tuple[str, Any]) -> list[Any]:
+    name, value = planted
+    return [name, Path(value).name if name == "checkpoint" else value]
 
 
 def _can_be_stated(name: str) -> bool:
@@ -96,10 +119,16 @@ def _can_be_stated(name: str) -> bool:
 def _pair(
     document: Any, start: Variant, again: ScoringAgain, args: argparse.Namespace, stated: Any, hidden: Any
 ) -> dict[str, Any] | None:
-    """Plants two factors; ``None`` where one of them moves no metric by more than the tolerance."""
+    """Plants two factors; ``None`` where one of them moves no metric by more than the tolerance.
+
+    Nor do they count where one of them changes no stated number beside the other: in one frame a video no
+    grouping is left, of all frames none are the first.
+    """
     first = again(start)
     alone = {name: again(_put(start, name, value)) for name, value in (stated, hidden)}
     second = again(_put(_put(start, *stated), *hidden))
+    if any(_stated(second) == _stated(values) for values in alone.values()):
+        return None
     for metric in METRICS:
         moves = {name: values[metric] - first[metric] for name, values in alone.items()}
         if all(abs(move) > TOLERANCE for move in moves.values()):
@@ -115,8 +144,8 @@ def _pair(
     close = all(abs((shares.get(name) or 0.0) - move) <= TOLERANCE for name, move in moves.items())
     return {
         "metric": metric,
-        "stated": stated,
-        "hidden": hidden,
+        "stated": _shown(stated),
+        "hidden": _shown(hidden),
         "alone": moves,
         "shares": shares,
         "gap": explained.gap,
@@ -132,12 +161,15 @@ def _put(variant: Variant, name: str, value: Any) -> Variant:
     return put(variant, value)
 
 
+def _stated(numbers: Any) -> dict[str, float]:
+    return {name: round(numbers[name], 4) for name in STATED if numbers[name] is not None}
+
+
 def _published(dataset: str, numbers: Any, stated: tuple[str, Any], document: Any) -> dict[str, Any]:
     block: dict[str, Any] = {"frame": {}, "video": {}}
-    for name in STATED:
-        level, _, metric = name.partition("_")
-        if numbers[name] is not None:
-            block[level][metric] = round(numbers[name], 4)
+    for key, number in _stated(numbers).items():
+        level, _, metric = key.partition("_")
+        block[level][metric] = number
     name, value = stated
     protocol: dict[str, Any] = {}
     if name == "threshold":

@@ -35,6 +35,23 @@ def test_table_1_has_the_averages_that_the_paper_prints(detector, average):
     assert np.mean(list(rows[detector].values())) == pytest.approx(average, abs=6e-4)
 
 
+@pytest.mark.parametrize(
+    ("detector", "within", "across"),
+    [
+        ("Meso4", 0.6097, 0.6551),
+        ("Face X-ray", 0.9391, 0.6985),
+        ("UCF", 0.9527, 0.7801),
+        ("SRM", 0.9359, 0.7760),
+    ],
+)
+def test_deepfakebenchs_table_has_the_averages_that_it_prints(detector, within, across):
+    rows = {name: row for name, _, row in rows_of(read_published("deepfakebench", HERE), "frame_auc")}
+    values = list(rows[detector].values())
+    assert (len(rows), len(values)) == (15, 14)
+    assert np.mean(values[:6]) == pytest.approx(within, abs=6e-5)
+    assert np.mean(values[6:]) == pytest.approx(across, abs=6.5e-5)
+
+
 def test_dataset_names_of_hosts_are_known():
     found = read_published("effort-paper", HERE)
     row = {name: row for name, _, row in rows_of(found, "video_auc")}["Effort"]
