@@ -9,12 +9,17 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.guest.absent_files import check_frame_folders, check_weights
+from effort_finetune.guest.tracker_login import check_login
+from effort_finetune.host.dataset_file import find_dataset_class
 from effort_finetune.host.missing_packages import PIP_NAMES
+from effort_finetune.host.registered_names import class_body, registered
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,12 @@ class HostSource:
         """Returns ``training/train.py line 36``."""
         return f"{file.relative_to(self._root)} line {line}"
 
-    def check(self) -> None:
+    def check(self, config: Mapping[str, Any], *, detector: str | None = None) -> None:
         """Finds what would stop the script.
+
+        Args:
+            config: What it will read: the detector's YAML with the host's own file on top.
+            detector: Name of the host's detector that it will build; ``None`` for ours.
 
         Raises:
             UserError: The first thing that would, in one line with its fix.
@@ -70,6 +79,30 @@ class HostSource:
         self._check_landmark_files()
         self._check_devices()
         self._check_ranks()
+        for file, tree in self._trees.items():
+            check_login(tree, config, str(file.relative_to(self._root)))
+        self._check_frames(bool(config.get("lmdb")))
+        if detector is not None:
+            self._check_detector(detector, config)
+
+    def _check_frames(self, lmdb: bool) -> None:
+        try:
+            module, name = find_dataset_class(self._training)
+        except UserError:  # the script makes its datasets in a way of its own
+            return
+        file = self._training / (module.replace(".", "/") + ".py")
+        for node in (self._trees.get(file) or _parse(file, self._root)).body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                check_frame_folders(node, lmdb=lmdb, place=str(file.relative_to(self._root)))
+
+    def _check_detector(self, name: str, config: Mapping[str, Any]) -> None:
+        module = registered(self._training, "DETECTOR").get(name)
+        if module is None:  # registered in a way of the host's own, or not at all, which it says itself
+            return
+        file = self._training / (module.replace(".", "/") + ".py")
+        body = class_body(file, "DETECTOR", name)
+        if body is not None:
+            check_weights(body, config, str(file.relative_to(self._root)))
 
     def _check_packages(self) -> None:
         seen: set[str] = set()

@@ -67,7 +67,10 @@ def prepare(asked: Asked) -> int:
         _set_dotted(tree, given.settings)
     make_cuda_harmless()
     replaced = None if asked.own_detector else "trainer.trainer"
-    HostSource(host.root, asked.script, replaced=replaced).check()
+    HostSource(host.root, asked.script, replaced=replaced).check(
+        {**tree, **host.default_settings("train")},
+        detector=None if asked.own_detector else str(tree.get("model_name")),
+    )
     if not asked.own_detector:
         _put_trainer_in_place(host)
     sys.argv[1:] = _with_yaml(given.rest, _write(tree))

@@ -169,4 +169,4 @@ def test_a_logger_whose_filter_asks_for_a_rank_is_told_before_it_starts(tmp_path
         "def create_logger(path):\n    handler.addFilter(RankFilter())\n"
     )
     with pytest.raises(UserError, match=r"logger\.py line 5 asks for a rank"):
-        HostSource(tmp_path, training / "train.py").check()
+        HostSource(tmp_path, training / "train.py").check({})

@@ -1,0 +1,110 @@
+"""Whether a host's script starts a run of Weights & Biases for which nobody has logged in here.
+
+Without a key, and with no terminal to ask for one, ``wandb.init`` raises once everything else has started.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import contextlib
+import netrc
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from effort_finetune.core.errors import UserError
+
+_NEEDS_NO_KEY = ("offline", "disabled", "dryrun")
+
+
+def check_login(tree: ast.Module, config: Mapping[str, Any], place: str) -> None:
+    """Refuses a file that starts such a run without a key.
+
+    A call that a condition on the configuration rules out is none; a ``mode`` given in the call counts more
+    than the environment, as in wandb itself.
+
+    Args:
+        tree: A file of the run.
+        config: What the script will read: the detector's YAML with the host's own file on top.
+        place: Name of the file, for the message.
+
+    Raises:
+        UserError: Such a line.
+    """
+    for call in _calls(tree.body, config):
+        if ast.unparse(call.func) not in ("wandb.init", "wandb.login"):
+            continue
+        given = next((each.value for each in call.keywords if each.arg == "mode"), None)
+        mode = os.environ.get("WANDB_MODE") or _stored_mode() if given is None else _value(given, config)
+        if mode in _NEEDS_NO_KEY or _has_key() or sys.stdin.isatty():
+            continue
+        offline = "export WANDB_MODE=offline" if given is None else f"make {ast.unparse(given)} 'offline'"
+        raise UserError(
+            f"{place} line {call.lineno} starts a run of Weights & Biases",
+            got="no key and no login here",
+            next_step=f"{offline}, or wandb login",
+        )
+
+
+def _calls(body: list[ast.stmt], config: Mapping[str, Any]) -> Iterator[ast.Call]:
+    """The calls of all statements and functions, but for what a ``try`` guards or a condition rules out."""
+    for node in body:
+        if isinstance(node, ast.If):
+            holds = _value(node.test, config)
+            yield from _calls([] if holds is False else node.body, config)
+            yield from _calls([] if holds is True else node.orelse, config)
+        elif isinstance(node, ast.Try):
+            continue
+        elif isinstance(inner := getattr(node, "body", None), list):
+            yield from _calls(inner, config)
+        else:
+            yield from (each for each in ast.walk(node) if isinstance(each, ast.Call))
+
+
+def _value(node: ast.expr, config: Mapping[str, Any]) -> Any:
+    """What an expression is, where the configuration alone tells; ``None`` where it does not."""
+    try:
+        return _computed(node, config)
+    except (KeyError, TypeError, AttributeError, LookupError, ValueError):
+        return None
+
+
+def _computed(node: ast.expr, config: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Name(id="config") | ast.Attribute(attr="config"):
+            return config
+        case ast.Subscript(value=value, slice=key):
+            return _computed(value, config)[_computed(key, config)]
+        case ast.Call(func=ast.Attribute(value=value, attr="get"), args=args):
+            return _computed(value, config).get(*(_computed(each, config) for each in args))
+        case ast.BoolOp(op=ast.And(), values=values):
+            held = [_value(each, config) for each in values]
+            return False if False in held else None if None in held else all(held)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not _computed(operand, config)
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as sign], comparators=[right]):
+            equal = _computed(left, config) == _computed(right, config)
+            return equal is isinstance(sign, ast.Eq)
+        case _:
+            return ast.literal_eval(node)
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    server = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(server) is not None
+    return False
+
+
+def _stored_mode() -> str | None:
+    """What ``wandb offline`` and ``wandb disabled`` left for this folder or this user."""
+    stored = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):
+        stored.read([Path.home() / ".config" / "wandb" / "settings", Path("wandb", "settings")], "utf-8")
+    return stored.get("default", "mode", fallback=None)
