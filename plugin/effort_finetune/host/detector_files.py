@@ -76,9 +76,14 @@ def check_needs(host: Host, name: str, config: Mapping[str, Any], *, training: b
 
     if config.get("video_mode"):
         raise refuse(f"clips of {config.get('clip_size', 'several')} frames (video_mode)")
-    body = class_body(host.root / "training" / (module.replace(".", "/") + ".py"), "DETECTOR", name)
+    file = host.root / "training" / (module.replace(".", "/") + ".py")
+    body = class_body(file, "DETECTOR", name)
     if body is not None and (method := _reads_setting(body, "clip_size")):
         raise refuse(f"clips (config['clip_size'], read in {method})")
+    if body is not None and (line := _takes_five_axes(body)):
+        raise refuse(f"clips (line {line} of {file.name} reads images of five axes)")
+    if body is not None and (model := _video_model(file, body)):
+        raise refuse(f"clips (it builds transformers' {model}, which takes several frames)")
     if training and config.get("dataset_type") not in (None, "abstract", "normal"):
         raise refuse(f"the training samples of dataset_type {config['dataset_type']!r}")
     keys = {} if body is None else _keys_read(body, _TRAINING if training else _SCORING)
@@ -98,6 +103,40 @@ def _reads_setting(body: ast.ClassDef, key: str) -> str | None:
                     and node.slice.value == key
                 ):
                     return method.name
+    return None
+
+
+def _takes_five_axes(body: ast.ClassDef) -> int | None:
+    """Returns the line in which a detector takes apart, or turns, five axes of a batch's images."""
+    for node in ast.walk(body):
+        axes: int | None = None
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            of, axes = node.value, len(node.targets[0].elts)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "permute":
+            of, axes = node.func, len(node.args)
+        if axes == 5 and isinstance(of, ast.Attribute) and ast.unparse(of.value) == "data_dict['image']":
+            return node.lineno
+    return None
+
+
+def _video_model(file: Path, body: ast.ClassDef) -> str | None:
+    """Returns the class of transformers' that a detector builds and whose configuration counts frames."""
+    used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
+    names = [
+        alias.name
+        for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file)))
+        if isinstance(node, ast.ImportFrom) and node.module == "transformers"
+        for alias in node.names
+        if (alias.asname or alias.name) in used
+    ]
+    if not names:
+        return None
+    import transformers
+
+    for name in names:
+        configuration = getattr(getattr(transformers, name, None), "config_class", None)
+        if configuration is not None and hasattr(configuration(), "num_frames"):
+            return name
     return None
 
 

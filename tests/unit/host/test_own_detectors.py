@@ -191,3 +191,38 @@ def test_what_frames_cannot_give_is_refused(host: Host, config: dict, training: 
     with pytest.raises(UserError, match=r"needs clips \(config\['clip_size'\], read in __init__\)"):
         check_needs(host, "clips", {}, training=False)
     check_needs(host, "meso4", {**CONFIG, "dataset_type": None}, training=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "start", "words"),
+    [
+        (
+            "b, t, c, h, w = data_dict['image'].shape",
+            "",
+            r"line 10 of clips_detector\.py reads images of five",
+        ),
+        ("x = data_dict['image'].permute(0, 2, 1, 3, 4)", "", "line 9 of clips_detector"),
+        ("b, c, h, w = data_dict['image'].shape", "", None),
+        (
+            "self.backbone = TimesformerModel.from_pretrained(config['pretrained'])",
+            "from transformers import TimesformerModel",
+            "transformers' TimesformerModel, which takes several frames",
+        ),
+        (
+            "from transformers import VideoMAEModel as V; self.backbone = V.from_pretrained('x/y')",
+            "",
+            "VideoMAEModel",
+        ),
+        ("self.backbone = M()", "from transformers import CLIPVisionModel as M, TimesformerModel", None),
+        ("self.backbone = M()", "from transformers import ANameNobodyHas as M", None),
+    ],
+)
+def test_clips_are_known_without_a_settings_file(
+    host: Host, body: str, start: str, words: str | None
+) -> None:
+    add(host, "clips", source("clips", body, start).replace("data_dict['idct']", "0"))
+    if words is None:
+        check_needs(host, "clips", {}, training=False)
+        return
+    with pytest.raises(UserError, match=words):
+        check_needs(host, "clips", {}, training=False)
