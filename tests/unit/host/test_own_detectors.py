@@ -199,7 +199,7 @@ def test_what_frames_cannot_give_is_refused(host: Host, config: dict, training: 
         (
             "b, t, c, h, w = data_dict['image'].shape",
             "",
-            r"line 10 of clips_detector\.py reads images of five",
+            r"line 9 of clips_detector\.py reads images of five",
         ),
         ("x = data_dict['image'].permute(0, 2, 1, 3, 4)", "", "line 9 of clips_detector"),
         ("b, c, h, w = data_dict['image'].shape", "", None),
