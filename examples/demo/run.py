@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             next_step="clone the repository and run `make demo` in it",
         )
     out = ensure_writable_dir(args.output_dir)
-    _build_data(root, rebuild=args.rebuild)
+    build_missing(root, rebuild=args.rebuild)
     config = str(resources.root() / "configs" / "presets" / "demo.yaml")
     common = ["--host", str(root), "--detector_config", config]
     before, tuned, after = out / "before", out / "finetune", out / "after"
@@ -144,7 +144,8 @@ def _step(title: str, command: list[str]) -> None:
     run_command(command)
 
 
-def _build_data(root: Path, *, rebuild: bool) -> None:
+def build_missing(root: Path, *, rebuild: bool) -> None:
+    """Generates the datasets that a host lacks, or all of them anew."""
     lmdb_dir, json_dir = root / "datasets" / "lmdb", root / "preprocessing" / "dataset_json"
     missing = [n for n in DATASETS if rebuild or not (json_dir / f"{n}.json").is_file()]
     if not missing:

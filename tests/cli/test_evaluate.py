@@ -19,7 +19,6 @@ from toytower import SIZE, save_toy_weights
 from effort_finetune.cli.main import main
 from effort_finetune.evaluate import results
 
-CONSOLE = str(Path(sys.executable).with_name("effort-finetune"))
 
 
 def write_dataset(root: Path, name: str, *, groups=("Real", "Fake"), missing: int = 0, test: int = 3) -> None:
@@ -194,8 +193,9 @@ def test_an_output_folder_that_cannot_be_written(host, tmp_path, capsys, monkeyp
     assert "output" in lines[0]
 
 
-def test_too_many_missing_frames_end_with_1_and_are_listed(host, tmp_path):
-    done = process(CONSOLE, "evaluate", *command(host, tmp_path / "out", "UADFV", "DFDC"), host=host)
+def test_too_many_missing_frames_end_with_1_and_are_listed(host, tmp_path, warm):
+    arguments = command(host, tmp_path / "out", "UADFV", "DFDC")
+    done = process(f"{warm}/effort-finetune", "evaluate", *arguments, host=host)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "2 of 18 test frames of DFDC" in done.stderr

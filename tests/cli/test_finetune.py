@@ -62,6 +62,7 @@ def test_workflow_1_fine_tune_then_evaluate(host, tmp_path, warm):
         *("--train_batchSize", "4", "--workers", "1"),
         host=host,
         cwd=tmp_path,
+        python=f"{warm}/python",
     )
     assert done.returncode == 0, done.stderr
     published = tmp_path / "finetuned" / "effort_uadfv.pth"

@@ -24,6 +24,8 @@ class Bench:
 
     root: Path
     clip: Path
+    #: What starts the commands of :meth:`warm`.
+    interpreter: str = sys.executable
 
     @property
     def host(self) -> Host:
@@ -33,11 +35,17 @@ class Bench:
         """Runs ``training/<name>`` from the host's root, as its README says."""
         return self.python(f"training/{name}", *arguments)
 
-    def python(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def warm(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """As :meth:`python`; the embedded host's commands find torch imported."""
+        return self.python(*arguments, interpreter=self.interpreter)
+
+    def python(
+        self, *arguments: object, interpreter: str = sys.executable
+    ) -> subprocess.CompletedProcess[str]:
         """Runs the interpreter in the host's root."""
         environment = {key: value for key, value in os.environ.items() if key != "DEEPFAKEBENCH_ROOT"}
         return subprocess.run(
-            [sys.executable, *map(str, arguments)],
+            [interpreter, *map(str, arguments)],
             cwd=self.root,
             env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -60,13 +68,14 @@ def source(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(source: Path, tmp_path_factory: pytest.TempPathFactory, warm: Path) -> Bench:
     folder = tmp_path_factory.mktemp("bench")
     root = copy_host(source, folder / "host")
     write_dataset(root, "UADFV")
     assert main(["install", str(root)]) == 0
     save_clip(folder / "clip", image_size=224, patch_size=32)
-    return Bench(root, folder / "clip")
+    embedded = source == resources.embedded_host()
+    return Bench(root, folder / "clip", f"{warm}/python" if embedded else sys.executable)
 
 
 @pytest.fixture

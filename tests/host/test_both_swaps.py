@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def configured(source: Path, bench: Bench, tmp_path: Path) -> Bench:
         folder = Path(str(models.origin)).parent / "models"
         landmarks.symlink_to(folder / "shape_predictor_68_face_landmarks.dat")
     assert main(["install", str(root)]) == 0
-    return type(bench)(root, bench.clip)
+    return replace(bench, root=root)
 
 
 def ran(done: subprocess.CompletedProcess[str], bench: Bench) -> None:
@@ -71,7 +72,7 @@ def best(root: Path) -> dict[str, torch.Tensor]:
 def test_our_detector_with_the_hosts_trainer(configured):
     words = ("--detector_path", "training/config/detector/effort_finetune.yaml", "--trainer", "null")
     toy = ("--resolution", 224, "--head_width", 16)
-    done = configured.script("train.py", *words, *DATA, *toy, "--train_batchSize", 8)
+    done = configured.warm("training/train.py", *words, *DATA, *toy, "--train_batchSize", 8)
     ran(done, configured)
     state = best(configured.root)
     assert state["backbone.encoder.layers.0.self_attn.q_proj.S_residual"].shape == (1,)
@@ -81,7 +82,7 @@ def test_our_detector_with_the_hosts_trainer(configured):
 def test_a_hosts_detector_with_our_trainer(configured):
     yaml_path = configured.root / "training/config/detector/meso4.yaml"
     words = ("--detector_path", yaml_path, "--trainer", "effort_finetune", "--device", "cpu")
-    done = configured.script("train.py", *words, *DATA, "--train_batchSize", 8, "--test_batchSize", 8)
+    done = configured.warm("training/train.py", *words, *DATA, "--train_batchSize", 8, "--test_batchSize", 8)
     ran(done, configured)
     assert all(torch.isfinite(value).all() for value in best(configured.root).values())
     (folder,) = {path.parent for path in (configured.root / "logs").rglob("ckpt_last.pth")}

@@ -60,7 +60,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.fixture(scope="session")
 def run(bench) -> Callable[..., subprocess.CompletedProcess[str]]:
     def start(entrance: tuple[str, ...], *words: object, fails: bool = False) -> Any:
-        done = bench.python(*entrance, *words, *SETTINGS)
+        done = bench.warm(*entrance, *words, *SETTINGS)
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done

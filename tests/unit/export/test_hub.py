@@ -14,6 +14,7 @@ from evaluate.bench import Bench
 from toyhost import EMBEDDED
 from toytower import save_toy_weights
 
+from effort_finetune.cli.main import main
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file
 from effort_finetune.evaluate import results
@@ -151,10 +152,24 @@ def test_what_a_hub_refuses_is_one_line(hub_folder, tmp_path):
             "HF_TOKEN": command("push", hub_folder, "me/x", endpoint=endpoint),
         }
     cases["no answer"] = command("pull", "me/none", "--output", tmp_path / "c", endpoint=endpoint)
-    cases["expected OWNER/NAME"] = command("pull", "a/b/c", "--output", tmp_path / "d", endpoint=endpoint)
-    cases["expected what export wrote"] = command("push", tmp_path, "me/x", endpoint=endpoint)
     for words, done in cases.items():
         assert done.returncode == 2, (words, done.stderr)
         assert words in done.stderr
         assert done.stderr.strip().count("\n") == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("pull", "a/b/c", "--output", "d"), "expected OWNER/NAME"),
+        (("push", ".", "me/x"), "expected what export wrote"),
+    ],
+)
+def test_what_no_hub_is_asked_for_is_one_line(words, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["hub", *words]) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.strip().count("\n") == 0
     assert list(tmp_path.iterdir()) == []
