@@ -20,7 +20,6 @@ from effort_finetune.cli.main import main
 from effort_finetune.evaluate import results
 
 
-
 def write_dataset(root: Path, name: str, *, groups=("Real", "Fake"), missing: int = 0, test: int = 3) -> None:
     """A dataset of three frames a video; the first ``missing`` test frames are not in its LMDB."""
     labels = {f"{name}_{group}": label for label, group in enumerate(groups)}
