@@ -2,6 +2,7 @@
 
 A detector trained on reals as JPEG and fakes as PNG learns the format. The score is the AUC of a forest over
 what the containers tell, each picture judged by trees that did not see it or its neighbours from one video.
+The pictures of a video have one container, so that a video counts once: by the mean over its pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ConfoundScore:
     """How well something other than the forgery tells the classes apart.
 
     Attributes:
-        auc: Of the held-out folds; None where nothing can be said.
+        auc: Of the held-out folds, over videos and loose pictures; None where nothing can be said.
         low: Lower bound of its 95 % interval (DeLong, on the logit scale).
         high: Upper bound.
         pictures: Pictures looked at.
@@ -139,7 +140,7 @@ def _score(
         )
     matrix = np.array(table)
     judged = _held_out(matrix, label, groups, seed)
-    auc, low, high = _interval(judged[label == 0], judged[label == 1])
+    auc, low, high = _interval(*_of_videos(judged, label, groups))
     single = [_auc(matrix[label == 0, i], matrix[label == 1, i]) for i in range(len(names))]
     best = int(np.argmax([max(a, 1 - a) for a in single]))
     return ConfoundScore(auc, low, high, len(own), (names[best], max(single[best], 1 - single[best])))
@@ -157,6 +158,15 @@ def _held_out(matrix: np.ndarray, label: np.ndarray, groups: Sequence[str], seed
         )
         judged[held] = forest.fit(matrix[fit], label[fit]).predict_proba(matrix[held])[:, 1]
     return judged
+
+
+def _of_videos(judged: np.ndarray, label: np.ndarray, groups: Sequence[str]) -> list[np.ndarray]:
+    """The mean over the pictures of each video, of real ones and of fake ones."""
+    names, means = np.array(groups), []
+    for own in (0, 1):
+        _, video = np.unique(names[label == own], return_inverse=True)
+        means.append(np.bincount(video, judged[label == own]) / np.bincount(video))
+    return means
 
 
 def _auc(real: np.ndarray, fake: np.ndarray) -> float:

@@ -1,9 +1,9 @@
 """A hash of a picture's look: the same after another compression or size, another for another person.
 
 The signs of 256 low frequencies of the cosine transform against their median, without the lowest two of each
-direction, which light and the outline of an aligned face decide. Measured on generated aligned faces: of two
-persons at least 70 bits differ, of one picture saved again as JPEG of quality 30, at half or twice its size,
-or brighter, at most 14.
+direction, which light and the outline of an aligned face decide. A mirrored picture has its odd horizontal
+frequencies negated and their median is near 0, so that its hash follows from the picture's.
+``benchmarks/near_duplicates.py`` measures how far apart persons are and which copies are found.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ BITS = 256
 NEAR = 16  # bits in which two pictures of one look may differ
 _SIDE, _LOW, _KEPT = 64, 2, 16
 _BANDS = NEAR + 1  # of two hashes that differ in at most NEAR bits, one band is equal
+#: Bits of the odd horizontal frequencies.
+_ODD = np.packbits(np.tile((np.arange(_KEPT) + _LOW) % 2, _KEPT))
 _FLAT = 2.0  # standard deviation of grey values below which there is nothing to see
 
 
@@ -48,8 +50,13 @@ def distance(first: bytes, second: bytes) -> int:
     return (int.from_bytes(first, "big") ^ int.from_bytes(second, "big")).bit_count()
 
 
+def mirrored(value: bytes) -> bytes:
+    """The hash of the same picture mirrored, up to a few bits."""
+    return (np.frombuffer(value, np.uint8) ^ _ODD).tobytes()
+
+
 def near_pairs(hashes: Sequence[bytes | None], *, near: int = NEAR) -> Iterator[tuple[int, int]]:
-    """Yields the positions of pictures that look the same.
+    """Yields the positions of pictures that look the same, or the same when one is mirrored.
 
     Pictures of equal hash come as a chain of pairs, so that a thousand copies are 999 pairs.
 
@@ -67,6 +74,12 @@ def near_pairs(hashes: Sequence[bytes | None], *, near: int = NEAR) -> Iterator[
         return
     firsts = [places[0] for places in equal.values()]
     table = np.frombuffer(b"".join(equal), np.uint8).reshape(-1, BITS // 8)
+    for i, j in sorted(_close(np.concatenate([table, table ^ _ODD]), len(table), near)):
+        yield firsts[i], firsts[j]
+
+
+def _close(table: NDArray[np.uint8], count: int, near: int) -> set[tuple[int, int]]:
+    """Pairs of the first ``count`` rows that are near, or near the other's mirrored row behind them."""
     bits = np.unpackbits(table, axis=1)
     words = np.ascontiguousarray(table).view(np.uint64)
     seen: set[tuple[int, int]] = set()
@@ -80,11 +93,13 @@ def near_pairs(hashes: Sequence[bytes | None], *, near: int = NEAR) -> Iterator[
             if not len(same):
                 break
             first, second = order[same], order[same + step]
+            # Two mirrored ones are as near as the two themselves; a picture's own mirror is no other picture.
+            other = (np.minimum(first, second) < count) & (first % count != second % count)
+            first, second = first[other], second[other]
             close = _ones(np.bitwise_xor(words[first], words[second])) <= near
-            lower, upper = np.minimum(first, second)[close], np.maximum(first, second)[close]
-            seen.update(zip(lower.tolist(), upper.tolist(), strict=True))
-    for i, j in sorted(seen):
-        yield firsts[i], firsts[j]
+            pairs = np.sort([first[close] % count, second[close] % count], axis=0)
+            seen.update(zip(*pairs.tolist(), strict=True))
+    return seen
 
 
 def _ones(words: NDArray[np.uint64]) -> NDArray[np.int64]:

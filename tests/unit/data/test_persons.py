@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effort_finetune.data.perceptual_hash import BITS, NEAR, distance, near_pairs
+from effort_finetune.data.perceptual_hash import BITS, NEAR, distance, look_of, mirrored, near_pairs
 from effort_finetune.data.persons import by_pattern, name_rule, own_name
 from effort_finetune.data.splits import Clip, split_clips
 
@@ -72,17 +75,33 @@ def test_near_pairs_are_all_pairs_within_reach(hashes, data):
         number = int.from_bytes(base, "big")
         for bit in flips:
             number ^= 1 << bit
-        hashes.append(number.to_bytes(BITS // 8, "big"))
+        changed = number.to_bytes(BITS // 8, "big")
+        hashes.append(mirrored(changed) if data.draw(st.booleans()) else changed)
     wanted = {
         (i, j)
         for i in range(len(hashes))
         for j in range(i + 1, len(hashes))
-        if distance(hashes[i], hashes[j]) <= NEAR
+        if min(distance(h, hashes[j]) for h in (hashes[i], mirrored(hashes[i]))) <= NEAR
     }
     found = set(near_pairs(hashes))
     assert found <= wanted
     # Equal hashes come as a chain, so the same groups, not the same pairs.
     assert _groups(found, len(hashes)) == _groups(wanted, len(hashes))
+
+
+def test_a_photograph_is_near_its_copies_and_no_other_person():
+    faces = np.load(Path(pytest.importorskip("skimage").__file__).parent / "data" / "lfw_subset.npy")[:100]
+    photos = [cv2.resize((255 * face).astype(np.uint8), (100, 100)) for face in faces]
+    jpeg = [cv2.imdecode(cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], 0) for p in photos]
+    half = [cv2.resize(p, (50, 50), interpolation=cv2.INTER_AREA) for p in photos]
+    mirror = [cv2.flip(p, 1) for p in photos]
+    hashes = [look_of(picture) for picture in (*photos, *jpeg, *half, *mirror)]
+    found = set(near_pairs(hashes))
+    assert {(i % 100, j % 100) for i, j in found if i % 100 != j % 100} == set()
+    groups = [set(group) for group in _groups(found, 400)]
+    alike = [sum({i, i + 100 * copy} <= own for own in groups for i in range(100)) for copy in (1, 2, 3)]
+    assert alike[:2] == [100, 100]
+    assert alike[2] >= 95  # a mirrored hash is known up to a few bits
 
 
 def _groups(pairs, count):
