@@ -121,7 +121,7 @@ class Cutter:
             found.error = words[:200] or type(error).__name__
         if found.error is not None:
             found.cuts, found.delivered = [], {}
-            found.sha256 = _hash_or_none(file)
+            found.sha256 = hash_or_none(file)
         return found
 
     def _sized(self, image: np.ndarray, fit: Fit | None) -> np.ndarray:
@@ -166,7 +166,8 @@ class Cutter:
         return [[(crop.face, self._sized(crop.image, None)) for crop in frame.crops] for frame in crops]
 
 
-def _hash_or_none(file: str) -> str | None:
+def hash_or_none(file: str) -> str | None:
+    """Returns the SHA-256 of a file's bytes; None where they cannot be read."""
     place = Path(file)
     try:
         return sha256_file(place) if place.is_file() else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from effort_finetune.model.onnx_detector import SUFFIX as ONNX
 from effort_finetune.model.onnx_detector import OnnxDetector
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.predict.chosen_faces import ChosenFaces, choose_faces
+from effort_finetune.predict.cutting_process import CuttingProcess
+from effort_finetune.predict.cutting_worker import Shown
 from effort_finetune.predict.file_crops import AS_IS, Cutter, FileCrops, all_deliveries
 from effort_finetune.predict.file_records import FileRecord
 from effort_finetune.predict.file_verdict import record_of
@@ -44,12 +47,14 @@ class Predictor:
         settings: Its preprocessing, batch size and frames of a video.
         faces: How pictures are cut.
         rule: How probabilities become verdicts.
+        reader: The process that reads and cuts files.
     """
 
     model: EffortFinetuneDetector | OnnxDetector
     settings: Settings
     faces: ChosenFaces
     rule: Rule
+    reader: CuttingProcess = field(default_factory=CuttingProcess, compare=False)
 
     @property
     def checkpoint(self) -> EffortFinetuneDetector:
@@ -88,36 +93,37 @@ class Predictor:
         *,
         stability: bool = False,
         labels: ClassWords | None = None,
-        watch: Callable[[str, int, np.ndarray], None] | None = None,
+        shown: Shown | None = None,
+        watch: Callable[[str, Any], None] | None = None,
     ) -> Iterator[tuple[FileCrops, FileRecord]]:
         """Yields the crops of each file with its record, for those who show what was judged.
 
         Args:
-            files: Paths, asked for one by one as the model can take them.
+            files: Paths, asked for as the model can take them.
             stability: See :meth:`records`.
             labels: See :meth:`records`.
-            watch: Called with file, number and ``uint8[H, W, 3]`` (RGB) of each frame that is looked at.
+            shown: Made of each frame that is looked at, in the process that reads it; a function of a module
+                that imports no torch, of number and ``uint8[H, W, 3]`` (RGB).
+            watch: Called with the file and what ``shown`` made.
         """
-        cutter = self.cutter(all_deliveries() if stability else (), watch)
+        cutter = self.cutter(all_deliveries() if stability else ())
         batch = self.settings.test_batchSize
         with ExitStack() as stack:
             stack.enter_context(self.model.merged())
             waiting: list[FileCrops] = []
-            for file in files:
-                waiting.append(cutter.cut(file))
+            for found in self.reader.cut(cutter, files, shown=shown, watch=watch):
+                waiting.append(found)
                 if sum(map(_crops, waiting)) >= batch or len(waiting) >= WAITING:
                     yield from self._judged(waiting, labels)
                     waiting = []
             yield from self._judged(waiting, labels)
 
-    def cutter(
-        self, deliveries: tuple[str, ...] = (), watch: Callable[[str, int, np.ndarray], None] | None = None
-    ) -> Cutter:
+    def cutter(self, deliveries: tuple[str, ...] = ()) -> Cutter:
         """Returns how files are cut for these weights; see :class:`Cutter`."""
         settings = self.settings
         return Cutter(
             self.faces, settings.resolution, settings.frame_num.test, settings.interpolation, deliveries,
-            settings.manualSeed, watch,
+            settings.manualSeed,
         )  # fmt: skip
 
     def _judged(
@@ -200,13 +206,17 @@ def load_predictor(
     chosen = choose_faces(faces, stated.crop, fit, predictor=predictor, folders=folders)
     if chosen.finder is not None:
         chosen.finder.make()  # its errors belong before the model is built
+    reader = CuttingProcess()
+    reader.start()  # while the model is built
     if onnx is not None:
         said = {
             key: value
             for key in ("mean", "std", "interpolation", "resolution")
             if (value := getattr(stated, key))
         }
-        return Predictor(onnx, settings.changed(**said), chosen, rule_of(stated.calibration, threshold))
+        return Predictor(
+            onnx, settings.changed(**said), chosen, rule_of(stated.calibration, threshold), reader
+        )
     resolution = read_checkpoint(path).resolution
     settings = obey(settings.changed(pretrained_weights=path, resolution=resolution))
     model = EffortFinetuneDetector(settings)
@@ -218,7 +228,7 @@ def load_predictor(
             next_step="fine-tune it first: effort-finetune finetune",
         )
     model = model.to(choose_device(settings.device)).eval()
-    return Predictor(model, settings, chosen, rule_of(stated.calibration, threshold))
+    return Predictor(model, settings, chosen, rule_of(stated.calibration, threshold), reader)
 
 
 def predict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,46 +13,11 @@ from effort_finetune.predict.file_crops import FileCrops
 from effort_finetune.predict.file_records import FaceRecord, FileRecord
 from effort_finetune.predict.heat_files import HeatMapper, cuts_of
 from effort_finetune.serve.page_row import CropPicture, RowPictures
+from effort_finetune.serve.small_frames import SmallFrame, jpeg
 
-PREVIEW_SIDE = 960  # of a picture; of a video's frame, of which there are many
-FRAME_SIDE = 640
 MOST_FACES = 6
 #: Crops of a file that are looked into for where the model looked.
 MOST_HEAT = 4
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 85]
-
-
-@dataclass(frozen=True)
-class SmallFrame:
-    """A frame as a small JPEG.
-
-    Attributes:
-        number: Of the frame.
-        width: Of the frame itself, in pixels.
-        height: The same.
-        jpeg: Its bytes.
-    """
-
-    number: int
-    width: int
-    height: int
-    jpeg: bytes
-
-
-def small_frame(number: int, image: np.ndarray, *, first: bool) -> SmallFrame:
-    """Makes a frame small.
-
-    Args:
-        number: Of the frame.
-        image: ``uint8[H, W, 3]``, RGB.
-        first: The first one, which may be a picture, is kept larger.
-    """
-    height, width = image.shape[:2]
-    scale = (PREVIEW_SIDE if first else FRAME_SIDE) / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return SmallFrame(number, width, height, _jpeg(image))
 
 
 def write_pictures(
@@ -79,7 +44,7 @@ def write_pictures(
     (folder / "preview.jpg").write_bytes(shown.jpeg)
     found = list(_crops(crops, record))
     for picture, image in found:
-        (folder / picture.image).write_bytes(_jpeg(image))
+        (folder / picture.image).write_bytes(jpeg(image))
     pictures = [picture for picture, _ in found]
     if heat is not None and found:
         looked = _looked_into(pictures)
@@ -113,10 +78,6 @@ def _crops(crops: FileCrops, record: FileRecord) -> Iterator[tuple[CropPicture, 
 def _suspicious(face: FaceRecord) -> int:
     """The frame in which a face looks most like a fake; the first of equals."""
     return max(face.frames, key=lambda frame: frame.prob).frame
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()
 
 
 def _overlay(values: np.ndarray) -> bytes:

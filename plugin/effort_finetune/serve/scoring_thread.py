@@ -9,20 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
-
-import numpy as np
 
 from effort_finetune.predict.file_crops import FileCrops
 from effort_finetune.predict.file_records import FileRecord
 from effort_finetune.predict.heat_files import HeatMapper
 from effort_finetune.predict.prediction import Predictor
-from effort_finetune.serve.file_pictures import SmallFrame, small_frame, write_pictures
+from effort_finetune.serve.file_pictures import write_pictures
 from effort_finetune.serve.kept_files import KeptFiles
 from effort_finetune.serve.page_row import Row, RowPictures
 from effort_finetune.serve.row_store import RowStore
+from effort_finetune.serve.small_frames import SmallFrame, small_frame
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -143,7 +141,7 @@ class ScoringThread:
             self._store.change(row.id, state="refused", note=f"it cannot be judged: {_reason(error)}")
 
     def _judge(self, names: Iterator[str], *, stability: bool) -> None:
-        judged = self._predictor.judged(names, stability=stability, watch=self._watch)
+        judged = self._predictor.judged(names, stability=stability, shown=small_frame, watch=self._watch)
         for crops, record in judged:
             row, started, frames = self._taken[crops.file]
             pictures = self._pictures(row, crops, record, frames)
@@ -174,10 +172,8 @@ class ScoringThread:
         self._taken[name] = (row, time.monotonic(), [])
         return name
 
-    def _watch(self, file: str, number: int, image: np.ndarray) -> None:
-        _, _, frames = self._taken[file]
-        with suppress(Exception):  # a picture that is too odd to be shown can still be judged
-            frames.append(small_frame(number, image, first=not frames))
+    def _watch(self, file: str, frame: SmallFrame) -> None:
+        self._taken[file][2].append(frame)
 
 
 def _reason(error: Exception) -> str:

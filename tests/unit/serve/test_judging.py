@@ -62,6 +62,27 @@ def test_a_broken_file_harms_its_own_row_alone(visitor, pictures, tmp_path):
     assert len(shown["film.mp4"]["pictures"]["crops"]) == 6
 
 
+CRASH = """
+import os, cv2
+decode = cv2.imdecode
+cv2.imdecode = lambda data, *more: os.abort() if bytes(data).endswith(b"crash") else decode(data, *more)
+"""
+
+
+def test_a_decoder_that_crashes_harms_its_own_row_alone(visitor, predictor, pictures, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(CRASH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    predictor.reader.end()  # the next one reads the line above
+    good = pictures[0].read_bytes()
+    rows = visitor.drop({"a.png": good, "b.png": good + b"crash", "c.png": good})
+    shown = visitor.wait(rows)
+    assert [row["status"] for row in shown] == ["scored", "unreadable", "scored"]
+    assert shown[1]["record"]["reasons"] == ["unreadable: its decoder crashed (SIGABRT)"]
+    corrected = visitor.client.put(f"/rows/{rows[1]}/label", json={"label": "real"})
+    assert corrected.status_code == 409  # and is not read in this process
+    predictor.reader.end()
+
+
 def test_a_model_that_fails_on_one_file_judges_the_others(visitor, predictor, pictures, monkeypatch):
     judged = type(predictor).scored
 
