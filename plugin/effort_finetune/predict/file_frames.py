@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 from effort_finetune.data.containers import describe_container
 from effort_finetune.data.decode import read_picture
 from effort_finetune.data.folder_listing import VIDEO_SUFFIXES
@@ -45,7 +46,7 @@ class FileFrames:
                     frames = read_frames(self.path, count=self.count)
                 start = next(frames)
             except (Unreadable, UserError, OSError, StopIteration) as error:
-                first = first or Unreadable(_reason(error))
+                first = first or Unreadable(_reason(error, self.path))
                 continue
             following = next(frames, None)
             # An animation of one frame is a picture; a film of one frame is still a film.
@@ -80,7 +81,8 @@ class FileFrames:
         return ("picture", "video") if suffix in VIDEO_SUFFIXES else ("picture",)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path) -> str:
     if isinstance(error, UserError):
-        return f"{error.what}: {error.got}" if error.got is not None else error.what
+        what = error.what.removeprefix(f"video {visible(path)}: ")  # the record names its file
+        return f"{what}: {error.got}" if error.got is not None else what
     return str(error) or type(error).__name__

@@ -91,6 +91,7 @@ def test_whatever_a_file_holds_it_has_a_record(weights, settings, pictures, tmp_
     assert (records["i"].kind, records["i"].frames_read) == ("video", 6)
     assert records["i"].score == pytest.approx(np.mean([f.prob for f in records["i"].faces[0].frames]))
     assert "few frames" in records["j"].reasons[0]
+    assert records["c"].reasons == ("unreadable: no picture in a known format, or a damaged one",)
     for record in records.values():
         json.dumps(record.to_dict(), allow_nan=False)
 
