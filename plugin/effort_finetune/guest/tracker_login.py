@@ -42,7 +42,11 @@ def check_login(tree: ast.Module, config: Mapping[str, Any], place: str) -> None
         mode = os.environ.get("WANDB_MODE") or _stored_mode() if given is None else _value(given, config)
         if mode in _NEEDS_NO_KEY or _has_key() or sys.stdin.isatty():
             continue
-        offline = "export WANDB_MODE=offline" if given is None else f"make {ast.unparse(given)} 'offline'"
+        offline = (
+            "export WANDB_MODE=offline"
+            if given is None
+            else f"set {ast.unparse(given)} to offline in training/config/train_config.yaml"
+        )
         raise UserError(
             f"{place} line {call.lineno} starts a run of Weights & Biases",
             got="no key and no login here",

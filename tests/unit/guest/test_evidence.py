@@ -105,7 +105,12 @@ INIT = "def main():\n  if {test}:\n    wandb.init(project='p'{mode})\n"
         ("rank() == 0", "", {}, "line 3"),
         ("config['ddp'] == False", "", {"ddp": False}, "line 3"),
         ("self.config.get('wandb', {}).get('enabled', True) and rank() == 0", "", {}, "line 3"),
-        ("True", ", mode=config['mode']", {"mode": "online"}, r"make config\['mode'\] 'offline'"),
+        (
+            "True",
+            ", mode=config['mode']",
+            {"mode": "online"},
+            r"set config\['mode'\] to offline in .*ain_config\.yaml",
+        ),
     ],
 )
 def test_a_run_that_needs_a_login_is_told_before(nobody, test, mode, config, words):

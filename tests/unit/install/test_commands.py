@@ -283,7 +283,13 @@ def test_traps_follow_the_versions_installed(host_root, monkeypatch, package, ve
 
 def test_numpy_2_breaks_imgaug_only_where_it_is_installed(host_root, monkeypatch):
     versions = {"numpy": "2.4.6", "imgaug": "0.4.0", "albumentations": "1.3.1", "lmdb": "1.6.2"}
-    monkeypatch.setattr(traps.metadata, "version", versions.__getitem__)
+
+    def version(package: str) -> str:
+        if package in versions:
+            return versions[package]
+        raise traps.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(traps.metadata, "version", version)
     warnings = [
         finding.what for finding in traps.find_traps(open_host(host_root)) if finding.level == "warning"
     ]
