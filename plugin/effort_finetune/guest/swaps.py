@@ -8,11 +8,14 @@ are driven by our engine, through a class with the constructor of the host's ``T
 from __future__ import annotations
 
 import atexit
+import functools
 import inspect
 import logging
 import os
+import re
 import sys
 import tempfile
+import traceback
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +77,7 @@ def prepare(asked: Asked) -> int:
     if not asked.own_detector:
         _put_trainer_in_place(host)
     sys.argv[1:] = _with_yaml(given.rest, _write(tree))
-    sys.excepthook = _one_line_for_ours
+    sys.excepthook = functools.partial(_one_line_for_ours, host.root)
     return 0
 
 
@@ -173,21 +176,36 @@ def _set_dotted(config: dict[str, Any], settings: Mapping[str, Any]) -> None:
 
 
 def _one_line_for_ours(
-    kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None
+    root: Path, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
 ) -> None:
     """An exception hook: what our detector or trainer says is one line and its exit code, no traceback."""
-    if not isinstance(error, (UserError, RunFailure)):
-        sys.__excepthook__(kind, error, traceback)
+    said = _what_ours_lacks(root, error, trace) or error
+    if not isinstance(said, (UserError, RunFailure)):
+        sys.__excepthook__(kind, error, trace)
         return
 
     def work() -> int:
-        raise error
+        raise said
 
     code = exit_code(work)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # a hook has no gentler way to choose the exit code
+
+
+def _what_ours_lacks(root: Path, error: BaseException, trace: types.TracebackType | None) -> UserError | None:
+    """A host's script asks its own detectors for more than DeepfakeBench's contract; ours keeps to that."""
+    asked = re.fullmatch(r"'EffortFinetuneDetector' object has no attribute '(\w+)'", str(error))
+    if not isinstance(error, AttributeError) or asked is None:
+        return None
+    frames = [each for each in traceback.extract_tb(trace) if Path(each.filename).is_relative_to(root)]
+    place = f"{Path(frames[-1].filename).relative_to(root)} line {frames[-1].lineno}" if frames else "a file"
+    return UserError(
+        f"{place} of the host asks the detector for {asked[1]}, which effort_finetune does not have",
+        expected="DeepfakeBench's own contract of a detector",
+        next_step="leave that step out in the host's settings, or drop --trainer null",
+    )
 
 
 def _write(tree: Mapping[str, Any]) -> str:

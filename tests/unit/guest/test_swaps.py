@@ -160,6 +160,22 @@ def test_errors_of_ours_in_the_hosts_script_are_one_line_with_their_code(script,
     assert len(codes) == 2, "other exceptions keep their traceback"
 
 
+def test_a_step_that_only_the_hosts_own_detectors_have_is_one_line(script, capsys, monkeypatch):
+    asked = script("train", OURS, "--trainer", "null")
+    assert swaps.prepare(asked) == 0
+    capsys.readouterr()
+    codes = []
+    monkeypatch.setattr(swaps.os, "_exit", codes.append)
+    step = "class EffortFinetuneDetector: pass\nEffortFinetuneDetector().setup_pretrain()\n"
+    with pytest.raises(AttributeError) as raised:
+        exec(compile(step, str(asked.script), "exec"), {})
+    sys.excepthook(raised.type, raised.value, raised.tb)
+    assert codes == [2]
+    assert capsys.readouterr().err.startswith(
+        "error: training/train.py line 2 of the host asks the detector for setup_pretrain, which"
+    )
+
+
 def test_a_logger_whose_filter_asks_for_a_rank_is_told_before_it_starts(tmp_path):
     training = tmp_path / "training"
     training.mkdir()
