@@ -34,8 +34,8 @@ class Metric:
         meaning: What it is, in a sentence for readers of a results file.
         function: Computes it for many rows of weights at once.
         interval: How its interval is made: ``delong`` (placement values, on the logit scale), ``logit``
-            (jackknife, on the logit scale), ``exact`` (of a share, at its effective sample size), ``bca``
-            (bootstrap), or the reason why it has none.
+            (jackknife, on the logit scale, or on the log scale where ``upper`` is ``None``), ``exact`` (of a
+            share, at its effective sample size), ``bca`` (bootstrap), or the reason why it has none.
         lower_is_better: Whether a smaller value is the better one.
         needs: Classes that have to be there.
         undefined: Why it is undefined where both classes are there.
@@ -154,10 +154,10 @@ TABLE: dict[str, Metric] = _table(
         "ece", "ECE", f"expected calibration error, {ECE_BINS} equal-width bins of P(fake)",
         f.expected_calibration_error, _BIASED, lower_is_better=True,
     ),
-    Metric("brier", "Brier", "mean squared error of P(fake)", f.brier, lower_is_better=True),
+    Metric("brier", "Brier", "mean squared error of P(fake)", f.brier, "logit", lower_is_better=True),
     Metric(
         "partial_auc", "pAUC", "area under the ROC up to FPR 10 %, standardised (McClish): chance .5, best 1",
-        f.partial_auc(0.1), needs=_BOTH, fpr=0.1,
+        f.partial_auc(0.1), "logit", needs=_BOTH, fpr=0.1,
     ),
     Metric(
         "tpr_at_fpr_01pct", "TPR at FPR 0.1 %", "TPR at FPR 0.1 %, linear between ROC points",
@@ -166,7 +166,7 @@ TABLE: dict[str, Metric] = _table(
     ),
     Metric(
         "nll", "NLL", "mean negative log-likelihood of the true class in nats", f.negative_log_likelihood,
-        lower_is_better=True, upper=None,
+        "logit", lower_is_better=True, upper=None,
     ),
     Metric(
         "ece_real", "ECE real", "calibration error of the samples called real",

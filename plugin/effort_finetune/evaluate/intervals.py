@@ -2,9 +2,10 @@
 
 Frames of one video are not independent, so a video counts as a whole, for frame metrics too, and real and
 fake videos are drawn apart, so that every resample keeps the class counts. The AUC goes by its placement
-values, average precision and AURC by their jackknife, all on the logit scale; shares of right verdicts by
-Clopper and Pearson's exact interval at their effective sample size (Korn and Graubard 1998), which few
-errors do not shorten; all others by the bias-corrected and accelerated bootstrap (BCa, Efron 1987).
+values, average precision, AURC, partial AUC and Brier score by their jackknife, all on the logit scale, NLL
+on the log scale; shares of right verdicts by Clopper and Pearson's exact interval at their effective sample
+size (Korn and Graubard 1998), which few errors do not shorten; a TPR at an FPR by the bias-corrected and
+accelerated bootstrap (BCa, Efron 1987).
 ``benchmarks/coverage.py`` measures how often each holds the true value.
 """
 
@@ -28,9 +29,10 @@ LEVEL = 0.95
 BOUNDED = tuple(name for name, metric in TABLE.items() if metric.has_interval)
 #: A value read where fewer reals than this are called fake hangs on the one at the edge.
 _FEWEST_ERRORS = 5
-#: How much of the excess kurtosis counts where videos hold one sample, and where they hold several: frames of
-#: one video go wrong together, so that few videos hold most of the variance.
-_EXCESS = {False: 0.0, True: 1.0}
+#: Summed over ranks: too high or low by having few videos, which the jackknife corrects. Where videos hold
+#: one sample their parts' excess kurtosis is not counted, which would make intervals of few videos far too
+#: wide; elsewhere it is: frames of one video go wrong together, so that few videos hold most of the variance.
+_OF_RANKS = ("ap", "aurc")
 _NO_WIDTH = 1e-12  # sums in another order differ by less
 
 Bounds = tuple[float, float]
@@ -87,13 +89,11 @@ def confidence_intervals(
             try:
                 if kind == "delong":
                     parts = placed(label, prob, video, video_label).parts
-                    bounds = _logit(value, parts, video_label, excess=_EXCESS[True] if clustered else None)
+                    bounds = _logit(value, parts, video_label, excess=1.0 if clustered else None)
                 elif kind == "logit":
-                    parts = influence_sums(left_out[name], about)
-                    bias = jackknife_bias(left_out[name], value, about)
-                    bounds = _logit(value, parts, about[:, 0], excess=_EXCESS[clustered], bias=bias)
+                    bounds = _jackknife(name, value, left_out[name], about, clustered=clustered)
                 elif kind == "exact":
-                    size = _effective_size(TABLE[name], value, drawn[name], video_label)
+                    size = _effective_size(TABLE[name], value, drawn[name], label, video_label)
                     bounds = clopper_pearson(value, size)
                 else:
                     bounds = _bootstrap(drawn[name], value, influence_sums(left_out[name], about))
@@ -175,6 +175,20 @@ def _logit(
     return min(low, value), max(high, value)
 
 
+def _jackknife(
+    name: str, value: float, left_out: FloatArray, about: FloatArray, *, clustered: bool
+) -> Bounds:
+    parts, group = influence_sums(left_out, about), about[:, 0]
+    if name in _OF_RANKS:
+        bias = jackknife_bias(left_out, value, about)
+        return _logit(value, parts, group, excess=float(clustered), bias=bias)
+    if TABLE[name].upper is not None:
+        return _logit(value, parts, group, excess=1.0)
+    # The logit of x / (1 + x) is the logarithm of x.
+    low, high = _logit(value / (1 + value), parts / (1 + value) ** 2, group, excess=1.0)
+    return low / (1 - low), high / (1 - high)
+
+
 def _bootstrap(drawn: FloatArray, value: float, parts: FloatArray) -> Bounds:
     if undefined := int(np.sum(~np.isfinite(drawn))):
         raise Undefined(f"undefined in {undefined} of {len(drawn)} resamples")
@@ -185,15 +199,24 @@ def _bootstrap(drawn: FloatArray, value: float, parts: FloatArray) -> Bounds:
     return min(low, value), max(high, value)
 
 
-def _effective_size(metric: Metric, value: float, drawn: FloatArray, video_label: IntArray) -> float:
-    """Independent samples that would vary as the resamples do; without any variation, the videos."""
-    fakes = int(video_label.sum())
-    reals = len(video_label) - fakes
-    most = {"real": reals, "fake": fakes}[metric.needs[0]] if len(metric.needs) == 1 else min(reals, fakes)
+def _effective_size(
+    metric: Metric, value: float, drawn: FloatArray, label: IntArray, video_label: IntArray
+) -> float:
+    """Independent samples that would vary as the resamples do; without any variation, the videos.
+
+    Of few videos the variance itself is known badly: Korn and Graubard (1998) multiply by the square of the
+    quotient of Student's quantiles at the degrees of freedom of samples and of videos.
+    """
+    only = {("real",): (0,), ("fake",): (1,)}.get(metric.needs, (0, 1))
+    per_class = [int(np.sum(video_label == c)) for c in only]
     variance = float(np.nanvar(drawn)) if np.isfinite(drawn).any() else 0.0
     if variance < _NO_WIDTH or not 0 < value < 1:
-        return float(most)
-    return value * (1 - value) / variance
+        return float(min(per_class))
+    samples, videos = int(np.isin(label, only).sum()), sum(per_class)
+    free, free_videos = samples - len(only), videos - len(only)
+    clustering = samples / free * free_videos / videos
+    quotient = float(special.stdtrit(free, 0.975) / special.stdtrit(free_videos, 0.975))
+    return value * (1 - value) / variance * clustering * quotient**2
 
 
 def _few_above(metric: Metric, video_label: IntArray) -> str | None:

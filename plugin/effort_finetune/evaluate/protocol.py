@@ -112,8 +112,9 @@ def rules_of_metrics(threshold: float, rule: str, *, bootstrap_samples: int, see
         "ece": f"{ECE_BINS} equal-width bins of P(fake), weighted by their size",
         "confidence_intervals": {
             "level": LEVEL,
-            "method": "AUC: placement values (DeLong), AP and AURC: jackknife less its bias, on the logit "
-            "scale; shares of verdicts and EER: exact at the effective sample size; others: BCa bootstrap",
+            "method": "AUC: placement values (DeLong), AP and AURC: jackknife less its bias, pAUC and Brier: "
+            "jackknife, on the logit scale; NLL: jackknife on the log scale; shares of verdicts and EER: "
+            "exact at the effective sample size; TPR at an FPR: BCa bootstrap",
             "unit": "video",
             "stratified_by": "label",
             "no_width": "null, e.g. of a perfect AUC: what no resample changes bounds nothing",
