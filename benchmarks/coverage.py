@@ -3,7 +3,8 @@
     python benchmarks/coverage.py                                 # 1,000 sets a cell
     python benchmarks/coverage.py --sets 50 --videos 30+30 --auc 0.9 --output try.json   # does it run?
 
-A part of the sizes, AUCs and levels can be measured alone: its rows take the place of those in the output.
+A part of the sizes, AUCs, levels and metrics can be measured alone: its figures take the place of those in
+the output, each beside the number of its sets.
 
 Scores are binormal: a video's score is normal with its class's mean, its frames vary around it, and the true
 values are those of 400,000 samples (the AUC's is exact). Sets without an interval are counted apart. Beside
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from scipy import stats
 
 from effort_finetune.core.files import write_json
 from effort_finetune.core.metrics import TABLE, binary_metrics, sorted_scores
+from effort_finetune.core.weighted import SortedScores
 from effort_finetune.evaluate.intervals import BOUNDED, confidence_intervals, resampled_metrics
 from effort_finetune.evaluate.resampling import resample_videos
 
@@ -62,13 +63,13 @@ def cell(reals: int, fakes: int, auc: float, options: argparse.Namespace, frames
     rng = np.random.default_rng([reals, fakes, int(auc * 100), frames])
     found: dict[str, dict[str, float]] = {
         name: {**dict.fromkeys(("held", "below", "above", "null"), 0), "width": 0.0, "own": 0.0, "plain": 0.0}
-        for name in BOUNDED
+        for name in options.metrics or BOUNDED
         if true[name] is not None
     }
     for number in range(options.sets):
         label, prob, video, video_label = draw(rng, reals, fakes, auc, frames)
         counts = resample_videos(video_label, samples=options.resamples, seed=number)
-        point = binary_metrics(label, prob)
+        point = point_values(sorted_scores(label, prob), list(found))
         intervals = confidence_intervals(point, label, prob, video, counts, threshold=0.5)["intervals"]
         compared = number % PLAIN_EVERY == 0
         plain = resampled_metrics(sorted_scores(label, prob, video), list(found) if compared else [], counts)
@@ -86,10 +87,22 @@ def cell(reals: int, fakes: int, auc: float, options: argparse.Namespace, frames
     return {name: summary(tally) for name, tally in found.items()}
 
 
+def point_values(scores: SortedScores, names: list[str]) -> dict[str, Any]:
+    """Returns the block of metrics of a set, those alone that are measured."""
+    asked = [name for name in names if TABLE[name].reason(scores) is None]
+    values = {
+        name: float(value[0]) for name, value in scores.apply({n: TABLE[n].function for n in asked}).items()
+    }
+    found = {name: value for name, value in values.items() if not np.isnan(value)}
+    reasons = {name: "not measured or undefined" for name in BOUNDED if name not in found}
+    return {**dict.fromkeys(BOUNDED), **found, "null_reasons": reasons}
+
+
 def summary(tally: dict[str, float]) -> dict[str, Any]:
     """Turns sums into the figures that are published."""
     sets = tally["held"] + tally["below"] + tally["above"]
     return {
+        "sets": int(sets + tally["null"]),
         "coverage": tally["held"] / sets if sets else None,
         "true_value_below": int(tally["below"]),
         "true_value_above": int(tally["above"]),
@@ -106,10 +119,8 @@ def intervals_part(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for auc in options.auc:
             for level in options.levels:
                 frames = 1 if level == "video" else options.frames
-                start = time.perf_counter()
                 metrics = cell(reals, fakes, auc, options, frames)
-                seconds = time.perf_counter() - start
-                yield {"videos": size, "auc": auc, "level": level, "seconds": seconds, "metrics": metrics}
+                yield {"videos": size, "auc": auc, "level": level, "metrics": metrics}
 
 
 def kept(output: Path, about: dict[str, Any]) -> dict[tuple[str, float, str], dict[str, Any]]:
@@ -144,16 +155,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--videos", nargs="+", default=list(SIZES), metavar="REALS+FAKES")
     parser.add_argument("--auc", nargs="+", type=float, default=list(AUCS))
     parser.add_argument("--levels", nargs="+", choices=["video", "frame"], default=["video", "frame"])
-    parser.add_argument("--metrics", nargs="+", choices=list(TABLE), help="to print (default: all)")
+    parser.add_argument("--metrics", nargs="+", choices=list(BOUNDED), help="default: all")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "coverage.json")
     options = parser.parse_args(argv)
     about = {"resamples": options.resamples, "frames_per_video": options.frames, "level": 0.95}
     rows = kept(options.output, about)
     for row in intervals_part(options):
-        rows[row["videos"], row["auc"], row["level"]] = {**row, "sets": options.sets}
-        for name in options.metrics or row["metrics"]:
-            if name in row["metrics"]:
-                print(line(row, name), flush=True)
+        key = row["videos"], row["auc"], row["level"]
+        for name in row["metrics"]:
+            print(line(row, name), flush=True)
+        before = rows[key]["metrics"] if key in rows else {}
+        rows[key] = {**row, "metrics": {**before, **row["metrics"]}}
         # After every row: an interrupted run keeps what it measured.
         write_json(options.output, {**about, "rows": [rows[key] for key in sorted(rows)]})
     return 0

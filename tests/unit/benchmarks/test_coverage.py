@@ -23,7 +23,14 @@ def test_parts_measured_apart_stand_in_one_file(tmp_path, monkeypatch):
     rows = json.loads(output.read_text())["rows"]
     assert [(row["auc"], row["level"]) for row in rows] == [(0.75, "frame"), (0.75, "video"), (0.9, "video")]
     assert rows[2] == first[0]
-    assert rows[0]["sets"] == 2
+    assert rows[0]["metrics"]["auc"]["sets"] == 2
+    part("--auc", "0.9", "--levels", "video", "--metrics", "ap", "--sets", "3")
+    measured = json.loads(output.read_text())["rows"][2]["metrics"]
+    assert {name: found["sets"] for name, found in measured.items()} == {
+        **dict.fromkeys(measured, 2),
+        "ap": 3,
+    }
+    assert measured["auc"] == first[0]["metrics"]["auc"]
     # A part measured again takes its own place; one of other options is refused, and nothing is lost.
     part("--auc", "0.9", "--levels", "video")
     assert len(json.loads(output.read_text())["rows"]) == 3
