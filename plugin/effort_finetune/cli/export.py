@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effort_finetune.cli.context import Context
 from effort_finetune.core.errors import UserError
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.output is None:
         return _finish_run(args)
     settings = _settings(args)
-    _check(args, settings)
+    measured = _check(args, settings)
     from effort_finetune.config import Settings
     from effort_finetune.weights.reader import read_checkpoint
     from effort_finetune.weights.statement import Statement
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if settings is not None:
         given = Statement(mean=settings.mean, std=settings.std, resolution=checkpoint.resolution)
         checkpoint.statement = checkpoint.statement.over(given)
-    written = _export(args, checkpoint, settings)
+    written = _export(args, checkpoint, settings, measured)
     for path in written.paths:
         print(f"wrote {path} ({path.stat().st_size:,} bytes)")
     for note in (*checkpoint.notes, *checkpoint.tower_notes, *written.notes):
@@ -143,7 +143,12 @@ def _finish_run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None) -> Exported:
+def _export(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    settings: Settings | None,
+    measured: dict[str, Any] | None,
+) -> Exported:
     from effort_finetune.export import merged
     from effort_finetune.export import onnx as export_onnx
     from effort_finetune.export import peft as export_peft
@@ -162,8 +167,8 @@ def _export(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings
         return export_int8(checkpoint, args.file, args.output, find_files(args.parity), faces=args.faces)
     if args.to == "onnx":
         return export_onnx.export_onnx(checkpoint, args.output)
-    if args.to == "hub-folder":
-        return _hub_folder(args, checkpoint, settings)
+    if measured is not None:
+        return _hub_folder(args, checkpoint, settings, measured)
     base_name, base = _base(args, settings)
     if args.to == "peft":
         return export_peft.export_peft(
@@ -198,11 +203,13 @@ def _measured(file: Path) -> Path:
     return best if best.is_file() else file
 
 
-def _hub_folder(args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None) -> Exported:
-    from effort_finetune.export.hub_folder import export_hub_folder, results_of
+def _hub_folder(
+    args: argparse.Namespace, checkpoint: Checkpoint, settings: Settings | None, measured: dict[str, Any]
+) -> Exported:
+    from effort_finetune.export.hub_folder import export_hub_folder, refuse_results_of_others
     from effort_finetune.weights.deepfakebench_layout import export_deepfakebench
 
-    document = results_of(_results_path(args), checkpoint.sha256)
+    refuse_results_of_others(measured, _results_path(args), checkpoint.sha256)
 
     def write(path: Path) -> Exported:
         if args.base is None:
@@ -211,7 +218,7 @@ def _hub_folder(args: argparse.Namespace, checkpoint: Checkpoint, settings: Sett
         return _adapter(path, checkpoint, settings, base, name)
 
     return export_hub_folder(
-        args.output, document, write,
+        args.output, measured, write,
         adapter=args.base is not None, name=args.name or args.output.name, license=args.license,
     )  # fmt: skip
 
@@ -226,17 +233,18 @@ def _settings(args: argparse.Namespace) -> Settings | None:
     return settings_from_config(load_yaml(path))
 
 
-def _check(args: argparse.Namespace, settings: Settings | None) -> None:
-    """Refuses, before torch is imported, what the chosen format lacks."""
+def _check(args: argparse.Namespace, settings: Settings | None) -> dict[str, Any] | None:
+    """Refuses what a format lacks before torch is imported; returns the results that go into a hub folder."""
     if args.to in ("adapter", "peft") and _base_name(args, settings) is None:
         raise UserError(
             f"export to {args.to}", got="no --base", expected="the weights the model was fine-tuned from"
         )
-    if args.to == "hub-folder":
-        from effort_finetune.evaluate import results
-
-        results.read(_results_path(args))
     refuse_unwritable(args.output.parent, what="folder of --output", flag="--output")
+    if args.to != "hub-folder":
+        return None
+    from effort_finetune.evaluate import results
+
+    return results.read(_results_path(args))
 
 
 def _results_path(args: argparse.Namespace) -> Path:

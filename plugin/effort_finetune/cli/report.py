@@ -46,13 +46,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """
     from effort_finetune.evaluate import results
 
-    document = [results.read(path) for path in args.results][-1]
+    documents = [results.read(path) for path in args.results]
     from effort_finetune.evaluate import html_report as report  # scipy, not needed to refuse a file
 
-    frames, unavailable = _open_frames(document, args.host, context)
+    frames, unavailable = _open_frames(documents[-1], args.host, context)
     path = report.write_html(
-        args.output, args.results, labels=args.labels or (), frames=frames, no_frames=unavailable
-    )
+        args.output, args.results,
+        labels=args.labels or (), frames=frames, no_frames=unavailable, documents=documents,
+    )  # fmt: skip
     print(path)
     return 0
 

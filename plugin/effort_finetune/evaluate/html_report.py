@@ -36,6 +36,7 @@ def write_html(
     labels: Sequence[str] = (),
     frames: Mapping[str, FrameDataset] | None = None,
     no_frames: Mapping[str, str] | None = None,
+    documents: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Writes the report.
 
@@ -46,6 +47,7 @@ def write_html(
             names of their folders.
         frames: Datasets whose crops are shown, by name.
         no_frames: Why a dataset's crops cannot be shown, by name.
+        documents: What the files hold, where somebody read them before.
 
     Returns:
         The path.
@@ -61,7 +63,11 @@ def write_html(
             "--labels", got=f"{len(names)} labels, {len(set(names))} different",
             expected=f"{len(sources)}, one a results file and no two alike",
         )  # fmt: skip
-    runs = [_open(Path(source), label) for source, label in zip(sources, names, strict=True)]
+    read = documents or [results.read(source) for source in sources]
+    runs = [
+        Run(visible(label), path / "results.json" if path.is_dir() else path, document, False)
+        for label, path, document in zip(names, map(Path, sources), read, strict=True)
+    ]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_seen
     )
@@ -75,11 +81,6 @@ def _labels(sources: Sequence[Path]) -> list[str]:
     folders = [(source if source.is_dir() else source.parent).resolve().name for source in sources]
     alike = len(set(folders)) < len(folders)
     return [f"{name} ({i})" if alike else name for i, name in enumerate(folders, start=1)]
-
-
-def _open(path: Path, label: str) -> Run:
-    document = results.read(path)
-    return Run(visible(label), path / "results.json" if path.is_dir() else path, document, False)
 
 
 def _seen(value: Any) -> Any:

@@ -51,17 +51,17 @@ def export_hub_folder(
     )
 
 
-def results_of(path: Path, sha256: str) -> dict[str, Any]:
-    """Reads the results that belong to weights.
+def refuse_results_of_others(document: Mapping[str, Any], path: Path, sha256: str) -> None:
+    """Refuses results that belong to other weights.
 
     Args:
-        path: A results file or its folder.
+        document: The results.
+        path: Where they were read, for the error.
         sha256: Of the file of weights.
 
     Raises:
-        UserError: If there are none, or they were measured with other weights.
+        UserError: If they were measured with other weights.
     """
-    document = results.read(path)
     measured = (document["checkpoint"] or {}).get("sha256")
     if measured != sha256:
         raise UserError(
@@ -70,7 +70,6 @@ def results_of(path: Path, sha256: str) -> dict[str, Any]:
             expected=f"{sha256[:12]}, the file that is exported",
             next_step="measure it with `effort-finetune evaluate` and name the folder with --results",
         )
-    return document
 
 
 def without_paths(value: Any) -> Any:

@@ -215,7 +215,7 @@ def test_leaving_out_groups_keeps_the_acceleration(videos):
 
 
 def test_the_order_of_many_videos_does_not_enter_their_variance():
-    # Six hundred videos, sorted by two forgeries that differ: neighbours left out together would be far too much.
+    # Six hundred videos, sorted by two forgeries that differ: neighbours left out together count too much.
     values = np.repeat([0.0, 1.0], 300) + np.random.default_rng(0).normal(0, 0.3, 600)
     rows, about = leave_out(np.ones(600, int))
     parts = influence_sums(rows @ values / rows.sum(axis=1), about)

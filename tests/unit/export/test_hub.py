@@ -19,7 +19,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.evaluation import evaluate
-from effort_finetune.export.hub_folder import export_hub_folder, results_of, without_paths
+from effort_finetune.export.hub_folder import export_hub_folder, refuse_results_of_others, without_paths
 from effort_finetune.export.model_card import model_card
 from effort_finetune.host import open_host
 from effort_finetune.weights.deepfakebench_layout import Exported
@@ -115,7 +115,7 @@ def test_a_hub_folder_is_whole_or_not_there(document, hub_folder, tmp_path):
 
 def test_results_of_other_weights_are_refused(hub_folder):
     with pytest.raises(UserError, match="numbers of weights with SHA-256"):
-        results_of(hub_folder, SHA)
+        refuse_results_of_others(results.read(hub_folder), hub_folder, SHA)
 
 
 def command(*words, endpoint, token="hf_x"):
