@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from effort_finetune.evaluate.evaluation import evaluate
     from effort_finetune.host import open_host
     from effort_finetune.model.load_detector import load_detector
-    from effort_finetune.predict.prediction import predict
+    from effort_finetune.predict.predict_files import predict
     from effort_finetune.train.finetuning import finetune
     from effort_finetune.weights.reader import read_checkpoint
 
@@ -33,7 +33,7 @@ _PLACES = {
     "finetune": "effort_finetune.train.finetuning",
     "load_detector": "effort_finetune.model.load_detector",
     "open_host": "effort_finetune.host",
-    "predict": "effort_finetune.predict.prediction",
+    "predict": "effort_finetune.predict.predict_files",
     "read_checkpoint": "effort_finetune.weights.reader",
 }
 

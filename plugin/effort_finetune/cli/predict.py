@@ -18,9 +18,7 @@ from effort_finetune.core.progress import bar
 from effort_finetune.predict.command_settings import add_judging_arguments, judging_settings
 
 if TYPE_CHECKING:
-    from effort_finetune.predict.file_crops import FileCrops
     from effort_finetune.predict.file_records import FileRecord
-    from effort_finetune.predict.prediction import Predictor
 
 NAME = "predict"
 HELP = (
@@ -91,21 +89,24 @@ def run(args: argparse.Namespace, context: Context) -> int:
     # torch, not needed for what is checked above
     from effort_finetune.data.class_words import ClassWords
     from effort_finetune.predict.file_metrics import LabelledFiles
+    from effort_finetune.predict.file_outputs import FileOutputs
     from effort_finetune.predict.prediction import load_predictor
     from effort_finetune.predict.record_writer import RecordWriter
 
     predictor = load_predictor(
         args.weights, settings, faces=args.faces, predictor=args.predictor, threshold=args.threshold
     )
-    shown = _Shown(predictor, args)
-    for line in [*predictor.lines(), *shown.lines()]:
+    outputs = FileOutputs(predictor, args.heatmap, args.evidence)
+    for line in [*predictor.lines(), *outputs.lines()]:
         print(line, file=sys.stderr)
     words = ClassWords() if args.labels else None
     labelled = LabelledFiles(predictor.rule.threshold)
     verdicts = dict.fromkeys(("real", "fake", "unsure"), 0)
     with RecordWriter(args.jsonl, args.csv) as writer, bar(total=len(files), unit="file") as progress:
         for found, record in predictor.judged(files, stability=args.stability, labels=words):
-            record = shown.add(found, record)
+            record, lines = outputs.write(found, record)
+            for line in lines:
+                print(f"{visible(record.file)}: evidence: {line}", file=sys.stderr)
             writer.write(record)
             labelled.add(record)
             verdicts[record.verdict] += 1
@@ -132,31 +133,6 @@ def _check_runtime(args: argparse.Namespace) -> None:
                 f"--{flag}", got=f"--weights {args.weights}", expected="weights of torch",
                 next_step="give the checkpoint it was made of: maps need gradients, which ONNX has not",
             )  # fmt: skip
-
-
-class _Shown:
-    """What is written of each file beside its record."""
-
-    def __init__(self, predictor: Predictor, args: argparse.Namespace) -> None:
-        from effort_finetune.predict.evidence_files import Evidence
-        from effort_finetune.predict.heat_files import HeatFiles, HeatMapper
-
-        self.mapper = HeatMapper(predictor) if args.heatmap or args.evidence else None
-        self.heat = HeatFiles(self.mapper, args.heatmap) if self.mapper and args.heatmap else None
-        self.evidence = (
-            Evidence(predictor, self.mapper, args.evidence) if self.mapper and args.evidence else None
-        )
-
-    def lines(self) -> list[str]:
-        return [self.mapper.line()] if self.mapper else []
-
-    def add(self, found: FileCrops, record: FileRecord) -> FileRecord:
-        if self.heat:
-            record = self.heat.write(found, record)
-        if self.evidence:
-            for line in self.evidence.write(found, record):
-                print(f"{visible(record.file)}: evidence: {line}", file=sys.stderr)
-        return record
 
 
 def line_of(record: FileRecord) -> str:

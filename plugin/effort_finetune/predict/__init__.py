@@ -12,10 +12,10 @@ from typing import Any
 
 
 class _Callable(types.ModuleType):
-    """A module that is called as :func:`effort_finetune.predict.prediction.predict`."""
+    """A module that is called as :func:`effort_finetune.predict.predict_files.predict`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from effort_finetune.predict.prediction import predict
+        from effort_finetune.predict.predict_files import predict
 
         return predict(*args, **kwargs)
 

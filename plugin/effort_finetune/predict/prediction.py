@@ -28,7 +28,7 @@ from effort_finetune.predict.cutting_worker import Shown
 from effort_finetune.predict.file_crops import AS_IS, Cutter, FileCrops, all_deliveries
 from effort_finetune.predict.file_records import FileRecord
 from effort_finetune.predict.file_verdict import record_of
-from effort_finetune.predict.inputs import find_files, label_of
+from effort_finetune.predict.inputs import label_of
 from effort_finetune.predict.verdicts import Rule, rule_of
 from effort_finetune.weights.first_look import look_at
 from effort_finetune.weights.loading import NEW_HEAD
@@ -229,33 +229,3 @@ def load_predictor(
         )
     model = model.to(choose_device(settings.device)).eval()
     return Predictor(model, settings, chosen, rule_of(stated.calibration, threshold), reader)
-
-
-def predict(
-    paths: Sequence[Path | str] | Path | str,
-    *,
-    weights: Path | str,
-    settings: Settings | None = None,
-    faces: str = "auto",
-    predictor: Path | None = None,
-    threshold: float | None = None,
-    stability: bool = False,
-) -> Iterator[FileRecord]:
-    """Judges pictures and videos; yields one record a file as it is ready.
-
-    Args:
-        paths: Files, folders or patterns.
-        weights: A checkpoint, an adapter or a model folder with a trained head.
-        settings: See :func:`load_predictor`.
-        faces: ``auto`` (the weights' own recipe), a finder, ``cropped`` or ``whole``.
-        predictor: A landmark model of dlib.
-        threshold: In place of the one that the weights carry.
-        stability: Score each file again as platforms would deliver it.
-
-    Raises:
-        UserError: If a path does not exist, the weights cannot be used or a face finder is not there; a file
-            that cannot be read has a record.
-    """
-    files = find_files([paths] if isinstance(paths, (str, Path)) else paths)
-    loaded = load_predictor(weights, settings, faces=faces, predictor=predictor, threshold=threshold)
-    return loaded.records(files, stability=stability)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+import effort_finetune
 from effort_finetune.model import pointing_figures
 from effort_finetune.predict.heat_files import HeatFiles, HeatMapper, overlay, peak_of
 from effort_finetune.predict.prediction import load_predictor
@@ -29,6 +31,24 @@ def test_a_map_is_written_and_named(weights, settings, pictures, tmp_path):
     assert cv2.imread(map_.picture).shape == (SIZE, SIZE, 3)
     assert "was not measured for this tower" in map_.figure
     assert records[0].to_dict()["heat_maps"][0]["method"] == map_.method
+
+
+def test_python_writes_maps_and_evidence_as_the_command_does(weights, settings, pictures, tmp_path, caplog):
+    asked = {"weights": weights, "settings": settings, "faces": "cropped", "threshold": 0.5, "labels": True}
+    folders = {"heatmap": tmp_path / "maps", "evidence": str(tmp_path / "pages")}
+    ((record,), (again,)) = (
+        list(effort_finetune.predict(pictures / "fake" / "fake0.png", **asked, **folders)) for _ in range(2)
+    )
+    assert record.label == "fake"
+    assert Path(record.heat_maps[0].picture).parent == tmp_path / "maps"
+    assert len(list((tmp_path / "pages").glob("*.html"))) == 2  # the first one was archived
+    assert (again.score, caplog.messages) == (record.score, [])
+    page = next((tmp_path / "pages").glob("*.json"))
+    page.write_text(page.read_text().replace('"torch": "', '"torch": "0.'))
+    for other in set((tmp_path / "pages").glob("*.json")) - {page}:
+        other.write_text(page.read_text())
+    list(effort_finetune.predict(pictures / "fake" / "fake0.png", **asked, **folders))
+    assert "evidence: libraries.torch: 0." in caplog.messages[0]
 
 
 def test_no_map_of_a_tower_whose_maps_say_nothing(weights, settings, pictures, tmp_path, monkeypatch):
