@@ -42,19 +42,12 @@ def picture_of_page(
         RuntimeError: If the server does not start.
     """
     with tempfile.TemporaryDirectory() as folder, Browser(width=width, height=HEIGHT, timeout=300) as browser:
-        command = [
-            sys.executable,
-            "-m",
-            "effort_finetune",
-            "serve",
-            "--weights",
-            str(weights),
-            "--faces",
-            faces,
-        ]
+        asked = {"weights": weights.absolute(), "faces": faces, "port": 0}
+        words = [word for flag, value in asked.items() for word in (f"--{flag}", str(value))]
         server = subprocess.Popen(
-            [*command, "--faces", faces, "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=folder
-        )
+            [sys.executable, "-m", "effort_finetune", "serve", *words],
+            stdout=subprocess.PIPE, text=True, cwd=folder,
+        )  # fmt: skip
         try:
             assert server.stdout is not None
             found = re.search(r"http://\S+", server.stdout.readline())
