@@ -165,6 +165,7 @@ def test_the_average_is_that_of_the_results_where_all_datasets_were_measured(two
 
 def test_one_run_needs_no_labels(two_runs, tmp_path):
     text, _ = parse(report.write_html(tmp_path / "r.html", two_runs[:1]))
+    assert "frames a video, code" in " ".join(text.split())
     shown = text.partition("<body")[2].partition("<script>")[0].lower()
     assert "before" not in shown.replace("fixed before scoring", "")
 
