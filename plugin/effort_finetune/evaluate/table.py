@@ -98,6 +98,9 @@ def calibrated_lines(name: str, block: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
+_INTERVALS = "confidence_intervals."
+
+
 def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[str]:
     """Returns a line for each protocol entry or count in which the runs differ: these do not compare.
 
@@ -108,7 +111,9 @@ def protocol_differences(documents: Sequence[Mapping[str, Any]], labels: Sequenc
     # Of another schema version, a number may be defined in another way.
     rows = [("schema_version differs", [document.get("schema_version") for document in documents])]
     for key in dict.fromkeys(key for protocol in protocols for key in protocol):
-        rows.append((f"protocol differs in {key}", [protocol.get(key) for protocol in protocols]))
+        # How a file's intervals were made is no property of its numbers; those of differences are made anew.
+        what = "intervals stated by the files differ" if key.startswith(_INTERVALS) else "protocol differs"
+        rows.append((f"{what} in {key}", [protocol.get(key) for protocol in protocols]))
     for name in dict.fromkeys(name for document in documents for name in document["datasets"]):
         blocks = [document["datasets"].get(name) or {} for document in documents]
         scored = f"{name} differs in what was scored"

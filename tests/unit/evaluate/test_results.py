@@ -154,7 +154,7 @@ def test_compared_runs_that_scored_other_frames_are_told_apart(document):
     other["protocol"]["confidence_intervals"]["seed"] = 7
     other["datasets"]["ToyA"]["counts"].update(frames_scored=23)
     assert protocol_differences([document, other], ["a", "b"]) == [
-        "protocol differs in confidence_intervals.seed: a 1024, b 7",
+        "intervals stated by the files differ in confidence_intervals.seed: a 1024, b 7",
         "ToyA differs in what was scored: a 24 frames of 8 videos, b 23 frames of 8 videos",
     ]
 
