@@ -31,7 +31,13 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def _jpeg(quality: int) -> Change:
-    return lambda image: decode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+    def saved(image: np.ndarray) -> np.ndarray:
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        grey = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        assert grey is not None
+        return grey
+
+    return saved
 
 
 def _scaled(width: float, height: float) -> Change:

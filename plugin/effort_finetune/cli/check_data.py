@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 
 if TYPE_CHECKING:
     from effort_finetune.data.check import DatasetReport
@@ -74,7 +75,7 @@ def _lines(report: DatasetReport) -> list[str]:
     if report.source:
         lines.append("  {kind:<6} {location} (paths: {path_rule})".format(**report.source))
     rows = [
-        (split, label, count.videos, count.frames, count.missing if report.source else "?")
+        (split, visible(label), count.videos, count.frames, count.missing if report.source else "?")
         for split, counts in report.splits.items()
         for label, count in counts.items()
     ]

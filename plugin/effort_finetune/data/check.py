@@ -22,6 +22,7 @@ from effort_finetune.data.host_listing import listing_verdict
 from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, load_index, with_own_labels
 from effort_finetune.data.perceptual_hash import look, near_pairs
 from effort_finetune.data.picture_header import Unreadable
+from effort_finetune.data.sampling import ends_and_middle
 from effort_finetune.data.sources import FileSource, FrameSource, open_source
 
 if TYPE_CHECKING:
@@ -132,8 +133,7 @@ def _near_duplicates(
     shown: dict[str, tuple[str, str]] = {}
     for split in SPLITS:
         for video in videos[split]:
-            frames = video.frames
-            for path in {frames[0], frames[len(frames) // 2], frames[-1]} if frames else ():
+            for path in ends_and_middle(video.frames):
                 shown.setdefault(path, (split, video.id))  # the same path in two splits is said elsewhere
     paths = sorted(shown)
     looks: list[bytes | None] = []

@@ -255,7 +255,7 @@ def summary(run: CropRun) -> list[str]:
     failed = len(run.reports) - len(done)
     labels = Counter(report.title.partition("/")[0] for report in done if report.crops)
     per_class = ", ".join(f"{labels[label]} {label}" for label in ("real", "fake"))
-    again = f", {len(run.done_before)} of them from before" if run.done_before else ""
+    again = f"; {len(run.done_before)} sources are as they were" if run.done_before else ""
     unreadable: Counter[str] = sum((Counter(report.reasons) for report in done), Counter())
     rows = [
         (

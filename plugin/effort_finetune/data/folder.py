@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +13,18 @@ import numpy as np
 
 from effort_finetune.core.crop_recipe import CropRecipe
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.escaping import visible
 from effort_finetune.core.locks import hold
 from effort_finetune.core.progress import track
 from effort_finetune.data.class_words import CLASSES
 from effort_finetune.data.crop_dataset import gather_shares
 from effort_finetune.data.crop_record import SourceReport
+from effort_finetune.data.folder_listing import Picture
 from effort_finetune.data.index import Video
+from effort_finetune.data.look_cache import looks_of
+from effort_finetune.data.perceptual_hash import near_pairs
 from effort_finetune.data.persons import PersonReport
-from effort_finetune.data.sampling import frame_order
+from effort_finetune.data.sampling import ends_and_middle, frame_order
 from effort_finetune.data.splits import Clip, split_clips
 from effort_finetune.data.walk import IMAGE_SUFFIXES, below, images
 from effort_finetune.data.write_dataset import write_index, write_lmdb
@@ -70,6 +74,20 @@ def _known(clip: Clip, report: SourceReport | None) -> Clip:
     if report is None:
         return clip
     return replace(clip, still=report.kind == "picture", content=report.sha256)
+
+
+def _alike(rgb_dir: Path, name: str, clips: Sequence[Clip]) -> Iterator[tuple[int, int]]:
+    """Pairs of clips that show the same picture at an end or in the middle, saved again or mirrored."""
+    shown = [(place, path) for place, clip in enumerate(clips) for path in ends_and_middle(clip.frames)]
+    pictures = []
+    for _, path in shown:
+        below_name = "/".join(path.split("\\")[1:])
+        status = os.stat(rgb_dir / name / below_name)
+        pictures.append(Picture(below_name, status.st_size, status.st_mtime_ns))
+    looks = looks_of(rgb_dir / name, pictures, desc=f"looks of {visible(name, limit=40)}")
+    for first, second in near_pairs([seen for _, seen in looks]):
+        if shown[first][0] != shown[second][0]:
+            yield shown[first][0], shown[second][0]
 
 
 def _key(rgb_dir: Path, path: Path) -> str:
@@ -139,7 +157,8 @@ def _index(
     splits = {(c.label, c.name): own.get(f"{c.label}/{c.name}") for c in clips}
     people = None
     if not all(splits.values()):
-        divided, people = split_clips(clips, ratios=ratios, seed=seed, identity=identity)
+        alike = _alike(rgb_dir, name, clips)
+        divided, people = split_clips(clips, ratios=ratios, seed=seed, identity=identity, alike=alike)
         splits.update(divided)
     labels = label_names(name)
     videos = [

@@ -54,3 +54,8 @@ def take_frames(paths: Sequence[str], asked: int, sampling: str) -> list[str]:
     """The sampled paths of one video, in order of time."""
     ordered = sorted(paths, key=frame_order)
     return [ordered[position] for position in choose_frames(len(ordered), asked, sampling)]
+
+
+def ends_and_middle(paths: Sequence[str]) -> tuple[str, ...]:
+    """The first, middle and last frame of a video, by which its look is known; fewer of a short one."""
+    return tuple(dict.fromkeys(paths[place] for place in (0, len(paths) // 2, -1))) if paths else ()

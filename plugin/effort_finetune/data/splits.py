@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from effort_finetune.core.errors import UserError
@@ -39,7 +39,12 @@ def assign_splits(
 
 
 def split_clips(
-    clips: Sequence[Clip], *, ratios: Mapping[str, float], seed: int, identity: str | None = None
+    clips: Sequence[Clip],
+    *,
+    ratios: Mapping[str, float],
+    seed: int,
+    identity: str | None = None,
+    alike: Iterable[tuple[int, int]] = (),
 ) -> tuple[dict[tuple[str, str], str], PersonReport]:
     """Gives every video a split; videos that share a person, also by way of others, stay together.
 
@@ -49,6 +54,7 @@ def split_clips(
         seed: Of the order.
         identity: Pattern of a person in a clip's own name; None reads the names by the rules of
             :func:`persons.name_rule`.
+        alike: Positions of clips that show the same pictures.
 
     Returns:
         ``{(label, name): split}``, and who was found.
@@ -62,6 +68,7 @@ def split_clips(
     rule = tie_clips(groups, named, identity, joined)
     joined["stem in both classes"] += tie(groups, ((c.name, p) for p, c in enumerate(clips) if c.still))
     joined["equal bytes"] += tie(groups, ((c.content, p) for p, c in enumerate(clips) if c.content))
+    joined["equal look"] += sum(groups.join(pair) for pair in alike)
     found = groups.lists()
     chosen = divide(found, [clip.label for clip in clips], ratios=ratios, seed=seed)
     report = PersonReport(len(found), rule, dict(joined), max(map(len, found), default=0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effort_finetune.core.escaping import visible
 from effort_finetune.core.metrics import METRICS, binary_metrics
 from effort_finetune.evaluate.intervals import auc_interval, clopper_pearson
 
@@ -24,8 +25,9 @@ def group_rows(group_of: Mapping[str, str], videos: VideoScores, *, threshold: f
         threshold: Above it a video is called fake.
 
     Returns:
-        By group: ``real`` and ``fake`` videos, every metric with the reason of each null, and in ``ci95``
-        the 95 % intervals of AUC (DeLong) and ACC (exact). Empty where no class has more than one group.
+        By group, unseen characters of its name escaped: ``real`` and ``fake`` videos, every metric with the
+        reason of each null, and in ``ci95`` the 95 % intervals of AUC (DeLong) and ACC (exact). Empty where
+        no class has more than one group.
     """
     groups = np.array([group_of[video] for video in videos.video])
     names = list(dict.fromkeys(groups.tolist()))
@@ -38,11 +40,11 @@ def group_rows(group_of: Mapping[str, str], videos: VideoScores, *, threshold: f
         if own == {1}:  # a generator without reals of its own name
             inside = inside | (videos.label == 0)
         label, prob = videos.label[inside], videos.prob[inside]
-        rows[name] = _measured(label, prob, threshold)
+        row = rows[visible(name, limit=None)] = _measured(label, prob, threshold)
         # A video is one sample here, so that both intervals need no resamples.
-        acc = rows[name]["acc"]
-        rows[name]["ci95"] = {
-            "auc": auc_interval(rows[name]["auc"], label, prob),
+        acc = row["acc"]
+        row["ci95"] = {
+            "auc": auc_interval(row["auc"], label, prob),
             "acc": None if acc is None else list(clopper_pearson(acc, len(label))),
         }
     return rows

@@ -42,7 +42,7 @@ def results_table(document: Mapping[str, Any]) -> str:
     lines = [aligned(rows), *_across_lines(document["average"].get("across") or {})]
     for name, block in document["datasets"].items():
         lines += [
-            f"{name} {group}: video AUC {number(row['auc'])}, ACC {number(row['acc'])}, "
+            f"{visible(name)} {visible(group)}: video AUC {number(row['auc'])}, ACC {number(row['acc'])}, "
             f"{row['real']} real + {row['fake']} fake"
             for group, row in (block.get("groups") or {}).items()
         ]
@@ -70,7 +70,10 @@ def _across_lines(across: Mapping[str, Any]) -> list[str]:
             f"{number(cross['worst'])} of {len(cross['pairs'])} pairs"
         )
     if (worst := across.get("worst_group")) is not None:
-        lines.append(f"worst group: {worst['group']} of {worst['dataset']}, video AUC {number(worst['auc'])}")
+        lines.append(
+            f"worst group: {visible(worst['group'])} of {visible(worst['dataset'])}, "
+            f"video AUC {number(worst['auc'])}"
+        )
     return lines
 
 

@@ -96,7 +96,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path, monkeypatch: pytest.Monke
     assert again.reports == run.reports
     words = [" ".join(line.split()) for line in summary(again)]
     assert words[:3] == [
-        "8 crops of 2 sources (1 real, 1 fake, 2 of them from before)",
+        "8 crops of 2 sources (1 real, 1 fake; 2 sources are as they were)",
         "2 frames without a face",
         "2 crops in which no face was found again",
     ]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import os
 
+import cv2
 import pytest
 
+from effort_finetune.cli.main import main
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.frames import open_frames
 from effort_finetune.data.index import Video
 from effort_finetune.data.sources import FileSource
 
-from .conftest import Bench
+from .conftest import Bench, picture
 
 
 def listed(*frames: str) -> Video:
@@ -51,6 +53,16 @@ def test_names_in_errors_cannot_touch_the_terminal(embedded: Bench) -> None:
         open_frames(embedded.host, embedded.settings(lmdb=False), split="test", names=["UADFV"])
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_generators_cannot_touch_the_terminal(tmp_path, capsys) -> None:
+    folder = tmp_path / "set" / "fake" / "x\x1b[31m\ny"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "one.png"), picture(0))
+    main(["check-data", str(tmp_path / "set")])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("fake/x\\x1b[31m" in line for line in lines) == 1
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_score_file_holds_no_formula_and_reads_back(tmp_path) -> None:

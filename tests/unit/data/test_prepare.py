@@ -211,6 +211,27 @@ def test_loose_pictures_of_generators_without_faces(tmp_path: Path, where: list[
     assert len(list((tmp_path / "rgb_dir/Mine").rglob("000.png"))) == 12
 
 
+def test_copies_of_a_picture_under_other_names_stay_in_one_split(tmp_path: Path, where: list[str]) -> None:
+    for label in ("real", "fake"):
+        folder = tmp_path / "faces" / label
+        folder.mkdir(parents=True)
+        for number in range(8):
+            image = picture(number + 100 * (label == "fake"), 64)
+            cv2.imwrite(str(folder / f"{label}{number}.png"), image)
+            cv2.imwrite(str(folder / f"saved_{label}{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
+            cv2.imwrite(str(folder / f"turned_{label}{number}.png"), image[:, ::-1])
+    words = ["--faces", "whole", "--jobs", "1", "--ratios", "0.5", "0.25", "0.25", *where]
+    assert main(["prepare", str(tmp_path / "faces"), "--name", "Mine", *words]) == 0
+    (index,) = tmp_path.rglob("Mine.json")
+    for group in json.loads(index.read_text())["Mine"].values():
+        homes = defaultdict(set)
+        for split, videos in group.items():
+            for name in videos:
+                homes[name.rpartition("_")[2]].add(split)
+        assert len(homes) == 8
+        assert all(len(splits) == 1 for splits in homes.values())
+
+
 @pytest.mark.parametrize("script", ["preprocess.py", "rearrange.py", "dataset2lmdb.py"])
 def test_the_hosts_preprocessing_commands_are_the_same_steps(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

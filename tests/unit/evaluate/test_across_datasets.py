@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from effort_finetune.evaluate.across_datasets import across_datasets
+from effort_finetune.evaluate.group_rows import group_rows
+from effort_finetune.evaluate.video import VideoScores
 
 
 def test_scores_at_two_levels_fail_across_datasets():
@@ -31,3 +33,11 @@ def test_a_pair_equals_scikit_learn_and_the_worst_group_is_named():
     assert abs(found["cross_auc"]["pairs"][0]["auc"] - expected) < 1e-12
     assert found["worst_group"] == {"dataset": "B", "group": "y", "auc": 0.6}
     assert across_datasets({"A": videos["A"]}, {})["cross_auc"] is None
+
+
+def test_a_groups_name_is_one_line_that_can_be_seen():
+    label, prob, each = np.array([0, 1, 1]), np.array([0.2, 0.6, 0.4]), np.ones(3, np.int64)
+    videos = VideoScores(("a", "b", "c"), label, prob, each, np.arange(3))
+    rows = group_rows({"a": "real", "b": "fake/\x1b[31m\n", "c": "fake/y"}, videos, threshold=0.5)
+    assert all(name.isprintable() for name in rows)
+    assert [row["auc"] for row in rows.values()] == [None, 1.0, 1.0]
