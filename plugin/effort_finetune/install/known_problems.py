@@ -7,6 +7,7 @@ they decide whether the host's own scripts run other detectors here.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -138,6 +139,12 @@ PROBLEMS: tuple[Problem, ...] = (
         "under albumentations >= 2 the host's own augmentation fails or silently loses JPEG compression",
         "pip install 'albumentations<1.4' in an environment for them",
         lambda host: _version("albumentations") >= (2,),
+        "warning",
+    ),
+    Problem(
+        "timm <= 0.6.12, which DeepfakeBench pins, cannot be imported under Python 3.11 and later",
+        "pip install 'timm==0.6.13'",
+        lambda host: sys.version_info >= (3, 11) and () < _version("timm") <= (0, 6, 12),
         "warning",
     ),
     Problem(
