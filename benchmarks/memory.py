@@ -160,7 +160,7 @@ def of_prepare(options: argparse.Namespace, root: Path) -> dict[str, Any]:
         *("prepare", "crop", "Clips", "--videos", str(root / "clips"), "--rgb_dir", str(root / "rgb")),
         *("--faces", options.faces, "--jobs", str(options.jobs), "--num_frames", str(options.frames)),
     )
-    seen = watch(words, lambda: _lines(journal))
+    seen = watch(words, lambda: _lines(journal, heading=1))
     record = json.loads((root / "rgb" / "Clips" / "crops.json").read_text())
     counts = {
         key: sum(source[key] for source in record["sources"])
@@ -183,10 +183,10 @@ def of_predict(options: argparse.Namespace, root: Path) -> dict[str, Any]:
     return {**seen, "faces": options.faces, "counts": {"records": _lines(records)}}
 
 
-def _lines(path: Path) -> int:
-    """Lines of a file that is being written, without its first; 0 where there is none yet."""
+def _lines(path: Path, *, heading: int = 0) -> int:
+    """Lines of a file that is being written, below its heading; 0 where there is none yet."""
     found = [path] if path.exists() else list(path.parent.glob(f".{path.name}*"))
-    return max((max(file.read_bytes().count(b"\n") - 1, 0) for file in found), default=0)
+    return max((max(file.read_bytes().count(b"\n") - heading, 0) for file in found), default=0)
 
 
 def main(words: Sequence[str] | None = None) -> None:
