@@ -112,7 +112,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
             verdicts[record.verdict] += 1
             progress.write(line_of(record), file=sys.stdout)
             progress.update()
-    print(f"{len(files)} files: {', '.join(f'{n} {name}' for name, n in verdicts.items())}", file=sys.stderr)
+    print(
+        f"{len(files)} file{'s'[: len(files) != 1]}: {', '.join(f'{n} {name}' for name, n in verdicts.items())}",
+        file=sys.stderr,
+    )
     if words is not None:
         print("\n".join(labelled.lines()))
     return 0
