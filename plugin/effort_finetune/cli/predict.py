@@ -112,10 +112,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
             verdicts[record.verdict] += 1
             progress.write(line_of(record), file=sys.stdout)
             progress.update()
-    print(
-        f"{len(files)} file{'s'[: len(files) != 1]}: {', '.join(f'{n} {name}' for name, n in verdicts.items())}",
-        file=sys.stderr,
-    )
+    told = ", ".join(f"{count} {name}" for name, count in verdicts.items())
+    print(f"{len(files)} file{'' if len(files) == 1 else 's'}: {told}", file=sys.stderr)
     if words is not None:
         print("\n".join(labelled.lines()))
     return 0
