@@ -86,8 +86,7 @@ def _alike(rgb_dir: Path, name: str, clips: Sequence[Clip]) -> Iterator[tuple[in
         pictures.append(Picture(below_name, status.st_size, status.st_mtime_ns))
     looks = looks_of(rgb_dir / name, pictures, desc=f"looks of {visible(name, limit=40)}")
     for first, second in near_pairs([seen for _, seen in looks]):
-        if shown[first][0] != shown[second][0]:
-            yield shown[first][0], shown[second][0]
+        yield shown[first][0], shown[second][0]
 
 
 def _key(rgb_dir: Path, path: Path) -> str:

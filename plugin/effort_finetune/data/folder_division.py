@@ -17,7 +17,7 @@ from effort_finetune.data.folder_samples import Sample, Sampled, take_samples
 from effort_finetune.data.look_cache import looks_of
 from effort_finetune.data.perceptual_hash import distance, look, near_pairs
 from effort_finetune.data.persons import Groups, PersonReport, by_pattern, own_name, tie, tie_clips
-from effort_finetune.data.sampling import frame_order
+from effort_finetune.data.sampling import ends_and_middle, frame_order
 from effort_finetune.data.splits import divide
 
 _FOLDERS_TRIED = 16  # of siblings whose pictures may be frames or stills
@@ -153,7 +153,7 @@ def _people(content: FolderContent) -> tuple[list[list[int]], PersonReport]:
             ((p, place) for place, persons in found.items() for p in persons if p != stills[place].name),
         )
     _tie_stems(groups, stills, joined)
-    _tie_looks(groups, content, stills, joined)
+    _tie_looks(groups, content, joined)
     lists = groups.lists()
     return lists, PersonReport(len(lists), rule, dict(joined), max(map(len, lists), default=0))
 
@@ -168,16 +168,14 @@ def _tie_stems(groups: Groups, stills: Mapping[int, Sample], joined: Counter[str
             joined["stem in both classes"] += groups.join(places)
 
 
-def _tie_looks(
-    groups: Groups, content: FolderContent, stills: Mapping[int, Sample], joined: Counter[str]
-) -> None:
-    if not stills:
-        return
+def _tie_looks(groups: Groups, content: FolderContent, joined: Counter[str]) -> None:
+    """Stills, and videos by their ends and middle, that hold or show the same picture."""
+    shown = [(p, path) for p, sample in enumerate(content.samples) for path in ends_and_middle(sample.frames)]
     by_path: dict[str, Picture] = {picture.path: picture for picture in content.listing.pictures}
-    places = list(stills)
-    pictures = [by_path[stills[place].frames[0]] for place in places]
     folder = content.listing.folder
+    pictures = [by_path[path] for _, path in shown]
     found = looks_of(folder, pictures, desc=f"looks of {visible(folder.name, limit=40)}")
+    places = [place for place, _ in shown]
     joined["equal bytes"] += tie(groups, ((d, p) for (d, _), p in zip(found, places, strict=True) if d))
     for first, second in near_pairs([seen for _, seen in found]):
         joined["equal look"] += groups.join((places[first], places[second]))

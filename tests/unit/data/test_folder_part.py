@@ -254,6 +254,20 @@ def test_copies_and_a_stem_in_both_classes_stay_together(embedded: Bench, tmp_pa
     assert sorted(map(len, people)) == [2] * 5 + [3] * 5
 
 
+def test_a_video_saved_again_under_another_name_stays_with_it(tmp_path):
+    folder = tmp_path / "g"
+    for clip in range(4):
+        for frame in range(3):
+            save(folder / "real" / "frames" / f"clip{clip}" / f"{frame}.png", 10 * clip + frame)
+    for frame in range(3):  # the second one as JPEG, mirrored
+        copy = folder / "real" / "frames" / "other" / f"{frame}.jpg"
+        copy.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(copy), picture(10 + frame, 64)[:, ::-1])
+    people, report = read_folder(folder, FolderOptions()).people()
+    assert report.persons == 4
+    assert sorted(map(len, people)) == [1, 1, 1, 2]
+
+
 def test_looks_are_kept_and_never_trusted_when_a_file_changed(tmp_path, monkeypatch):
     stills(tmp_path / "g", "real", 5)
     first = read_folder(tmp_path / "g", FolderOptions())
