@@ -1,4 +1,4 @@
-"""What `predict` says of odd files: 74 of them, one command, a table of its records.
+"""What `predict` says of odd files: 75 of them, one command, a table of its records.
 
 python -m benchmarks.odd_files --weights FILE --json benchmarks/results/odd_files.json
 python -m benchmarks.odd_files --weights FILE --no-long     # without the film of two hours
