@@ -35,10 +35,7 @@ class CuttingProcess:
         self._end: Callable[[], Any] = lambda: None
         self._heard = 0.0
 
-    def start(self) -> None:
-        """Starts it, without waiting for it."""
-        if self._process is not None:
-            return
+    def _start(self) -> None:
         home = str(Path(__file__).parents[2])
         places = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
@@ -96,7 +93,8 @@ class CuttingProcess:
                 self.end()
 
     def _ask(self, cutter: Cutter, file: str, shown: Shown | None) -> None:
-        self.start()
+        if self._process is None:
+            self._start()
         with suppress(OSError):  # it has ended, which is met where the answer is missing
             pipe = cast(IO[bytes], self._running.stdin)
             pickle.dump((cutter, file, shown), pipe, pickle.HIGHEST_PROTOCOL)

@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO
+from functools import cache
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
@@ -86,7 +87,13 @@ def _listen(requests: BinaryIO, asked: queue.SimpleQueue[Request]) -> None:
 
 def _be_patient() -> None:
     """Ends the process if it is not called again in time, even where native code never returns."""
-    faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.stderr)
+    faulthandler.dump_traceback_later(PATIENCE, exit=True, file=_nowhere())
+
+
+@cache
+def _nowhere() -> TextIO:
+    """Where faulthandler's report goes: the record says what there is to say."""
+    return open(os.devnull, "w")
 
 
 if __name__ == "__main__":

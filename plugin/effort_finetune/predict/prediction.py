@@ -206,17 +206,13 @@ def load_predictor(
     chosen = choose_faces(faces, stated.crop, fit, predictor=predictor, folders=folders)
     if chosen.finder is not None:
         chosen.finder.make()  # its errors belong before the model is built
-    reader = CuttingProcess()
-    reader.start()  # while the model is built
     if onnx is not None:
         said = {
             key: value
             for key in ("mean", "std", "interpolation", "resolution")
             if (value := getattr(stated, key))
         }
-        return Predictor(
-            onnx, settings.changed(**said), chosen, rule_of(stated.calibration, threshold), reader
-        )
+        return Predictor(onnx, settings.changed(**said), chosen, rule_of(stated.calibration, threshold))
     resolution = read_checkpoint(path).resolution
     settings = obey(settings.changed(pretrained_weights=path, resolution=resolution))
     model = EffortFinetuneDetector(settings)
@@ -228,4 +224,4 @@ def load_predictor(
             next_step="fine-tune it first: effort-finetune finetune",
         )
     model = model.to(choose_device(settings.device)).eval()
-    return Predictor(model, settings, chosen, rule_of(stated.calibration, threshold), reader)
+    return Predictor(model, settings, chosen, rule_of(stated.calibration, threshold))

@@ -112,7 +112,7 @@ def test_it_ends_with_its_owner_even_in_the_middle_of_a_file(planted, pictures, 
         "from effort_finetune.predict.cutting_process import CuttingProcess\n"
         "from effort_finetune.predict.file_crops import Cutter\n"
         "reader = CuttingProcess()\n"
-        "reader.start()\n"
+        "reader._start()\n"
         "print(reader._running.pid, flush=True)\n"
         f"list(reader.cut(Cutter(ChosenFaces(None, 256, 1.3, 'crop', ''), 32, 4), [{str(slow)!r}]))\n"
     )
@@ -134,9 +134,9 @@ def test_one_that_cannot_start_is_a_failure_and_no_records(monkeypatch, pictures
 
 
 def test_a_request_that_cannot_be_read_ends_it_with_a_word(pictures):
-    files = [str(pictures / "real" / "real0.png")] * 2
-    first, _ = CuttingProcess().cut(WHOLE, files, shown=_of_this_module)
-    assert first.error == "its reader ended (exit code 1)"
+    files = [str(pictures / "real" / "real0.png")]
+    (found,) = CuttingProcess().cut(WHOLE, files, shown=_of_this_module)
+    assert found.error == "its reader ended (exit code 1)"
 
 
 def _of_this_module(number: int, image: np.ndarray) -> None:
