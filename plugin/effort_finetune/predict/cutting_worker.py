@@ -35,13 +35,13 @@ def main() -> None:
     """Cuts what it is asked for until nobody asks any more."""
     requests, answers = _pipes()
     asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, asked), daemon=True).start()
 
     def answer(kind: str, value: Any) -> None:
         pickle.dump((kind, value), answers, pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
-    answer(READY, None)
+    answer(READY, None)  # before a request may end it
+    threading.Thread(target=_listen, args=(requests, asked), daemon=True).start()
     while True:
         cutter, file, shown = asked.get()
         _be_patient()
