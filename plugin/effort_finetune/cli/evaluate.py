@@ -9,6 +9,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.files import refuse_unwritable
 from effort_finetune.core.launch import is_first, note_local_rank, read_launch
+from effort_finetune.core.locks import refuse_held
 from effort_finetune.data.corruptions import ALL, CORRUPTIONS, choose_corruptions
 from effort_finetune.data.missing_inputs import refuse_missing
 
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if is_first():
             print(note)
     refuse_unwritable(args.output_dir)
+    if is_first():
+        refuse_held(args.output_dir, what="output folder")
 
     from effort_finetune.evaluate.evaluation import evaluate  # torch and transformers, not needed for --help
 

@@ -11,6 +11,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import add_settings_arguments, open_run
 from effort_finetune.core.files import refuse_unwritable
 from effort_finetune.core.launch import ALONE_WITH_DDP, is_alone, is_first, note_local_rank, read_launch
+from effort_finetune.core.locks import refuse_held
 from effort_finetune.data.missing_inputs import TRAINING, refuse_missing
 from effort_finetune.evaluate.dataset_results import parse_metric
 
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     parse_metric(settings.metric_scoring)
     if settings.output_dir is not None:
         refuse_unwritable(settings.output_dir)
+        if is_first():
+            refuse_held(settings.output_dir)
 
     from effort_finetune.train.finetuning import finetune  # torch and transformers, not needed for --help
 

@@ -30,6 +30,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = ".effort-finetune.lock"
+_WAIT = "wait for it, or choose another folder"
 #: Answers of a file system that has no ``flock``.
 _NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 _guard = threading.Lock()
@@ -61,9 +62,7 @@ class Holder:
 
 
 @contextlib.contextmanager
-def hold(
-    folder: Path | str, *, what: str = "run folder", next_step: str = "wait for it, or choose another folder"
-) -> Iterator[None]:
+def hold(folder: Path | str, *, what: str = "run folder", next_step: str = _WAIT) -> Iterator[None]:
     """Locks a folder for the block; the same thread may do it again inside.
 
     Nothing waits: a second process is refused at once. Loader workers do not inherit the lock.
@@ -106,6 +105,20 @@ def holder(folder: Path | str) -> Holder | None:
     if found is None or _is_gone(found):
         return None
     return found
+
+
+def refuse_held(folder: Path | str, *, what: str = "run folder") -> None:
+    """Refuses a folder that another process writes, before anything is loaded; :func:`hold` decides later.
+
+    Args:
+        folder: The folder, which need not be there.
+        what: What it is, for the error.
+
+    Raises:
+        UserError: As :func:`hold` says it.
+    """
+    if (found := holder(folder)) is not None:
+        raise _in_use(os.path.realpath(folder), found, what, _WAIT)
 
 
 def _acquire(key: str, what: str, next_step: str) -> None:

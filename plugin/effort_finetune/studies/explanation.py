@@ -183,7 +183,8 @@ class Explainer:
             if equal:
                 names = ", ".join(f"{one[1].name} {one[3]}" for one in (found[0], *equal))
                 remarks.append(f"cannot be told apart by these numbers: {names}")
-                break
+            if any(one[1] is not factor for one in equal):
+                break  # values of one factor have one share, e.g. more frames than a video holds
             assert factor.put is not None
             supposed.append((factor, own, value))
             together, off = factor.put(together, value), best

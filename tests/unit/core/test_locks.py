@@ -74,8 +74,11 @@ def test_a_second_process_is_refused_at_once_and_told_who_holds_it(tmp_path, set
         assert "\\x1b[2Jname" in text
         assert "\x1b" not in text
         assert locks.holder(tmp_path).pid == child.pid
+        with pytest.raises(UserError, match=f"is in use; got process {child.pid}"):
+            locks.refuse_held(tmp_path)
     finally:
         _end(child)
+    locks.refuse_held(tmp_path / "not there")
 
 
 def test_a_death_frees_it(tmp_path, setup):

@@ -116,6 +116,16 @@ def test_what_a_published_number_does_not_state_is_found_by_trying(measured, wei
     assert any("not stated" in note for note in found.notes)
 
 
+def test_more_frames_than_a_video_holds_are_one_value(measured, weights):
+    other = measured(frame_num={"train": 4, "test": 6})
+    video = {k: round(v, 4) for k, v in other["datasets"]["ToyA"]["video"].items() if isinstance(v, float)}
+    published = {"datasets": {"ToyA": {"video": {name: video[name] for name in ("auc", "ap", "nll")}}}}
+    found = _explained(measured, weights, published)
+    assert [(one.factor, one.second) for one in found.shares] == [("frames a video", 8)]
+    assert abs(found.remainder) < 1e-4
+    assert "cannot be told apart" in found.notes[0]
+
+
 def test_equal_results_have_nothing_to_explain(measured, weights):
     found = _explained(measured, weights, measured(**BEFORE))
     assert (found.shares, found.gap, found.alternatives) == ((), 0.0, ())
