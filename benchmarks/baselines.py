@@ -7,7 +7,8 @@
 HOST is a host with the demo's three datasets: a copy of DeepfakeBench/ in which `python -m examples.demo.run`
 was run. Every method trains on DemoB alone and is tested on DemoB (in domain), DemoC (a forgery that nobody
 trained on) and DemoA (what the starting weights knew). Its rate is the one of `--rates` times its usual
-one that is best on DemoB's val videos at the first seed, tests unseen. A run is a process of its own; what is
+one that is best on DemoB's val videos at the first seed, tests unseen. FOLDER's own input size is
+used: positions resampled to a smaller one make a tower that a CPU can train. A run is a process of its own; what is
 done is kept, and a second call does only what is missing. Seconds are the processor's, of the training loop
 alone, in one thread.
 """
@@ -128,6 +129,7 @@ def settings_of(options: argparse.Namespace, host: Any, **flags: Any) -> ef.Sett
             "workers": 0,
             "device": "cpu",
             "precision": options.precision,
+            **({} if options.clip is None else {"resolution": side_of(options.clip)}),
             "lr_scheduler": "cosine",
             "lr_T_max": options.epochs,
             "nEpochs": options.epochs,
@@ -138,6 +140,12 @@ def settings_of(options: argparse.Namespace, host: Any, **flags: Any) -> ef.Sett
             **flags,
         },
     )
+
+
+def side_of(clip: Path) -> int:
+    """Returns the side in pixels of a CLIP folder's input."""
+    config = read_json(clip / "config.json")
+    return int(config.get("vision_config", config)["image_size"])
 
 
 def starting_weights(options: argparse.Namespace, scratch: Path, *, anew: bool) -> dict[str, Any]:
@@ -249,6 +257,7 @@ def protocol(options: argparse.Namespace) -> dict[str, Any]:
         "batch": 16,
         "optimiser": "adam, cosine over the epochs; checkpoint and rate by video AUC on val",
         "precision": options.precision,
+        **({} if options.clip is None else {"resolution": side_of(options.clip)}),
     }
 
 
