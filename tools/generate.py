@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from effort_finetune.cli import settings
@@ -92,13 +93,13 @@ _TRAINED = {
 }
 
 
-def _baselines() -> str:
-    """The table of what can be trained, from what benchmarks/baselines.py measured on the demo's tower."""
-    made = read_json(ROOT / "benchmarks" / "results" / "baselines.json")["towers"]["demo"]
-    start = made["before"]
-    rows = [
-        ("nothing", "", *(f"{start[k]:.3f}" for k in ("in_domain", "out_of_domain", "old")), "", "", "", "")
-    ]
+def _baselines(tower: str) -> str:
+    """The table of what can be trained, from what benchmarks/baselines.py measured on a tower."""
+    made = read_json(ROOT / "benchmarks" / "results" / "baselines.json")["towers"][tower]
+    rows = []
+    if start := made.get("before"):  # a plain CLIP has no head, and nothing to score before
+        scores = (f"{start[kind]:.3f}" for kind in ("in_domain", "out_of_domain", "old"))
+        rows.append(("nothing", "", *scores, "", "", "", ""))
     for name, row in made["table"].items():
         scores = (row[kind] for kind in ("in_domain", "out_of_domain", "old"))
         rows.append(
@@ -136,7 +137,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "layouts": _layouts,
     "problems": _problems,
     "metrics": _metrics,
-    "baselines": _baselines,
+    "baselines": partial(_baselines, "demo"),
+    "baselines_clip": partial(_baselines, "clip"),
 }
 _DATA_AUG = re.compile(r"(?<=^  # made by `make generate`\n)(.*?)(?=^  extra:)", re.S | re.M)
 _BLOCK = re.compile(r"(?<=^<!-- generated: )(\w+)( -->\n)(.*?)(?=^<!-- end -->$)", re.S | re.M)
