@@ -130,7 +130,7 @@ def _pair(
     if any(_stated(second) == _stated(values) for values in alone.values()):
         return None
     for metric in METRICS:
-        moves = {name: values[metric] - first[metric] for name, values in alone.items()}
+        moves = {name: (values[metric] or 0.0) - (first[metric] or 0.0) for name, values in alone.items()}
         if all(abs(move) > TOLERANCE for move in moves.values()):
             break
     else:

@@ -207,7 +207,7 @@ def _effective_size(
     Of few videos the variance itself is known badly: Korn and Graubard (1998) multiply by the square of the
     quotient of Student's quantiles at the degrees of freedom of samples and of videos.
     """
-    only = {("real",): (0,), ("fake",): (1,)}.get(metric.needs, (0, 1))
+    only = [("real", "fake").index(name) for name in metric.needs] or [0, 1]
     per_class = [int(np.sum(video_label == c)) for c in only]
     variance = float(np.nanvar(drawn)) if np.isfinite(drawn).any() else 0.0
     if variance < _NO_WIDTH or not 0 < value < 1:
