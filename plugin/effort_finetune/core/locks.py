@@ -117,8 +117,10 @@ def refuse_held(folder: Path | str, *, what: str = "run folder") -> None:
     Raises:
         UserError: As :func:`hold` says it.
     """
-    if (found := holder(folder)) is not None:
-        raise _in_use(os.path.realpath(folder), found, what, _WAIT)
+    # A file alone says nothing: its writer may be gone, on another machine, too.
+    if (Path(folder) / LOCK_NAME).exists():
+        with hold(folder, what=what):
+            pass
 
 
 def _acquire(key: str, what: str, next_step: str) -> None:

@@ -106,6 +106,13 @@ def test_another_machines_pid_file_counts(tmp_path, monkeypatch):
         pass
 
 
+def test_a_file_that_a_dead_container_left_refuses_nobody(tmp_path):
+    other = {"pid": 7, "born": None, "host": "another machine", "since": "2", "command": "x"}
+    (tmp_path / locks.LOCK_NAME).write_text(json.dumps(other))
+    locks.refuse_held(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 PID = b'{"born": null, "host": "a", "since": "b", "command": "c", "pid": '
 
 
