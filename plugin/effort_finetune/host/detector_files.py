@@ -109,11 +109,13 @@ def _reads_setting(body: ast.ClassDef, key: str) -> str | None:
 def _takes_five_axes(body: ast.ClassDef) -> int | None:
     """Returns the line in which a detector takes apart, or turns, five axes of a batch's images."""
     for node in ast.walk(body):
-        axes: int | None = None
+        of: ast.expr
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
             of, axes = node.value, len(node.targets[0].elts)
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "permute":
             of, axes = node.func, len(node.args)
+        else:
+            continue
         if axes == 5 and isinstance(of, ast.Attribute) and ast.unparse(of.value) == "data_dict['image']":
             return node.lineno
     return None
