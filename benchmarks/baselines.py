@@ -64,7 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     tower = "demo" if options.clip is None else "clip"
     document = read_json(options.output) if options.output.is_file() else {"schema_version": 1, "towers": {}}
-    document |= {"machine": machine(1, "cpu"), "software": software()}
     made = document["towers"].setdefault(tower, {"protocol": protocol(options), "runs": {}})
     with tempfile.TemporaryDirectory() as scratch:
         if "before" not in made and options.clip is None:
@@ -77,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
                     key, {k: v for k, v in made["runs"][key].items() if not isinstance(v, dict)}, flush=True
                 )
             made["table"] = table(options, made["runs"])
+            made |= {"machine": machine(1, options.device), "software": software()}
             write_json(options.output, document)
     return 0
 
@@ -106,7 +106,7 @@ def in_process(function: Any, *arguments: Any) -> Any:
     def call() -> None:
         before_it = peak_mib()
         result = function(*arguments)
-        sender.send({**result, "memory_mib": peak_mib() - before_it})
+        sender.send({**result, "memory_mib": peak_mib() - (0 if torch.cuda.is_initialized() else before_it)})
 
     process = context.Process(target=call)
     process.start()
@@ -117,6 +117,9 @@ def in_process(function: Any, *arguments: Any) -> Any:
 
 
 def peak_mib() -> float:
+    """Peak of the device's memory where CUDA is used, else of the process's."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -127,7 +130,7 @@ def settings_of(options: argparse.Namespace, host: Any, **flags: Any) -> ef.Sett
             "test_dataset": list(SETS.values()),
             "train_batchSize": 16,
             "workers": 0,
-            "device": "cpu",
+            "device": options.device,
             "precision": options.precision,
             **({} if options.clip is None else {"resolution": side_of(options.clip)}),
             "lr_scheduler": "cosine",
@@ -175,14 +178,15 @@ def train(options: argparse.Namespace, scratch: Path, name: str, rate: float, se
     host = ef.open_host(options.host)
     spent = 0.0
     epoch = TrainingLoop.run_epoch
+    clock = time.process_time if options.device == "cpu" else time.perf_counter
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         nonlocal spent
-        began = time.process_time()
+        began = clock()
         try:
             return epoch(*args, **kwargs)
         finally:
-            spent += time.process_time() - began
+            spent += clock() - began
 
     TrainingLoop.run_epoch = timed  # type: ignore[method-assign]  # of this process alone
     folder = Path(tempfile.mkdtemp(dir=scratch))
@@ -277,6 +281,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--test_frames", type=int, default=2)
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument(
+        "--device", default="cpu", help="of cuda, seconds are the clock's and MiB the device's"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "results" / "baselines.json")
     return parser.parse_args(argv)
 

@@ -126,8 +126,9 @@ def measure(
     for start in track(range(0, len(fakes), BATCH), desc="heat maps", unit="batch"):
         part = fakes[start : start + BATCH]
         images = torch.stack([normalise(fake.twin if twins else fake.image, table) for fake in part])
+        images = images.to(next(detector.parameters()).device)
         subject = Subject(detector, images)
-        hits["called_fake"][start : start + len(part)] = (subject.traced.log_odds > 0).numpy()
+        hits["called_fake"][start : start + len(part)] = (subject.traced.log_odds > 0).cpu().numpy()
         for name in methods:
             looked = list(range(len(part)))
             of = subject
@@ -249,6 +250,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slow", type=int, help="reporting fakes that dear methods see (default: all)")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="reals, too")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
 
@@ -256,7 +258,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Measures one tower on one dataset and prints its table."""
     args = _arguments()
-    detector = load_detector(args.weights, device="cpu")
+    detector = load_detector(args.weights, device=args.device)
     fakes = forged_frames(
         args.data, args.dataset, side=detector.resolution, frames=args.frames, videos=args.videos
     )

@@ -144,6 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--val", nargs="+", required=True, help="datasets that the calibration is of")
     parser.add_argument("--test", nargs="+", required=True)
     parser.add_argument("--videos", type=int, help="of a class at most (default: all)")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args()
 
@@ -151,7 +152,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Measures one tower and prints its tables."""
     args = _arguments()
-    settings = Settings(device="cpu", precision="float32", test_batchSize=16)
+    settings = Settings(device=args.device, precision="float32", test_batchSize=16)
     predictor = load_predictor(args.weights, settings, faces="cropped")
     results = json.loads(args.output.read_text(encoding="utf-8")) if args.output.is_file() else {}
     tower: dict[str, Any] = {
