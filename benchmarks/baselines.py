@@ -76,8 +76,10 @@ def main(argv: list[str] | None = None) -> int:
                     key, {k: v for k, v in made["runs"][key].items() if not isinstance(v, dict)}, flush=True
                 )
             made["table"] = table(options, made["runs"])
-            made |= {"machine": machine(1, options.device), "software": software()}
             write_json(options.output, document)
+    # Last: CUDA that is used in this process is lost to its forks.
+    made |= {"machine": machine(1, options.device), "software": software()}
+    write_json(options.output, document)
     return 0
 
 

@@ -46,6 +46,37 @@ def test_stopped_and_resumed_equals_one_run(bench, device):
         torch.testing.assert_close(right[key].cpu(), value.cpu(), rtol=1e-4, atol=1e-6)
 
 
+WAYS = [
+    *({"tune_mode": mode} for mode in ("head", "layernorm", "bitfit", "lora", "dora", "osf", "full")),
+    {"tune_mode": "head", "use_data_augmentation": False},
+    {"ema_decay": 0.9},
+    {"optimizer": {"type": "sam"}},
+    {"activation_checkpointing": True},
+    {"offload_activations": True},
+    {"micro_batch": 2},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_whatever_is_trained_ends_in_a_file_for_any_machine(bench, device, way):
+    common = {"device": str(device), "precision": "float32", **way}
+    if way.get("tune_mode") in ("lora", "dora"):
+        pytest.importorskip("peft")
+    first = finetune(
+        bench.settings(**common, nEpochs=1, output_dir=str(bench.root / "out")), bench.host, command=COMMAND
+    )
+    again = finetune(
+        bench.settings(**common, resume=str(first.last_path), output_dir=None), bench.host, command=COMMAND
+    )
+    document = results.read(again.run_dir)
+    assert document["status"] == "complete"
+    assert document["training"]["epochs"]["done"] == 2
+    asked = bench.settings(device="cpu", precision="float32")
+    path = evaluate(asked, bench.host, weights=again.best_path, output_dir=bench.root / "cpu")
+    there, here = (d["datasets"]["Toy"]["frame"] for d in (document, results.read(path.parent)))
+    assert here["brier"] == pytest.approx(there["brier"], abs=1e-4)
+
+
 def test_the_accelerators_checkpoint_scores_alike_on_the_cpu(bench, device):
     settings = bench.settings(device=str(device), precision="float32", output_dir=str(bench.root / "out"))
     outcome = finetune(settings, bench.host, command=COMMAND)

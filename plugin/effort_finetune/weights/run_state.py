@@ -104,7 +104,9 @@ def save_weights(path: Path, state: Mapping[str, Tensor], said: Said) -> str:
 def save_best(path: Path, model: nn.Module, best: Mapping[str, Tensor] | None = None) -> str:
     """Writes a model's weights, with the copy of another epoch in place of those that training changed."""
     state = model.state_dict()
-    return save_weights(path, merged({**state, **(best or {})}), of_state(state, "model"))
+    # The copy lies on the CPU; an adapter is merged of both.
+    here = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    return save_weights(path, merged({**here, **(best or {})}), of_state(state, "model"))
 
 
 def save_last(path: Path, document: Mapping[str, Any]) -> str:
