@@ -113,8 +113,9 @@ def _baselines(tower: str) -> str:
                 str(row["seeds"]),
             )
         )
+    seconds = "s" if "accelerator" in made.get("machine", {}) else "CPU s"
     return _table(
-        "trained | values | in domain | out of domain | old set | rate | CPU s | MiB | seeds",
+        f"trained | values | in domain | out of domain | old set | rate | {seconds} | MiB | seeds",
         rows,
     )
 

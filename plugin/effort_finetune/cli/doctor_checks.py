@@ -41,7 +41,7 @@ def _never_run() -> Iterator[str]:
     if torch.cuda.device_count() > 1:
         yield "several GPUs of one run (torchrun, NCCL)"
     if torch.cuda.is_available():
-        yield "offload_activations on a GPU"
+        yield "what offload_activations saves on a GPU"
     if torch.backends.mps.is_available():
         yield "memory figures of an Apple GPU, and running out of it"
 
