@@ -96,9 +96,8 @@ class OpenPage:
             raise UserError(
                 "the file is not kept any more", next_step="drop it again, then correct its new row"
             )
-        if (
-            row.record is not None and row.record.status == "unreadable"
-        ):  # a decoder that crashed once is not asked again
+        # A decoder that crashed once is not asked again.
+        if row.record is not None and row.record.status == "unreadable":
             raise UserError("this file", got="it cannot be read", expected="a picture or a video")
         place = None
         if label is None:
