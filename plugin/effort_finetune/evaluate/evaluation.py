@@ -23,14 +23,13 @@ from effort_finetune.core.interrupt import Interrupted, InterruptGuard
 from effort_finetune.core.launch import read_launch
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.frames import FrameDataset
-from effort_finetune.data.loader import make_loader
 from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.dataset_block import measure
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults
+from effort_finetune.evaluate.dataset_scores import score_dataset
 from effort_finetune.evaluate.evaluation_inputs import build, open_datasets, prepare
 from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.evaluation_record import output_folder, reason_of, save
-from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.protocol import data_lines, recipe_warnings
 from effort_finetune.evaluate.robustness import add_robustness
 from effort_finetune.evaluate.score_file import frames_digest
@@ -255,20 +254,12 @@ def _results(
     calibration: StoredCalibration | None = None,
 ) -> Iterator[DatasetResult]:
     """Yields each dataset's result as soon as it is there."""
-    device = _device(model)
     done: dict[str, DatasetResult] = {}
     for name, dataset in datasets.items():
         try:
-            loader = make_loader(
-                dataset,
-                batch_size=settings.test_batchSize,
-                workers=settings.workers,
-                seed=settings.manualSeed,
-                pin_memory=device.type == "cuda",
-            )
             start = time.perf_counter()
-            scores = score(
-                model, loader, device=device, autocast=autocast, desc=name, should_stop=should_stop
+            scores = score_dataset(
+                model, dataset, settings, autocast=autocast, desc=name, should_stop=should_stop
             )
             result = measure(
                 host,

@@ -22,11 +22,10 @@ from effort_finetune.core.metrics import TABLE
 from effort_finetune.core.progress import bar
 from effort_finetune.core.weighted import FloatArray
 from effort_finetune.data.corruptions import CORRUPTIONS, LEVELS, Corrupting, choose_corruptions, why_not
-from effort_finetune.data.loader import make_loader
+from effort_finetune.evaluate.dataset_scores import score_dataset
 from effort_finetune.evaluate.intervals import LEVEL, auc_interval
 from effort_finetune.evaluate.level_samples import Level
 from effort_finetune.evaluate.paired import differences
-from effort_finetune.evaluate.predictions import score
 from effort_finetune.evaluate.resampling import resample_videos
 from effort_finetune.evaluate.video import VideoScores, video_scores
 
@@ -142,17 +141,9 @@ def _scored(
     autocast: torch.dtype | None,
     should_stop: Callable[[], bool],
 ) -> VideoScores:
-    device = next(model.parameters()).device
     dataset = result.dataset.corrupted(corrupting)
-    loader = make_loader(
-        dataset,
-        batch_size=settings.test_batchSize,
-        workers=settings.workers,
-        seed=settings.manualSeed,
-        pin_memory=device.type == "cuda",
-    )
     desc = f"{result.name} {corrupting.name} {corrupting.level}"
-    scores = score(model, loader, device=device, autocast=autocast, desc=desc, should_stop=should_stop)
+    scores = score_dataset(model, dataset, settings, autocast=autocast, desc=desc, should_stop=should_stop)
     videos = video_scores(dataset.rows, scores)
     if result.videos is None or videos.video != result.videos.video:
         raise RunFailure(f"{desc}: other videos could be read than before; next: check the dataset")

@@ -17,9 +17,9 @@ from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.core.precision import resolve_precision
 from effort_finetune.data.folder_part import TrainedFolder
 from effort_finetune.data.frames import FrameDataset
-from effort_finetune.data.loader import make_loader
+from effort_finetune.evaluate.dataset_scores import score_dataset
 from effort_finetune.evaluate.evaluation import build, open_datasets
-from effort_finetune.evaluate.predictions import probability, score
+from effort_finetune.evaluate.predictions import probability
 from effort_finetune.evaluate.video import grouped
 from effort_finetune.model.chosen_detector import build_host_detector, choose_detector
 from effort_finetune.model.preprocessing import obey
@@ -83,17 +83,9 @@ class ScoringAgain:
         part = copy.copy(dataset)
         part.rows = list(rows)
         model = self._model(settings, variant.weights)
-        device = next(model.parameters()).device
-        loader = make_loader(
-            part,
-            batch_size=settings.test_batchSize,
-            workers=settings.workers,
-            seed=settings.manualSeed,
-            pin_memory=device.type == "cuda",
-        )
-        autocast = resolve_precision(settings.precision, device).dtype
+        autocast = resolve_precision(settings.precision, next(model.parameters()).device).dtype
         name = f"{self.dataset}, way {len(self._known)}"
-        scores = score(model, loader, device=device, autocast=autocast, desc=name)
+        scores = score_dataset(model, part, settings, autocast=autocast, desc=name)
         found: dict[str, float | None] = dict.fromkeys((row.path for row in rows), None)
         for index, logit in zip(scores.index, scores.logit, strict=True):
             found[rows[index].path] = float(logit)

@@ -94,13 +94,13 @@ def test_too_many_missing_frames_leave_a_failed_results_file(bench, checkpoint, 
 def test_an_interrupt_saves_what_there_is(bench, checkpoint, tmp_path, monkeypatch):
     from effort_finetune.evaluate import evaluation as module
 
-    def interrupted(model, loader, *, desc, **options):
+    def interrupted(model, dataset, settings, *, desc, **options):
         if desc == "ToyB":
             raise KeyboardInterrupt
-        return score(model, loader, desc=desc, **options)
+        return score(model, dataset, settings, desc=desc, **options)
 
-    score = module.score
-    monkeypatch.setattr(module, "score", interrupted)
+    score = module.score_dataset
+    monkeypatch.setattr(module, "score_dataset", interrupted)
     bench.write("ToyA")
     bench.write("ToyB")
     with pytest.raises(RunFailure, match="interrupted"):

@@ -16,8 +16,8 @@ from toytower import SIZE, save_toy_weights
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import results
+from effort_finetune.evaluate.dataset_scores import score_dataset
 from effort_finetune.evaluate.evaluation import evaluate
-from effort_finetune.evaluate.predictions import score
 from effort_finetune.host import open_host
 from effort_finetune.studies import scoring_again
 from effort_finetune.studies.explaining import explained
@@ -158,12 +158,12 @@ def test_no_frame_is_scored_twice_in_the_same_way(measured, weights, monkeypatch
     """Frames asked for and their sampling only choose frames; each of a dataset's is scored once."""
     seen = []
 
-    def counted(model, loader, **how):
-        found = score(model, loader, **how)
-        seen.extend(loader.dataset.rows[i].path for i in found.index)
+    def counted(model, dataset, settings, **how):
+        found = score_dataset(model, dataset, settings, **how)
+        seen.extend(dataset.rows[i].path for i in found.index)
         return found
 
-    monkeypatch.setattr(scoring_again, "score", counted)
+    monkeypatch.setattr(scoring_again, "score_dataset", counted)
     other = measured(frame_num={"train": 4, "test": 5}, frame_sampling="first")
     found = _explained(measured, weights, other)
     assert {one.factor for one in found.shares} == {"frames a video", "frame sampling"}
