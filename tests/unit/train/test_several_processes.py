@@ -13,7 +13,7 @@ import torch
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.frames import FrameDataset, Missing
-from effort_finetune.evaluate import evaluation, score_file
+from effort_finetune.evaluate import dataset_scores, evaluation, score_file
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.host import open_host
 from effort_finetune.model.detector import EffortFinetuneDetector
@@ -255,14 +255,14 @@ def test_an_evaluation_of_several_processes_is_that_of_one(place, one_and_two):
 def test_an_evaluation_ends_where_one_process_is_killed(place, one_and_two, rank):
     folder = f"dead_{rank}"
     with pytest.MonkeyPatch.context() as patch:
-        original = evaluation.score
+        original = dataset_scores.score
 
         def dies(*args: Any, **kwargs: Any) -> Any:
             if os.environ.get("RANK") == str(rank):
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*args, **kwargs)
 
-        patch.setattr(evaluation, "score", dies)
+        patch.setattr(dataset_scores, "score", dies)
         codes = measure(place, folder, 2)
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 1

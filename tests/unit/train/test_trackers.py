@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -91,9 +92,13 @@ def test_wandb_offline(tmp_path, monkeypatch):
     folder.mkdir()
     write(folder, settings("wandb"))
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    content = file.read_bytes()  # records of plain protobuf
-    for words in (*TAGS, "nEpochs", "batch"):
-        assert words.encode() in content, words
+    missing = {*TAGS, "nEpochs", "batch"}
+    limit = time.monotonic() + 60
+    while missing and time.monotonic() < limit:  # W&B's own process writes on when `finish` has returned
+        content = file.read_bytes()  # records of plain protobuf
+        missing = {words for words in missing if words.encode() not in content}
+        time.sleep(0.05)
+    assert not missing
     own = (folder / "wandb_run_id.txt").read_text().strip()
     assert own in file.name
     write(folder, settings("wandb"), first_step=4, steps=(6,))
