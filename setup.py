@@ -14,6 +14,7 @@ BUNDLED = (
     "DeepfakeBench/training/finetune.py",
     "DeepfakeBench/training/evaluate_finetune.py",
     "DeepfakeBench/training/detectors/effort_finetune_detector.py",
+    "DeepfakeBench/training/config/detector/effort_finetune.yaml",
 )
 
 

@@ -24,7 +24,7 @@ from effort_finetune.install.known_problems import PROBLEMS
 from effort_finetune.weights.layouts import KNOWN, Layout
 
 ROOT = Path(__file__).resolve().parents[1]
-_YAML = Path("configs/detector/effort_finetune.yaml")
+_YAML = Path("DeepfakeBench/training/config/detector/effort_finetune.yaml")
 SCHEMA = Path("plugin/effort_finetune/config/settings.schema.json")
 
 

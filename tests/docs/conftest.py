@@ -43,7 +43,7 @@ def write_videos(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as a fresh clone has it (tracked files, as they are now), with datasets and links."""
+    """The repository as a fresh clone has it (tracked files, as they are now), with datasets."""
     folder = tmp_path_factory.mktemp("clone") / "effort-finetune"
     folder.mkdir()
     listed = subprocess.run(
@@ -52,9 +52,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in filter(None, listed.split("\0")):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_symlink():
-            target.symlink_to(os.readlink(ROOT / name))
-        elif (ROOT / name).exists():
+        if (ROOT / name).exists():
             target.write_bytes((ROOT / name).read_bytes())
     write_datasets(folder / "DeepfakeBench")
     write_videos(folder / "my_videos")

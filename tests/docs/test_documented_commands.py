@@ -65,8 +65,7 @@ def test_the_commands_of_a_page_run(page, clone, warm_environment, tmp_path):
         assert "```bash" not in page.read_text(encoding="utf-8")
         return
     subprocess.run(["cp", "-r", str(clone), str(tmp_path / "repo")], check=True)
-    # -L: away from the repository, the link to configs/ would lead nowhere.
-    subprocess.run(["cp", "-rL", str(clone / "DeepfakeBench"), str(tmp_path / "DeepfakeBench")], check=True)
+    subprocess.run(["cp", "-r", str(clone / "DeepfakeBench"), str(tmp_path / "DeepfakeBench")], check=True)
     todo = [c for c in found if c not in ELSEWHERE]
     script = "\n".join(["set -e", *(_stand_in(command, tmp_path / "repo", tmp_path) for command in todo)])
     done = subprocess.run(

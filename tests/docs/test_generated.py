@@ -21,7 +21,7 @@ def test_every_block_stands_on_a_page():
 
 
 def test_a_block_is_replaced_and_nothing_around_it(tmp_path):
-    for folder in ("docs", "configs"):
+    for folder in ("docs", "DeepfakeBench/training/config"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     page = tmp_path / "docs" / "settings.md"
     text = page.read_text(encoding="utf-8")

@@ -13,16 +13,12 @@ from effort_finetune.core.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
-#: Overlay: (path below :func:`root`, path below a host's root). The sources are the embedded host's
-#: own files, except for the settings file, which lives with the other settings and is linked there.
+#: What a host gets, by its path below the host's root. The sources are the embedded host's own files.
 OVERLAY = (
-    ("DeepfakeBench/training/finetune.py", "training/finetune.py"),
-    ("DeepfakeBench/training/evaluate_finetune.py", "training/evaluate_finetune.py"),
-    (
-        "DeepfakeBench/training/detectors/effort_finetune_detector.py",
-        "training/detectors/effort_finetune_detector.py",
-    ),
-    ("configs/detector/effort_finetune.yaml", "training/config/detector/effort_finetune.yaml"),
+    "training/finetune.py",
+    "training/evaluate_finetune.py",
+    "training/detectors/effort_finetune_detector.py",
+    "training/config/detector/effort_finetune.yaml",
 )
 
 
@@ -50,8 +46,8 @@ def blocks() -> Path:
 
 def overlay() -> list[tuple[Path, str]]:
     """Returns (source file, target path relative to a host's root) for every overlay file."""
-    base = root()
-    return [(base / source, target) for source, target in OVERLAY]
+    base = root() / "DeepfakeBench"
+    return [(base / path, path) for path in OVERLAY]
 
 
 def embedded_host() -> Path | None:

@@ -39,9 +39,17 @@ def settings_files(
             "no effort_finetune.yaml in the host",
             got=host.root,
             expected="training/config/detector/effort_finetune.yaml",
-            next_step=f"effort-finetune install {host.root}, or name a file with --detector_config",
+            next_step=_where_it_is(host, path),
         )
     return path, *layers
+
+
+def _where_it_is(host: Host, path: Path) -> str:
+    """What to do without it; an embedded host has nothing to install."""
+    if not host.embedded:
+        return f"effort-finetune install {host.root}, or name a file with --detector_config"
+    shipped = root() / "DeepfakeBench" / path.relative_to(host.root)
+    return f"--detector_config {shipped}" if shipped.is_file() else f"git checkout -- {path}"
 
 
 def preset(name: str) -> Path:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from toyhost import EMBEDDED
 
+from effort_finetune.config import resolve
 from effort_finetune.core.errors import UserError
 from effort_finetune.guest.registry import register_plugin
 from effort_finetune.host import open_host
+from effort_finetune.host.settings_files import settings_files
 
 
 def test_single_modules_load_without_their_packages_init(host_root):
@@ -32,8 +37,6 @@ def test_the_process_is_left_as_it_was(host_root):
 
 
 def test_two_hosts_in_one_process_stay_apart(host_root, tmp_path):
-    import shutil
-
     other = shutil.copytree(host_root, tmp_path / "other")
     (other / "training/dataset/albu.py").write_text("SIZE = 317\n")
     first, second = open_host(host_root), open_host(other)
@@ -51,6 +54,18 @@ def test_a_module_the_host_has_loaded_under_another_name_is_not_loaded_twice(hos
     spec.loader.exec_module(module)
     monkeypatch.setitem(sys.modules, "training.metrics.registry", module)
     assert open_host(host_root).registry("DETECTOR") is module.DETECTOR
+
+
+def test_a_copy_of_the_embedded_host_works_and_without_its_settings_file_says_where_one_is(tmp_path):
+    left = shutil.ignore_patterns("__pycache__", "logs", "pretrained")
+    shutil.copytree(EMBEDDED / "training", tmp_path / "training", symlinks=True, ignore=left)
+    host = open_host(tmp_path)
+    [file] = settings_files(host, None, (), own_config=False)
+    assert resolve(flags={}, yaml_path=file, host_defaults={}).nEpochs == 10
+    file.unlink()
+    with pytest.raises(UserError) as refused:
+        settings_files(host, None, (), own_config=False)
+    assert Path(str(refused.value.next_step).removeprefix("--detector_config ")).is_file()
 
 
 def test_a_package_needed_at_import_is_named_at_once(host_root):
