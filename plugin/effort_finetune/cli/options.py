@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from effort_finetune.cli.context import Context
 from effort_finetune.config import Settings, resolve
-from effort_finetune.config.aliases import renames_of
+from effort_finetune.config.aliases import key_of_flag, renames_of
 from effort_finetune.config.flag_words import from_flag
 from effort_finetune.config.key_table import Key, known_keys
 from effort_finetune.config.wording import describe, in_yaml, takes_list
@@ -40,6 +40,17 @@ class _Layer(argparse.Action):
         namespace.layers = [*(namespace.layers or ()), *paths]
         if self.dest == "detector_config":
             namespace.own_config = True
+
+
+class SettingFlag(argparse.Action):
+    """Keeps the words of a setting under the name that was typed, which errors call it by."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        """Adds the flag's words; the same name again replaces them."""
+        typed = getattr(namespace, "typed", {})
+        namespace.typed = {**typed, option.removeprefix("--"): values}
 
 
 def add_host_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +103,7 @@ def add_settings_arguments(
         listed = command is None or command in key.read_by
         groups[title].add_argument(
             *(f"--{flag}" for flag in (name, *renames_of(name))),
+            action=SettingFlag,
             dest=f"setting:{name}",
             nargs="*",
             metavar="V",
@@ -114,14 +126,12 @@ class _Help(argparse.HelpFormatter):
 
 
 def settings_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the settings given on the command line, dotted keys to values."""
+    """Returns the settings given on the command line, names as typed to values."""
     keys = known_keys()
     flags: dict[str, Any] = {}
-    for name, words in vars(args).items():
-        if name.startswith("setting:"):
-            key = name.removeprefix("setting:")
-            values = [from_flag(word, keys[key]) for word in words]
-            flags[key] = values[0] if len(values) == 1 else values
+    for name, words in getattr(args, "typed", {}).items():
+        values = [from_flag(word, keys[key_of_flag(name)]) for word in words]
+        flags[name] = values[0] if len(values) == 1 else values
     return flags
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from effort_finetune.cli.options import add_host_arguments
+from effort_finetune.cli.options import SettingFlag, add_host_arguments
 from effort_finetune.data.crop_dataset import Shard
 from effort_finetune.data.faces import WHICH
 from effort_finetune.data.finder_choice import FACES
@@ -133,6 +133,7 @@ def _host(parser: argparse.ArgumentParser, *folders: str) -> None:
     for folder in folders:
         parser.add_argument(
             f"--{folder}",
+            action=SettingFlag,
             dest=f"setting:{folder}",
             nargs=1,
             metavar="FOLDER",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ def as_user_error(
     keys: Mapping[str, FieldInfo],
     tree: Mapping[str, Any],
     source_of: Callable[[str], str] = lambda key: "",
+    written: Mapping[str, str] = MappingProxyType({}),
 ) -> UserError:
     """Returns one error, or all in one, saying for each key what it got and what it accepts.
 
@@ -26,18 +28,21 @@ def as_user_error(
         keys: Every key that there is, dotted.
         tree: The nested values that were validated.
         source_of: Dotted key -> where its value comes from, e.g. ``" in my.yaml"``.
+        written: Dotted key -> the name that the user gave it, by which it is called.
     """
     lines: dict[str, UserError] = {}  # one line for a place, however many alternatives failed there
     for detail in error.errors(include_url=False):
         if detail["type"] == "contradiction":
             found = detail["ctx"]
-            lines[found["key"]] = UserError(found["key"], got=found["got"], expected=found["expected"])
+            name = _as_typed(found["key"], written)
+            lines[found["key"]] = UserError(name, got=found["got"], expected=found["expected"])
             continue
         key, rest = _split(detail["loc"], keys)
         place = ".".join(map(str, (key, *rest[:1]))) if _is_mapping(keys.get(key)) else key
         if "*" in key or detail["type"] == "extra_forbidden":
             place = _shown(detail["loc"])
-        lines.setdefault(place, _line(detail, key, rest, keys, tree, source_of(key.partition(".*.")[0])))
+        source = source_of(key.partition(".*.")[0])
+        lines.setdefault(place, _line(detail, key, rest, keys, tree, source, written))
     errors = list(lines.values())
     return errors[0] if len(errors) == 1 else UserErrors(errors)
 
@@ -67,6 +72,7 @@ def _line(
     keys: Mapping[str, FieldInfo],
     tree: Mapping[str, Any],
     source: str,
+    written: Mapping[str, str],
 ) -> UserError:
     if detail["type"] == "extra_forbidden":
         return unknown_key(_shown(detail["loc"]), source, keys)
@@ -82,8 +88,14 @@ def _line(
         got = f"{rest[0]!r}: {value[rest[0]]!r}"
     else:
         got = repr(value)
-    shown = _shown(detail["loc"][: key.count(".") + 1])
+    shown = _as_typed(_shown(detail["loc"][: key.count(".") + 1]), written)
     return UserError(f"{shown}{source}", got=got, expected=describe(kind, brief=brief))
+
+
+def _as_typed(key: str, written: Mapping[str, str]) -> str:
+    """Returns the name that the user gave, with ours behind it where they differ."""
+    name = written.get(key, key)
+    return key if name == key else f"{name} ({key})"
 
 
 def _shown(loc: tuple[int | str, ...]) -> str:

@@ -36,10 +36,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Origin:
-    """A value with the layer that it comes from."""
+    """A value with the layer that it comes from and the name that it has there."""
 
     value: Any
     layer: Layer
+    written: str
 
 
 def merge(layers: Sequence[Layer]) -> tuple[dict[str, Origin], list[UserError]]:
@@ -48,18 +49,18 @@ def merge(layers: Sequence[Layer]) -> tuple[dict[str, Origin], list[UserError]]:
     optimizer = _optimizer_type(layers)
     merged: dict[str, Origin] = {}
     for layer in layers:
-        for key, value in _translated(layer, optimizer, errors).items():
+        for key, (written, value) in _translated(layer, optimizer, errors).items():
             if key == "label_dict" and isinstance(value, Mapping) and key in merged:
                 value = {**merged[key].value, **value}
-            merged[key] = Origin(value, layer)
+            merged[key] = Origin(value, layer, written)
     return merged, errors
 
 
-def _translated(layer: Layer, optimizer: str, errors: list[UserError]) -> dict[str, Any]:
-    """Returns a layer's values under our names; what a conversion says goes before what it says it of."""
+def _translated(layer: Layer, optimizer: str, errors: list[UserError]) -> dict[str, tuple[str, Any]]:
+    """Returns a layer's names and values by our names; what a conversion says goes before what it is of."""
     known = known_keys()
     plain: dict[str, tuple[str, Any]] = {}
-    converted: dict[str, Any] = {}
+    converted: dict[str, tuple[str, Any]] = {}
     for written, value in _flatten(layer.tree):
         alias = ALIASES.get(written)
         if alias is not None and alias.convert is not None:
@@ -69,7 +70,7 @@ def _translated(layer: Layer, optimizer: str, errors: list[UserError]) -> dict[s
                 errors.append(UserError(f"{written} in {layer.source}", got=repr(value), expected=str(error)))
                 continue
             if result is not KEEP:
-                converted[alias.key] = result
+                converted[alias.key] = (written, result)
             continue
         key = alias.key if alias else _without_optimizer(written, optimizer)
         if key is None:
@@ -89,7 +90,7 @@ def _translated(layer: Layer, optimizer: str, errors: list[UserError]) -> dict[s
                     )
                 )
         plain[key] = (written, value)
-    return {**{key: value for key, (_, value) in plain.items()}, **converted}
+    return {**plain, **converted}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -126,7 +126,13 @@ def _build(merged: Mapping[str, Origin], errors: list[UserError], *, unknown_is_
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        found = as_user_error(error, places(Settings), tree, lambda key: f" in {merged[key].layer.source}")
+        found = as_user_error(
+            error,
+            places(Settings),
+            tree,
+            lambda key: f" in {merged[key].layer.source}",
+            {key: origin.written for key, origin in merged.items()},
+        )
         errors += found.errors if isinstance(found, UserErrors) else [found]
     if errors or settings is None:
         raise errors[0] if len(errors) == 1 else UserErrors(errors)

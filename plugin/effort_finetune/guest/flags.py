@@ -40,7 +40,7 @@ class Given:
 
     Attributes:
         host: The host's flags with their words, by name without dashes.
-        settings: Values of settings keys, typed.
+        settings: Values of settings, by their names as typed.
         rest: The command line without the settings flags that the host's parser does not know.
     """
 
@@ -64,7 +64,8 @@ def take_apart(argv: Sequence[str], known_to_host: Sequence[Option] | None = Non
     keys, given, errors = known_keys(), Given(), []
     theirs = {name for option in known_to_host or () for name in option.names}
     for flag, words in _groups(argv):
-        key = key_of_flag(flag.removeprefix("--"))
+        name = flag.removeprefix("--")
+        key = key_of_flag(name)
         typed = [flag, *words]
         if flag in theirs:
             given.rest += typed
@@ -72,7 +73,7 @@ def take_apart(argv: Sequence[str], known_to_host: Sequence[Option] | None = Non
             given.host[flag.removeprefix("--").replace("-", "_")] = words[0] if words else True
         elif flag.startswith("--") and key in keys:
             try:
-                given.settings[key] = _value(key, words, keys[key])
+                given.settings[name] = _value(name, words, keys[key])
             except UserError as error:
                 errors.append(error)
         elif known_to_host is None:

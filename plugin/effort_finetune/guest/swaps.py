@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from effort_finetune.config import Settings, resolve
+from effort_finetune.config.aliases import key_of_flag
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.exit_code import exit_code
 from effort_finetune.guest.asked import PLUGIN_NAME, Asked
@@ -124,8 +125,9 @@ def _with_host_trainer(asked: Asked, host: Host, flags: Mapping[str, Any]) -> di
 
 def _refuse_what_the_host_overrides(host: Host, flags: Mapping[str, Any]) -> None:
     """``train.py`` puts its own file on top of the detector's YAML, whatever the flag was."""
+    theirs = {key_of_flag(key) for key in host.default_settings("train")}
     for key, value in flags.items():
-        if key.partition(".")[0] in host.default_settings("train"):
+        if key_of_flag(key).partition(".")[0] in theirs:
             raise UserError(
                 f"--{key}",
                 got=value,
@@ -165,8 +167,8 @@ def _put_trainer_in_place(host: Host) -> None:
 
 def _set_dotted(config: dict[str, Any], settings: Mapping[str, Any]) -> None:
     """Sets keys in a host's nested configuration; an optimiser's values where upstream reads them."""
-    for key, value in settings.items():
-        path = key.split(".")
+    for name, value in settings.items():
+        path = key_of_flag(name).split(".")
         if path[0] == "optimizer" and len(path) == 2 and path[1] != "type":
             path.insert(1, config["optimizer"]["type"])
         node = config

@@ -34,6 +34,7 @@ NO_MODEL = [
     ["evaluate", "--nEpochs", "0"],
     ["evaluate", "--weights", "none.pth", "--test_dataset", "DemoA"],
 ]
+NUMBERS = ("optimizer.lr", "optimizer.weight_decay", "test_batchSize")
 
 
 def _settings(*words, mode="train"):
@@ -51,6 +52,20 @@ def test_a_preset_lies_on_the_hosts_file_and_under_an_own_one(tmp_path):
     assert (alone.optimizer.lr, alone.loss.orth_weight, alone.workers) == (0.0002, 0.1, 2)
     assert (both.optimizer.lr, both.loss.orth_weight, both.workers, both.nEpochs) == (0.5, 0.1, 1, 3)
     assert (other_way.optimizer.lr, other_way.workers) == (0.0002, 1)
+
+
+@pytest.mark.parametrize("name", [name for name, alias in ALIASES.items() if alias.key in NUMBERS])
+def test_an_error_names_the_flag_that_was_typed(name):
+    with pytest.raises(UserError) as refused:
+        _settings(f"--{name}", "-1")
+    assert str(refused.value).startswith(f"{name} ({ALIASES[name].key}) in the command line; got -1")
+
+
+def test_two_names_of_one_setting_must_agree():
+    assert _settings("--lr", "0.5", "--optimizer.lr", "0.5").optimizer.lr == 0.5
+    assert _settings("--lr", "0.5", "--lr", "0.25").optimizer.lr == 0.25
+    with pytest.raises(UserError, match=r"lr and optimizer\.lr are two names of one setting"):
+        _settings("--lr", "0.5", "--optimizer.lr", "0.25")
 
 
 def test_an_unknown_preset_gets_a_suggestion():

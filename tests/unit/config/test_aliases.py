@@ -97,6 +97,22 @@ def test_every_other_name_sets_its_setting(tmp_path, name):
     assert str(tree[0] if isinstance(tree, list) else tree).removesuffix(".0") == value
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("lr: -1", "lr (optimizer.lr) in "),
+        ("batch_size: 0", "batch_size (test_batchSize) in "),
+        ("early_stopping: {metric: [1]}", "early_stopping.metric (metric_scoring) in "),
+        ("optimizer: {type: adam, adam: {eps: x}}", "optimizer.adam.eps (optimizer.eps) in "),
+        ("optimizer: {eps: x}", "optimizer.eps in "),
+    ],
+)
+def test_an_error_names_what_was_written(tmp_path, written, told):
+    with pytest.raises(UserError) as refused:
+        _resolve(tmp_path, written)
+    assert str(refused.value).startswith(told)
+
+
 def test_no_other_name_hides_a_key():
     assert not set(ALIASES) & ({*known_keys()} | HOST_ONLY_KEYS)
     assert {alias.key for alias in ALIASES.values()} <= set(known_keys())

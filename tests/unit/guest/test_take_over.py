@@ -106,7 +106,7 @@ def test_a_command_line_is_taken_apart():
     assert given.host == {"detector_path": "d.yaml", "no_save_ckpt": True, "local_rank": "0"}
     assert given.settings == {
         "train_dataset": ["A", "B"],
-        "optimizer.lr": "1e-3",
+        "lr": "1e-3",
         "mean": [0.5, 0.5, 0.25],
         "lmdb": True,
         "resume": None,
