@@ -242,14 +242,16 @@ class SVDResidualLinear(nn.Module):
     ) -> None:
         self.unmerge()
         self.loads += 1
-        # The reference belongs to one loss term: a file with it loads into a model without, and
-        # one without it (every upstream file) into a model with, whose reference it then is.
+        # The reference belongs to one loss term: a file with it loads into a model without, and one without
+        # it (every upstream file) into a model with, whose reference it then is. What a resumed run trained
+        # comes without main: it is no start.
         key = f"{prefix}residual_energy_ref"
-        given = state_dict.pop(key, None)
+        given, is_start = state_dict.pop(key, None), f"{prefix}weight_main" in state_dict
         reference, self.residual_energy_ref = self.residual_energy_ref, None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if reference is not None:
-            found = self.residual_energy().detach() if given is None else given
+            kept = self.residual_energy().detach() if is_start else reference
+            found = kept if given is None else given
             self.residual_energy_ref = found.to(reference)
 
     def extra_repr(self) -> str:

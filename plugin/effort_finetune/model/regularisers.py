@@ -23,6 +23,7 @@ Both are means over the decomposed layers (eq. 7).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,8 @@ class Regulariser(nn.Module):
     """Computes the regularisers of a tower's decomposed layers.
 
     The frozen bases follow from the weights: they are built at the first call, kept in
-    non-persistent buffers, and built anew after weights were loaded.
+    non-persistent buffers, and built anew after weights were loaded. Those that were made of a residual
+    which training then moved follow from nothing any more: a run keeps them in its state.
 
     Args:
         tower: A module with decomposed layers; those without a ``residual_energy_ref`` buffer
@@ -88,6 +90,18 @@ class Regulariser(nn.Module):
                     layer.residual_energy_ref = layer.residual_energy().detach()
         self._built_for: tuple[int, torch.device] | None = None
         self._groups: dict[_Kind, list[tuple[int, str]]] = {}
+        self._of_start: dict[str, Tensor] = {}
+
+    def start_bases(self) -> dict[str, Tensor]:
+        """Returns the bases of what ``main`` does not reach, on the CPU; empty before the first call."""
+        if self._of_start:
+            return self._of_start
+        found = {f"basis_{number}": kind.complement for number, kind in enumerate(self._groups)}
+        return {name: self.get_buffer(name).cpu() for name, complement in found.items() if complement}
+
+    def take_start_bases(self, bases: Mapping[str, Tensor]) -> None:
+        """Takes :meth:`start_bases` of the process before; they are used where bases are built next."""
+        self._of_start = dict(bases)
 
     def forward(self, tower: nn.Module) -> dict[str, Tensor]:
         """Returns ``orth`` and ``ksv``, each where its weight is not 0, as float32 (or wider) scalars."""
@@ -126,7 +140,10 @@ class Regulariser(nn.Module):
                 groups[kind].append((index, side))
                 bases[kind].append(basis)
         for number, kind in enumerate(groups):
-            self.register_buffer(f"basis_{number}", torch.stack(bases[kind]), persistent=False)
+            name, basis = f"basis_{number}", torch.stack(bases[kind])
+            basis = self._of_start.get(name, basis).to(basis)
+            self.register_buffer(name, basis, persistent=False)
+        self._of_start = {}
         self._groups = dict(groups)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from effort_finetune.model.detector import EffortFinetuneDetector
+from effort_finetune.model.regularisers import Regulariser
 from effort_finetune.train import resuming
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.weights import run_state
@@ -23,6 +25,7 @@ def document(engine: Any) -> dict[str, Any]:
         "best": engine.best,
         "optimizer": engine.optimizer.state_dict(),
         "scheduler": engine.schedule.state_dict(),
+        "start_bases": None if (terms := _regulariser(engine)) is None else terms.start_bases(),
         "average": None if engine.average is None else engine.average.state_dict(),
         "hard_examples": None if engine.hard is None else engine.hard.state_dict(),
         "micro_batch": engine.loop.micro.state_dict(),
@@ -40,6 +43,10 @@ def document(engine: Any) -> dict[str, Any]:
     }
 
 
+def _regulariser(engine: Any) -> Regulariser | None:
+    return engine.model.regulariser if isinstance(engine.model, EffortFinetuneDetector) else None
+
+
 def take_up(engine: Any, saved: Mapping[str, Any]) -> None:
     """Puts an engine where the saved one was.
 
@@ -55,6 +62,8 @@ def take_up(engine: Any, saved: Mapping[str, Any]) -> None:
     resuming.check_epochs(saved, settings.start_epoch, settings.nEpochs)
     resuming.check_frames(saved["frames"], engine.frames)
     resuming.restore(saved, engine.model, engine.optimizer, engine.schedule, engine.loop.scaler)
+    if (terms := _regulariser(engine)) is not None:
+        terms.take_start_bases(saved.get("start_bases") or {})  # not in a state of an earlier version
     if engine.average is not None:
         engine.average.load_state_dict(saved["average"])
     if engine.hard is not None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from effort_finetune.config import Loss
 from effort_finetune.core.errors import UserError
-from effort_finetune.model.layers import SVDResidualLinear
+from effort_finetune.model.layers import RESIDUAL_NAMES, SVDResidualLinear
 from effort_finetune.model.regularisers import Regulariser
 
 SHAPES = [(48, 48), (64, 24), (24, 64)]
@@ -154,6 +154,33 @@ def test_reference_survives_a_resumed_run():
     # The bases are those of the loaded main weight, not of the one built before.
     u, _, vh = torch.linalg.svd(layer.weight_main.detach())
     torch.testing.assert_close(terms["orth"], dense_paper(resumed, u[:, :-2], vh[:-2]), rtol=1e-8, atol=1e-10)
+
+
+def test_a_run_that_goes_on_measures_against_its_own_start():
+    """Of a singular weight no file tells later which of its zeros the residual began with."""
+    linear = nn.Linear(24, 24)
+    with torch.no_grad():
+        linear.weight[:, :3] = 0
+    layer = SVDResidualLinear.from_linear(linear, 1)
+    terms = Regulariser(layer, Loss(orth_weight=1.0, ksv_weight=1.0))
+    assert terms(layer)["orth"] < 1e-6
+    reference = layer.residual_energy_ref
+    move(layer, 1e-3)
+    expected, bases = terms(layer), terms.start_bases()
+    trained = {name: getattr(layer, name).detach().clone() for name in RESIDUAL_NAMES}
+    layer.load_state_dict(trained, strict=False)  # what a run's state holds: all but main
+    assert torch.equal(layer.residual_energy_ref, reference)
+    again = Regulariser(layer, Loss(orth_weight=1.0, ksv_weight=1.0))
+    again.take_start_bases(bases)
+    assert_equal_trees(again.start_bases(), bases)  # also where it is stopped before its first step
+    assert_equal_trees(again(layer), expected)
+    assert_equal_trees(again.start_bases(), bases)
+
+
+def assert_equal_trees(left, right):
+    assert left.keys() == right.keys()
+    assert left
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_files_with_and_without_the_reference_load_strictly_both_ways():

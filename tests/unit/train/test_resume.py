@@ -112,6 +112,7 @@ def test_interrupted_in_an_epoch_and_resumed_equals_uninterrupted(bench, monkeyp
         {"optimizer.type": "sam", "lr_scheduler": "onecycle", "ema_decay": 0.9},
         {"optimizer.type": "adamw", "lr_scheduler": "plateau", "lr_patience": 0, "optimizer.lr_head": 1e-3},
         {"lr_per": "step", "lr_warmup": 1.5, "optimizer.layer_decay": 0.5, "clip_grad_norm": 0.1},
+        {"loss.orth_weight": 1.0, "loss.ksv_weight": 1.0, "optimizer.lr": 1e-2},
     ],
 )
 def test_every_schedule_and_optimiser_goes_on_to_the_bit(bench, monkeypatch, flags):
