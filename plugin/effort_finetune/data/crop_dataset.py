@@ -184,7 +184,9 @@ def source_folder_is_foreign(source: CropSource, target: Path) -> bool:
 
 def _still_true(report: SourceReport, source: CropSource, target: Path, shape: str) -> SourceReport | None:
     """The report as it holds now; None where the source is to be cropped again."""
-    if report.error is not None or report.shape != shape or not report.is_there(target):
+    if report.error is not None or (report.shape, report.kind) != (shape, source.kind):
+        return None
+    if not report.is_there(target):
         return None
     look = source.look()
     if report.look != look and report.sha256 != source.sha256():

@@ -19,7 +19,8 @@ from effort_finetune.data.crop_record import SourceReport
 from effort_finetune.data.crop_sources import CropSource
 from effort_finetune.data.faces import Crop, crop_faces
 from effort_finetune.data.fit import fit_square
-from effort_finetune.data.videos import Frame, read_frames, read_stills
+from effort_finetune.data.several_pictures import Frame
+from effort_finetune.data.videos import read_frames, read_stills
 
 BATCH = 8  # frames that a finder is given at once
 POINTS_OF_HOST = 81  # what DeepfakeBench reads as landmarks; other models' points are not kept

@@ -19,6 +19,7 @@ from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_listing import VIDEO_SUFFIXES, FolderListing, list_folder
 from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.data.folder_samples import NO_CLASS, Sample, take_samples
+from effort_finetune.data.several_pictures import holds_several
 from effort_finetune.data.walk import IMAGE_SUFFIXES
 
 Kind = Literal["video", "frames", "picture"]
@@ -167,7 +168,7 @@ def _named(folder: Path, words: ClassWords, samples: Sequence[Sample]) -> list[C
     sources: dict[str, CropSource] = {}
     for sample, form, choice in zip(samples, forms, chosen, strict=True):
         kind: Kind = "picture" if sample.still else "frames"
-        if sample.still and Path(sample.place).suffix.lower() in VIDEO_SUFFIXES:
+        if sample.still and _moves(folder / sample.place):
             kind = "video"
         source = CropSource(sample.label, form[choice], folder, sample.frames, kind, sample.split)
         if source.title in sources:
@@ -179,6 +180,11 @@ def _named(folder: Path, words: ClassWords, samples: Sequence[Sample]) -> list[C
             )  # fmt: skip
         sources[source.title] = source
     return [source for label in CLASSES for source in sources.values() if source.label == label]
+
+
+def _moves(file: Path) -> bool:
+    """Tells a video, also an animated picture, from a picture."""
+    return file.suffix.lower() in VIDEO_SUFFIXES or holds_several(file) == "animation"
 
 
 def _forms(sample: Sample, words: ClassWords) -> tuple[str, str, str]:

@@ -2,8 +2,8 @@
 
 PNG, JPEG, WebP, BMP and JPEG 2000 go through OpenCV as in DeepfakeBench (EXIF orientation applied, alpha
 left out, 16 bit cut to 8, grey and palettes made RGB), so that their pixels are the host's to the bit. The
-rest, and what OpenCV refuses, goes through Pillow by the same rules; of an animation or several pages the
-first frame is taken.
+rest, and what OpenCV refuses, goes through Pillow by the same rules. Of an animation or several pages it
+gives the first; :mod:`several_pictures` reads all.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from effort_finetune.data.picture_header import PictureHeader, Unreadable, open_lazily, read_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: Above, a picture is refused before it is decoded: 134 megapixels are 400 MB of pixels.
 MAX_PIXELS = 1 << 27
@@ -108,20 +112,30 @@ def _with_opencv(data: bytes) -> np.ndarray | None:
 
 
 def _with_pillow(data: bytes) -> np.ndarray:
+    with open_lazily(data) as image:
+        return pixels_of(image)
+
+
+def pixels_of(image: Image) -> np.ndarray:
+    """Pixels of an opened picture, or of the frame or page that it stands at; see :func:`decode`.
+
+    Args:
+        image: As Pillow opened it.
+
+    Raises:
+        Unreadable: It is damaged or too large.
+    """
     from PIL import ImageOps
 
-    with open_lazily(data) as image:
-        _check_size(PictureHeader(image.format or "?", image.width, image.height))
-        if image.mode in ("F", "I"):
-            raise Unreadable(
-                "its pixels are 32-bit numbers without an agreed range; save it with 8 or 16 bit"
-            )
-        try:
-            if image.mode.startswith("I;16"):
-                high = np.asarray(image).astype(np.uint16) >> 8
-                return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
-            upright = ImageOps.exif_transpose(image)
-            return np.array((upright or image).convert("RGB"))
-        except Exception as error:  # Pillow's plugins raise what they like
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise Unreadable(f"damaged: {reason}") from error
+    _check_size(PictureHeader(image.format or "?", image.width, image.height))
+    if image.mode in ("F", "I"):
+        raise Unreadable("its pixels are 32-bit numbers without an agreed range; save it with 8 or 16 bit")
+    try:
+        if image.mode.startswith("I;16"):
+            high = np.asarray(image).astype(np.uint16) >> 8
+            return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
+        upright = ImageOps.exif_transpose(image)
+        return np.array((upright or image).convert("RGB"))
+    except Exception as error:  # Pillow's plugins raise what they like
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise Unreadable(f"damaged: {reason}") from error

@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,10 @@ import numpy as np
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.data.containers import describe_container
-from effort_finetune.data.decode import MAX_PIXELS, decode, read_bytes, read_picture
-from effort_finetune.data.picture_header import Unreadable, open_lazily
+from effort_finetune.data.decode import MAX_PIXELS, read_picture
+from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sampling import frame_order
-
-#: Number of a frame and ``uint8[H, W, 3]``, RGB, or the reason why it cannot be decoded.
-Frame = tuple[int, "np.ndarray | str"]
+from effort_finetune.data.several_pictures import Frame, holds_several, read_several
 
 
 def read_frames(path: Path, *, count: int | None = None, every: int | None = None) -> Iterator[Frame]:
@@ -35,11 +34,11 @@ def read_frames(path: Path, *, count: int | None = None, every: int | None = Non
             not decoded here, and then the command that converts it is given.
         ValueError: Not exactly one of ``count`` and ``every``.
     """
-    if path.is_file() and describe_container(path)[0] == "GIF":
+    if holds_several(path):
         try:
-            yield from read_animation(path, count=count, every=every)
+            yield from read_several(path, partial(_wanted, count=count, every=every))
         except Unreadable as error:
-            raise UserError(f"video {visible(path)}", got=str(error), expected="a GIF") from error
+            raise UserError(f"video {visible(path)}", got=str(error), expected="an animation") from error
         return
     wanted = _wanted(_frame_count(path), count, every)
     capture = _open(path)
@@ -55,39 +54,23 @@ def read_frames(path: Path, *, count: int | None = None, every: int | None = Non
         capture.release()
 
 
-def read_animation(path: Path, *, count: int | None = None, every: int | None = None) -> Iterator[Frame]:
-    """Frames of a GIF, by Pillow: OpenCV gives the first one alone.
-
-    Args:
-        path: The GIF.
-        count: See :func:`read_frames`.
-        every: See :func:`read_frames`.
-
-    Raises:
-        Unreadable: It is damaged or too large.
-    """
-    data = read_bytes(path)
-    decode(data)  # refuses what is too large
-    with open_lazily(data) as image:
-        for number in _wanted(getattr(image, "n_frames", 1), count, every):
-            try:
-                image.seek(number)
-                yield number, np.array(image.convert("RGB"))
-            except Exception as error:  # Pillow's plugins raise what they like
-                yield number, " ".join(str(error).split())[:120] or type(error).__name__
-
-
 def read_stills(
     paths: Sequence[Path], *, count: int | None = None, every: int | None = None
 ) -> Iterator[Frame]:
     """Pictures that are the frames of one video, in order of time whatever their names.
 
     Args:
-        paths: The pictures.
+        paths: The pictures; one that is alone may hold several.
         count: See :func:`read_frames`.
         every: See :func:`read_frames`.
     """
     ordered = sorted(map(str, paths), key=frame_order)
+    if len(ordered) == 1 and holds_several(Path(ordered[0])):
+        try:
+            yield from read_several(Path(ordered[0]), partial(_wanted, count=count, every=every))
+        except Unreadable as error:
+            yield 0, str(error)
+        return
     for number in _wanted(len(ordered), count, every):
         try:
             yield number, read_picture(ordered[number])
@@ -95,10 +78,10 @@ def read_stills(
             yield number, str(error)
 
 
-def _wanted(total: int, count: int | None, every: int | None) -> list[int]:
+def _wanted(total: int, count: int | None, every: int | None) -> Sequence[int]:
     if (count is None) == (every is None):
         raise ValueError("give either count or every")
-    return frame_numbers(total, count) if count is not None else list(range(0, total, every or 1))
+    return frame_numbers(total, count) if count is not None else range(0, total, every or 1)
 
 
 def frame_numbers(total: int, count: int) -> list[int]:

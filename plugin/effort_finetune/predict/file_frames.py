@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from effort_finetune.core.errors import UserError
@@ -13,7 +14,8 @@ from effort_finetune.data.containers import describe_container
 from effort_finetune.data.decode import read_picture
 from effort_finetune.data.folder_listing import VIDEO_SUFFIXES
 from effort_finetune.data.picture_header import Unreadable
-from effort_finetune.data.videos import Frame, read_animation, read_frames
+from effort_finetune.data.several_pictures import Frame, holds_several, read_several
+from effort_finetune.data.videos import frame_numbers, read_frames
 from effort_finetune.data.walk import IMAGE_SUFFIXES
 
 
@@ -21,7 +23,7 @@ class FileFrames:
     """Reads a file as a picture or a video, decided by its content where the suffix is wrong.
 
     Attributes:
-        kind: ``picture`` or ``video``; set when the first frame is there.
+        kind: ``picture``, also of several pages, or ``video``; set when the first frame is there.
     """
 
     def __init__(self, file: str, *, count: int) -> None:
@@ -40,8 +42,8 @@ class FileFrames:
             try:
                 if kind == "picture":
                     frames: Iterator[Frame] = iter([(0, read_picture(self.path))])
-                elif kind == "animation":
-                    frames = read_animation(self.path, count=self.count)
+                elif kind in ("animation", "pages"):
+                    frames = read_several(self.path, partial(frame_numbers, count=self.count))
                 else:
                     frames = read_frames(self.path, count=self.count)
                 start = next(frames)
@@ -50,9 +52,8 @@ class FileFrames:
                 continue
             following = next(frames, None)
             # An animation of one frame is a picture; a film of one frame is still a film.
-            self.kind = (
-                "picture" if kind == "picture" or (kind, following) == ("animation", None) else "video"
-            )
+            moves = kind == "video" or (kind == "animation" and following is not None)
+            self.kind = "video" if moves else "picture"
             yield start
             if following is not None:
                 yield following
@@ -72,8 +73,8 @@ class FileFrames:
         except (OSError, ValueError) as error:
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
         suffix = self.path.suffix.lower()
-        if container == "GIF":
-            return ("animation",)
+        if several := holds_several(self.path):
+            return (several,)
         if suffix in IMAGE_SUFFIXES:
             return ("picture", "video") if container is not None else ("picture",)
         if container is not None:

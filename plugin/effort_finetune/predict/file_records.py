@@ -15,7 +15,7 @@ class FrameScore:
     """One crop that was scored.
 
     Attributes:
-        frame: Number of the frame in the video; 0 of a picture.
+        frame: Number of the frame in the video, of the page in a picture of several, from 0.
         box: Left, top, right, bottom of the face in pixels; None where the whole picture was taken.
         prob: Probability of fake.
     """
@@ -118,7 +118,7 @@ class FileRecord:
         threshold: Above it (of ``calibrated`` where there is one) a face is called fake.
         threshold_source: Where that number comes from.
         kind: ``picture`` or ``video``; None where it is neither.
-        frames_read: Frames that were looked at.
+        frames_read: Frames, or pages of a picture, that were looked at.
         frames_without_face: Of these, the ones without a face.
         frames_undecodable: Frames that the decoder gave no picture of.
         faces: The largest first; with the whole picture, one.

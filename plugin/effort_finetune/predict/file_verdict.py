@@ -76,19 +76,24 @@ def _faces(
     found: FileCrops, probs: Sequence[float], rule: Rule, features: np.ndarray | None
 ) -> list[FaceRecord]:
     video = found.kind == "video"
-    if found.cuts[0].face is None:
-        groups = [list(range(len(found.cuts)))]
-    else:
-        items = [(cut.frame, cut.face, i) for i, cut in enumerate(found.cuts) if cut.face is not None]
-        groups = [[i for _, _, i in track.items] for track in follow(items)]
     records = []
-    for group in groups:
+    for group in _groups(found.cuts, video=video):
         prob = float(np.mean([probs[i] for i in group]))
         distance = None if features is None else rule.farness(features[group], video=video)
         verdict, reasons = rule.verdict(prob, frames=len(group), video=video, distance=distance)
         frames = tuple(_frame(found.cuts[i], probs[i]) for i in group)
         records.append(FaceRecord(prob, rule.calibrated(prob), verdict, reasons, frames, distance))
     return records
+
+
+def _groups(cuts: Sequence[Cut], *, video: bool) -> list[list[int]]:
+    """Positions of the crops of each face, the largest first; pages of a picture have nothing in common."""
+    items = [(cut.frame, cut.face, i) for i, cut in enumerate(cuts) if cut.face is not None]
+    if not video:
+        return [[i] for _, _, i in sorted(items, key=lambda item: -item[1].area)] or [
+            [i] for i in range(len(cuts))
+        ]
+    return [[i for _, _, i in track.items] for track in follow(items)] or [list(range(len(cuts)))]
 
 
 def _frame(cut: Cut, prob: float) -> FrameScore:

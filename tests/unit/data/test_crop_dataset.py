@@ -29,7 +29,7 @@ from effort_finetune.data.faces import template
 from effort_finetune.data.finder_choice import FinderChoice
 from effort_finetune.data.folder import list_clips, pack_crops
 
-from .test_videos import write_video
+from .test_videos import write_several, write_video
 
 OPTIONS = CropOptions(without="cropped", count=None, every=1, size=16)
 
@@ -115,6 +115,28 @@ def test_pictures_that_cannot_be_decoded_are_counted_by_reason(tmp_path: Path) -
     assert report.reasons == {"no picture in a known format, or a damaged one": 1}
     assert "no picture can be decoded" in (by_title(run)["fake/a"].error or "")
     assert any("1  frames that cannot be decoded: no picture in a known" in line for line in summary(run))
+
+
+def test_an_animated_picture_is_a_video_and_pages_are_pictures_of_one_source(tmp_path: Path) -> None:
+    for label in ("real", "fake"):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        write_several(tmp_path / "source" / label / "moves.png", "PNG")
+        write_several(tmp_path / "source" / label / "pages.tif", "TIFF")
+    target = tmp_path / "rgb"
+    report = by_title(crop(tmp_path / "source", target))
+    assert {(r.kind, r.frames, r.crops) for r in report.values() if r.title.endswith("moves")} == {
+        ("video", 6, 6)
+    }
+    assert {(r.kind, r.frames, r.crops) for r in report.values() if r.title.endswith("pages")} == {
+        ("picture", 6, 6)
+    }
+    record = json.loads((target / "crops.json").read_text())
+    for entry in record["sources"]:  # as versions before this one wrote it: the first frame alone
+        entry["kind"] = "picture"
+    (target / "crops.json").write_text(json.dumps(record))
+    again = crop(tmp_path / "source", target)
+    assert again.done_before == {"real/pages", "fake/pages"}
+    assert by_title(again)["real/moves"].kind == "video"
 
 
 def test_a_corrected_label_takes_its_crops_along(source: Path, tmp_path: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin, features
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.data import decode
 from effort_finetune.data.containers import describe_container
 from effort_finetune.data.sampling import frame_order
+from effort_finetune.data.several_pictures import holds_several
 from effort_finetune.data.videos import frame_numbers, read_frames, read_stills
 
 CONTAINERS = {
@@ -116,17 +120,85 @@ def test_a_whole_file_of_an_unknown_codec_gets_the_command_that_converts_it(tmp_
         list(read_frames(path, count=3))
 
 
-def test_every_frame_of_a_gif_is_read_also_where_it_states_no_delay(tmp_path):
-    """OpenCV gives the first frame alone of a GIF whose frames state a delay of nothing."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(one) for one in noise]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
-    frames = list(read_frames(tmp_path / "a.gif", count=32))
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 3), dtype=np.uint8)
+SEVERAL: dict[str, dict[str, Any]] = {
+    "GIF": {},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 95},
+    "TIFF": {},
+}
+
+
+def write_several(path: Path, kind: str, pictures: np.ndarray = NOISE, **more: object) -> Path:
+    """One file with all the pictures."""
+    first, *rest = map(Image.fromarray, pictures)
+    first.save(path, kind, save_all=True, append_images=rest, **SEVERAL[kind], **more)
+    return path
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_every_picture_of_a_file_that_holds_several_is_read(kind: str, tmp_path: Path) -> None:
+    """Also of a GIF whose frames state a delay of nothing, of which OpenCV gives the first one alone."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow knows no AVIF")
+    path = write_several(tmp_path / "a.bin", kind)
+    assert holds_several(path) == ("pages" if kind == "TIFF" else "animation")
+    frames = list(read_frames(path, count=32))
     assert [number for number, _ in frames] == list(range(6))
-    for (_, frame), picture in zip(frames, pictures, strict=True):
+    for (_, frame), picture in zip(frames, NOISE, strict=True):
         assert not isinstance(frame, str)
-        assert np.abs(frame.astype(int) - np.asarray(picture)).mean() < 40, "its 256 colours"
-    assert [number for number, _ in read_frames(tmp_path / "a.gif", every=4)] == [0, 4]
-    (tmp_path / "cut.gif").write_bytes((tmp_path / "a.gif").read_bytes()[:60])
-    with pytest.raises(UserError, match=r"cut\.gif"):
-        list(read_frames(tmp_path / "cut.gif", count=3))
+        far = np.abs(frame.astype(int) - picture).mean()
+        assert far < {"GIF": 40, "AVIF": 60}.get(kind, 1e-9), "256 colours, or lost colour"
+    assert [number for number, _ in read_frames(path, every=4)] == [0, 4]
+    assert [number for number, _ in read_stills([path], every=4)] == [0, 4]
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UserError, match=r"a\.bin"):
+        list(read_frames(path, count=3))
+    ((number, reason),) = read_stills([path], count=3)
+    assert (number, type(reason)) == (0, str)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "BMP"])
+def test_a_picture_alone_does_not_hold_several(kind: str, tmp_path: Path) -> None:
+    Image.fromarray(NOISE[0]).save(tmp_path / "a.png", kind)
+    assert holds_several(tmp_path / "a.png") is None
+    assert holds_several(tmp_path / "none.png") is None
+    assert holds_several(tmp_path) is None
+
+
+def test_a_number_of_frames_that_is_only_claimed_costs_nothing(tmp_path: Path) -> None:
+    path = write_several(tmp_path / "a.png", "PNG")
+    data = path.read_bytes()
+    at = data.index(b"acTL")
+    body = b"acTL" + (2**31 - 1).to_bytes(4, "big") + bytes(4)
+    path.write_bytes(data[:at] + body + zlib.crc32(body).to_bytes(4, "big") + data[at + 16 :])
+    read = list(read_frames(path, every=1))
+    assert [number for number, frame in read if not isinstance(frame, str)] == list(range(6))
+    assert len(read) <= 7
+
+
+def test_an_animation_that_is_cut_off_gives_what_is_there_and_counts_the_rest(tmp_path: Path) -> None:
+    path = write_several(tmp_path / "a.gif", "GIF")
+    path.write_bytes(path.read_bytes()[:10000])
+    kinds = [type(frame) for _, frame in read_frames(path, every=1)]
+    assert kinds == [np.ndarray] * 3 + [str]
+
+
+def test_small_versions_and_masks_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    subfiles = [0, 1, 0, 4]  # a page, its small version, a page, a mask
+    with TiffImagePlugin.AppendingTiffWriter(str(path)) as written:
+        for picture, kind in zip(NOISE, subfiles, strict=False):
+            Image.fromarray(picture).save(written, "TIFF", tiffinfo={254: kind})
+            written.newFrame()
+    frames = [frame for _, frame in read_frames(path, count=32)]
+    assert np.array_equal(np.asarray(frames), NOISE[[0, 2]])
+
+
+def test_a_page_that_is_too_large_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_PIXELS", 40 * 40)
+    first, large = Image.fromarray(NOISE[0]), Image.new("RGB", (41, 41))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[large, first])
+    kinds = [type(frame) for _, frame in read_frames(tmp_path / "a.tif", count=32)]
+    assert kinds == [np.ndarray, str, np.ndarray]

@@ -76,6 +76,9 @@ def test_whatever_a_file_holds_it_has_a_record(weights, settings, pictures, tmp_
     frames = [Image.fromarray(np.roll(grey, 40 * number)) for number in range(5)]
     frames[0].save(tmp_path / "l_moves.gif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "m_still.gif")
+    frames[0].save(tmp_path / "n_moves.png", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "o_moves.webp", save_all=True, append_images=frames[1:], lossless=True)
+    frames[0].save(tmp_path / "p_pages.tif", save_all=True, append_images=frames[1:])
     _film(tmp_path / "i_film.mp4", 6)
     _film(tmp_path / "j_one.mp4", 1)
     (tmp_path / "k_gone.png").symlink_to("/nowhere.png")
@@ -85,8 +88,16 @@ def test_whatever_a_file_holds_it_has_a_record(weights, settings, pictures, tmp_
     assert all(records[name].verdict == "unsure" and records[name].score is None for name in "abcdk")
     assert records["a"].sha256 is not None
     assert records["k"].sha256 is None
-    assert (records["l"].kind, records["l"].frames_read) == ("video", 5)
-    assert {records[name].kind for name in "efghm"} == {"picture"}
+    assert {(records[name].kind, records[name].frames_read) for name in "lno"} == {("video", 5)}
+    assert [frame.prob for frame in records["n"].faces[0].frames] == pytest.approx(
+        [frame.prob for frame in records["o"].faces[0].frames]
+    )
+    assert {records[name].kind for name in "efghmp"} == {"picture"}
+    assert [face.frames[0].frame for face in records["p"].faces] == list(range(5)), "each page for itself"
+    assert [face.prob for face in records["p"].faces] == pytest.approx(
+        [frame.prob for frame in records["n"].faces[0].frames]
+    )
+    assert records["p"].score == records["g"].score
     assert records["e"].score == records["f"].score
     assert (records["i"].kind, records["i"].frames_read) == ("video", 6)
     assert records["i"].score == pytest.approx(np.mean([f.prob for f in records["i"].faces[0].frames]))

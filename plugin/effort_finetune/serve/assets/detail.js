@@ -18,13 +18,16 @@ export async function showDetail(cell, id, batch, page) {
   if (row.evidence) right.append(evidence(row));
 }
 
+const unit = (said) => (said.kind === "video" ? "frame" : said.frames_read > 1 ? "page" : ""); // of a TIFF
+const place = (said, number) => (unit(said) === "page" ? `page ${number + 1}` : unit(said) && `frame ${number}`);
+const upper = (word) => word[0].toUpperCase() + word.slice(1);
 const picture = (row, name) => `/rows/${row.id}/pictures/${name}`;
 
 function preview(row, said) {
   const { preview: name, width, height, frame } = row.pictures;
   if (!name) return el("p", { className: "soft" }, "There is no picture of it.");
   const figure = el("figure", { className: "preview" });
-  const holder = el("div", { className: "preview" }, el("img", { src: picture(row, name), alt: said.kind === "video" ? `Frame ${frame} of ${row.name}` : row.name }));
+  const holder = el("div", { className: "preview" }, el("img", { src: picture(row, name), alt: unit(said) ? `${upper(place(said, frame))} of ${row.name}` : row.name }));
   const boxes = said.faces.map((face) => face.frames.find((one) => one.frame === frame)?.box ?? null);
   if (boxes.some(Boolean)) {
     const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
@@ -37,7 +40,7 @@ function preview(row, said) {
     holder.append(drawn);
   }
   const shown = boxes.filter(Boolean).length;
-  const what = said.kind === "video" ? `Frame ${frame}, the most suspicious one` : `${width} x ${height} pixels`;
+  const what = unit(said) ? `${upper(place(said, frame))}, the most suspicious one` : `${width} x ${height} pixels`;
   figure.append(holder, el("figcaption", {}, shown ? `${what}; ${many(shown, "face")} framed` : what));
   return figure;
 }
@@ -55,8 +58,8 @@ function facts(row, said, batch) {
     add("Any face", `${said.any_face.verdict}, ${prob(said.any_face.prob)}: the most suspicious of ${said.any_face.faces}` +
       (rate === null ? "" : `; so many real faces would be called fake in ${percent(rate)} of files`));
   }
-  if (said.kind === "video") {
-    add("Frames", `${said.frames_read} looked at, ${said.frames_without_face} without a face, ${said.frames_undecodable} undecodable`);
+  if (unit(said)) {
+    add(`${upper(unit(said))}s`, `${said.frames_read} looked at, ${said.frames_without_face} without a face, ${said.frames_undecodable} undecodable`);
   }
   add("SHA-256", said.sha256);
   add("Judged by", `${batch.about.weights} (${batch.about.sha256.slice(0, 12)}), ${batch.about.faces}`);
@@ -104,7 +107,7 @@ function crops(row, said, batch) {
   const shown = looked.length ? looked : row.pictures.crops.slice(0, 6);
   const list = shown.map((crop) => {
     const stack = el("span", { className: "stack" }, el("img", { src: picture(row, crop.image), alt: "", width: 112, height: 112 }));
-    const words = [said.faces.length > 1 ? `face ${crop.face + 1}` : "", said.kind === "video" ? `frame ${crop.frame}` : "", prob(crop.prob)];
+    const words = [said.faces.length > 1 ? `face ${crop.face + 1}` : "", place(said, crop.frame), prob(crop.prob)];
     const text = words.filter(Boolean).join(", ");
     if (!crop.heat) return el("div", { className: "crop" }, stack, text);
     stack.append(el("img", { className: "heat", src: picture(row, crop.heat), alt: "", width: 112, height: 112 }));
@@ -114,7 +117,7 @@ function crops(row, said, batch) {
     return button;
   });
   const title = looked.length ? "What was judged; point at one to see where the model looked" : "What was judged";
-  const figure = looked.length && batch.about.heat ? el("p", { className: "figure" }, `${batch.about.heat[0].toUpperCase()}${batch.about.heat.slice(1)}`) : null;
+  const figure = looked.length && batch.about.heat ? el("p", { className: "figure" }, upper(batch.about.heat)) : null;
   return el("div", { className: "part" }, el("h3", {}, title), el("div", { className: "crops" }, ...list), figure ?? "");
 }
 
