@@ -18,8 +18,41 @@ from effort_finetune.core.files import require_regular
 #: A complete settings file has 8 kB; a host's with every dataset's labels 6 kB.
 MOST_BYTES = 2**20
 #: Values a document may stand for once its aliases are written out (a 363-byte file can ask for 10^9).
-MOST_VALUES = 10**5
+MOST_VALUES = 5 * 10**4
 MOST_DEPTH = 50
+#: Of a number; one of base 60 (1:30) takes the square of its length to read.
+MOST_DIGITS = 1000
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+class _Loader(yaml.SafeLoader):
+    """Stops where a document passes a bound; counting what was read whole would come too late.
+
+    A megabyte of ``[1,1,1`` takes half a minute to read, and ``[[[`` the square of its length.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self.source, self.values, self.depth = source, 0, 0
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level > MOST_DEPTH:  # the scanner runs ahead of what is composed
+            raise _too_deep(self.source)
+        super().fetch_flow_collection_start(token)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.values += 1
+        self.depth += 1
+        if self.values > MOST_VALUES:
+            raise _too_much(self.source, self.values)
+        if self.depth > MOST_DEPTH + 1:
+            raise _too_deep(self.source)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if node is not None and node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+            got = f"a number of {len(node.value)} characters in line {_line(node)}"
+            raise UserError(f"{self.source} asks for too much", got=got, expected=f"up to {MOST_DIGITS}")
+        return node
 
 
 def read_yaml(path: Path | str, *, next_step: str | None = None, last_wins: Collection[str] = ()) -> Any:
@@ -61,7 +94,7 @@ def parse_yaml(text: str, source: str, last_wins: Collection[str] = ()) -> Any:
         UserError: If it is no YAML, asks for too much, or gives a key two values.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text, source)
     except yaml.YAMLError as error:  # a character that no YAML may hold
         raise UserError(f"{source} is not a YAML file", got=error, expected="YAML") from error
     try:
@@ -82,7 +115,9 @@ def parse_yaml(text: str, source: str, last_wins: Collection[str] = ()) -> Any:
         if doubles:
             raise doubles[0] if len(doubles) == 1 else UserErrors(doubles)
         return loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # PyYAML stumbles in its own ways over a tag: !!bool x, !!int '', 59:59.0
         raise UserError(f"{source} is not a YAML file", got=error, expected="YAML") from error
     finally:
         loader.dispose()
@@ -100,7 +135,7 @@ def _bounded(root: yaml.Node, source: str) -> None:
 
     def size(node: yaml.Node, depth: int) -> int:
         if depth > MOST_DEPTH:
-            raise UserError(f"{source} is nested too deeply", got=f"more than {MOST_DEPTH} levels")
+            raise _too_deep(source)
         if id(node) not in sizes:
             sizes[id(node)] = 0
             sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in _children(node))
@@ -109,9 +144,16 @@ def _bounded(root: yaml.Node, source: str) -> None:
         return sizes[id(node)]
 
     if size(root, 0) > MOST_VALUES:
-        raise UserError(
-            f"{source} expands to too much", got=f"{sizes[id(root)]} values", expected=f"up to {MOST_VALUES}"
-        )
+        raise _too_much(source, sizes[id(root)])
+
+
+def _too_deep(source: str) -> UserError:
+    return UserError(f"{source} is nested too deeply", got=f"more than {MOST_DEPTH} levels")
+
+
+def _too_much(source: str, values: int) -> UserError:
+    got = f"{values} values" if values > MOST_VALUES + 1 else f"more than {MOST_VALUES} values"
+    return UserError(f"{source} expands to too much", got=got, expected=f"up to {MOST_VALUES}")
 
 
 def _plain(node: yaml.Node) -> Any:

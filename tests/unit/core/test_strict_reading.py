@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from effort_finetune.config import resolve
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.strict_json import MOST_JSON_BYTES, parse_json, read_json
-from effort_finetune.core.strict_yaml import MOST_BYTES, parse_yaml, read_yaml
+from effort_finetune.core.strict_yaml import MOST_BYTES, MOST_VALUES, parse_yaml, read_yaml
 from effort_finetune.evaluate import results
 from effort_finetune.evaluate.compared_runs import read_run
 from effort_finetune.evaluate.foreign_scores import Columns, read_foreign
@@ -89,6 +89,38 @@ def test_loops_depth_and_tags_are_one_line(text):
     with pytest.raises(UserError) as caught:
         parse_yaml(text, "it")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [" + "1," * MOST_VALUES + "}", "expands to too much"),
+        ("a: " + "[" * 60 + "}", "nested too deeply"),
+        ("- " * 60 + "}", "nested too deeply"),
+    ],
+)
+def test_a_flood_ends_the_reading_where_it_passes_the_bound(text, why):
+    with pytest.raises(UserError, match=why):  # and not the broken bracket behind it
+        parse_yaml(text, "it")
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["59:" * 200 + "0.5", "9" * 5000, "2026-99-99", '!!int ""', "!!float x", "!!bool x", "!!timestamp x"],
+)
+def test_a_value_that_its_kind_does_not_allow_is_one_line(number):
+    with pytest.raises(UserError) as caught:
+        parse_yaml(f"lr: {number}", "it")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_numbers_of_base_60_stay_what_yaml_says_they_are():
+    assert parse_yaml("a: 1:30\nb: 1:30.5\n", "it") == {"a": 90, "b": 90.5}
+
+
+def test_a_number_of_thousands_of_digits_is_no_setting():
+    with pytest.raises(UserError, match="a number of 6001 characters"):
+        parse_yaml("lr: " + "59:" * 2000 + "1", "it")
 
 
 def test_a_large_file_is_refused_without_reading_it_whole(tmp_path):

@@ -205,6 +205,7 @@ CASES: dict[str, tuple[Parser, Callable[[Path], bytes], float, tuple[type[Except
 #: What parsers of text stumble over: depth, numbers without bound, values of other kinds, half characters.
 NASTY = (
     *(b"[" * 4000, b'{"a":' * 4000, b"- " * 2000, b"&a [*a, *a]", b"<<: *a", b"!!python/object:os.system"),
+    *(b"[" + b"1," * 3000, b"59:" * 300, b"59:" * 300 + b"1.5", b'!!int ""', b"!!bool x", b"!!timestamp x"),
     *(
         b"1e999",
         b"-1e999",
