@@ -27,7 +27,8 @@ class SAM(torch.optim.SGD):
     def ascended(self) -> Iterator[None]:
         """Within the context the weights are ``rho`` up the present gradient; after it back, to the bit.
 
-        The gradients are taken away on entering: those made inside are of the ascended weights.
+        The gradients are taken away on entering: those made inside are of the ascended weights. Where they
+        are not finite there is no way up: the weights stay, and the same gradients are made again.
         """
         learning: list[Tensor] = [p for g in self.param_groups for p in g["params"] if p.grad is not None]
         before = [parameter.detach().clone() for parameter in learning]
@@ -35,8 +36,9 @@ class SAM(torch.optim.SGD):
             with torch.no_grad():
                 # Each on the device of the first: a model may be spread over several.
                 norms = [p.grad.norm().to(learning[0].device) for p in learning if p.grad is not None]
-                scale = self.rho / (torch.stack(norms).norm() + 1e-12) if norms else torch.zeros(())
-                for parameter in learning:
+                norm = torch.stack(norms).norm() if norms else torch.zeros(())
+                scale = self.rho / (norm + 1e-12)
+                for parameter in learning if bool(torch.isfinite(norm)) else ():
                     assert parameter.grad is not None
                     parameter.add_(parameter.grad * scale.to(parameter.device))
             self.zero_grad(set_to_none=True)

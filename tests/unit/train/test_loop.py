@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,16 +12,22 @@ from effort_finetune.core.precision import Precision, resolve_precision
 from effort_finetune.train import loop as loop_file
 from effort_finetune.train.epoch_progress import EpochProgress
 from effort_finetune.train.loop import Interrupted, TrainingLoop
+from effort_finetune.train.sharpness import SAM
 
 from .toys import ToyDetector, batch, joined
 
 CPU = torch.device("cpu")
 
 
-def make_loop(model=None, *, precision="float32", lr=0.1, **options) -> TrainingLoop:
+SHARP = partial(SAM, rho=0.05)
+
+
+def make_loop(
+    model=None, *, precision="float32", lr=0.1, optimizer=torch.optim.SGD, **options
+) -> TrainingLoop:
     model = model or ToyDetector()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
-    return TrainingLoop(model, optimizer, resolve_precision(precision, CPU), CPU, **options)
+    made = optimizer([p for p in model.parameters() if p.requires_grad], lr=lr)
+    return TrainingLoop(model, made, resolve_precision(precision, CPU), CPU, **options)
 
 
 def weights(loop: TrainingLoop) -> torch.Tensor:
@@ -159,7 +166,8 @@ def test_non_finite_loss_names_step_rate_and_frames_and_leaves_the_weights():
     assert progress.batches == 1, "the bad batch is still owed"
 
 
-def test_non_finite_gradient_is_caught_before_the_step():
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, SHARP])
+def test_non_finite_gradient_is_caught_before_the_step(optimizer):
     class Spike(ToyDetector):
         def get_losses(self, data, predictions):
             losses = super().get_losses(data, predictions)
@@ -167,15 +175,16 @@ def test_non_finite_gradient_is_caught_before_the_step():
             # A finite value whose gradient is 0 * inf.
             return {**losses, "overall": losses["overall"] + torch.sqrt(zero)}
 
-    loop = make_loop(Spike())
+    loop = make_loop(Spike(), optimizer=optimizer)
     before = weights(loop)
-    with pytest.raises(RunFailure, match="gradient is not finite"):
+    with pytest.raises(RunFailure, match="gradient is not finite.*and the weights, are fine"):
         loop.run_epoch([batch(4, 0)], EpochProgress(0))
     assert torch.equal(before, weights(loop))
 
 
-def test_an_overflow_under_the_scaler_skips_the_step_and_is_counted():
-    loop = make_loop()
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, SHARP])
+def test_an_overflow_under_the_scaler_skips_the_step_and_is_counted(optimizer):
+    loop = make_loop(optimizer=optimizer)
     loop.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
     before = weights(loop)
     large = batch(4, 0)
