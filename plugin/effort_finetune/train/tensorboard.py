@@ -16,14 +16,15 @@ class TensorBoard:
     Args:
         folder: The run folder.
         settings: Its settings, flat.
-        first_step: Step at which a resumed run goes on: points from there on, left by a killed process, are
+        first_step: Step at which a resumed run goes on: points after it, left by a killed process, are
             hidden. ``None`` hides nothing.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str], first_step: int | None) -> None:
         self._settings = settings
         self._uncaught, threading.excepthook = threading.excepthook, self._pass_over
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        # What the epoch before scored stands at that step itself.
+        self._writer = SummaryWriter(str(folder), purge_step=None if first_step is None else first_step + 1)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Writes a point of each curve."""

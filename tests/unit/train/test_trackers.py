@@ -72,6 +72,15 @@ def test_a_continuation_takes_out_what_a_killed_process_left_behind_its_state(tm
     assert steps == [2, 4, 6]
 
 
+def test_tensorboard_shows_what_a_run_scored_before_it_went_on(tmp_path):
+    """An epoch's score stands at the step at which the next process begins."""
+    write(tmp_path, settings("tensorboard"), steps=(2, 4, 6))
+    write(tmp_path, settings("tensorboard"), first_step=4, steps=(6,))
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert [point.step for point in board.Scalars("val/Toy, [1]/auc")] == [2, 4, 6]
+
+
 def test_tensorboard_has_the_table_of_hyperparameters(tmp_path):
     write(tmp_path, settings("tensorboard"))
     board = EventAccumulator(str(tmp_path))
