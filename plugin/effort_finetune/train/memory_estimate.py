@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from effort_finetune.core import seeding
 from effort_finetune.core.device import GIB, is_out_of_memory, release_memory, used_memory
 from effort_finetune.core.free_memory import free_memory
 from effort_finetune.train.loop import TrainingLoop
@@ -73,7 +74,11 @@ def estimate_memory(loop: TrainingLoop, shape: Sequence[int]) -> MemoryEstimate 
     Returns:
         The estimate; ``None`` where not even three frames fit.
     """
-    few, more = (_peak(loop, shape, frames) for frames in (_FEW, _MORE))
+    before = seeding.plain_state(seeding.capture())  # LoRA's dropout draws
+    try:
+        few, more = (_peak(loop, shape, frames) for frames in (_FEW, _MORE))
+    finally:
+        seeding.restore_state(before)
     if few is None or more is None:
         return None
     frame = max(0, (more - few) // (_MORE - _FEW))

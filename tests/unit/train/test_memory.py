@@ -150,8 +150,9 @@ def test_recomputed_blocks_keep_less():
     assert kept[1].frame < kept[0].frame
 
 
-def test_an_estimate_leaves_no_trace():
-    loop = tower_loop()
+@pytest.mark.parametrize("settings", [{}, {"tune_mode": "lora", "lora": {"rank": 2, "dropout": 0.5}}])
+def test_an_estimate_leaves_no_trace(settings):
+    loop = tower_loop(**settings)
     before = torch.get_rng_state()
     assert estimate_memory(loop, (3, 32, 32)) is not None
     assert torch.equal(before, torch.get_rng_state())
