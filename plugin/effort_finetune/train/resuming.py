@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from effort_finetune.config.key_table import known_keys
 from effort_finetune.core.errors import UserError
 from effort_finetune.train.schedule import Schedule
 
@@ -81,9 +82,14 @@ def check_epochs(saved: Mapping[str, Any], start: int, asked: int) -> None:
 
 
 def _leaves(tree: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields every setting by its path, without the copies of ``optimizer`` that hosts read."""
+    """Yields every setting by its path, without the copies of ``optimizer`` that hosts read.
+
+    A setting that is a mapping, such as ``group_weights``, is one whole; ``label_dict`` may grow, and which
+    frames it labels is another check.
+    """
+    whole = known_keys().keys() - {"label_dict"}
     for name, value in tree.items():
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or ".".join((*at, name)) in whole:
             yield (*at, name), value
         elif at != ("optimizer",):
             yield from _leaves(value, (*at, name))

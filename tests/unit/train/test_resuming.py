@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from effort_finetune.config import Settings
 from effort_finetune.core.errors import UserError
-from effort_finetune.train.resuming import restore
+from effort_finetune.train.resuming import check_settings, restore
 
 
 def _restore(changing):
@@ -36,3 +37,19 @@ def test_what_is_frozen_need_not_be_in_the_state():
 def test_what_is_trained_has_to_be_there_and_nothing_else(changing, words):
     with pytest.raises(UserError, match=words):
         _restore(changing)
+
+
+@pytest.mark.parametrize("key", ["group_weights", "group_quotas"])
+def test_a_setting_that_is_a_mapping_has_to_be_the_same_whole(key):
+    with_it, without = (Settings(balance="group", **{key: value}).to_dict() for value in ({"A": 2}, {}))
+    check_settings(with_it, with_it)
+    for saved, now in ((with_it, without), (without, with_it)):
+        with pytest.raises(UserError, match=key):
+            check_settings(saved, now)
+
+
+def test_labels_may_be_added():
+    """A further test dataset brings its own; the frames that train have a hash."""
+    check_settings(Settings(label_dict={"A": 0}).to_dict(), Settings(label_dict={"A": 0, "B": 1}).to_dict())
+    with pytest.raises(UserError, match=r"label_dict\.A 1 instead of 0"):
+        check_settings(Settings(label_dict={"A": 0}).to_dict(), Settings(label_dict={"A": 1}).to_dict())
