@@ -28,7 +28,7 @@ from effort_finetune.model.preprocessing import obey
 from effort_finetune.model.trainable import configure_trainable
 from effort_finetune.train.outcome import Outcome
 from effort_finetune.train.resuming import check_settings
-from effort_finetune.train.run_files import RUN_FILES, RunPaths, choose_paths
+from effort_finetune.train.run_files import RUN_FILES, RunPaths, choose_paths, remove_state
 from effort_finetune.train.schedule import check_schedule
 from effort_finetune.weights.run_state import BEST_NAME, FROZEN_FILES, LAST_NAME, folder_of
 
@@ -78,7 +78,11 @@ def run_stages(job: Job, run: Callable[[Job], Outcome]) -> Outcome:
             changes["resume"] = str(folder) if (folder / LAST_NAME).is_file() else None
             stage = replace(job, settings=settings.changed(**changes), part=part)
             if is_last:
-                return _run_one(stage, run, paths)
+                outcome = _run_one(stage, run, paths)
+                if ours.leads and not job.settings.save_ckpt:
+                    for earlier_stage in earlier:
+                        remove_state(Path(earlier_stage["folder"]))
+                return outcome
             if not _is_done(folder, stage):
                 _run_one(stage, run, paths)
             ours.exchange("the stage is written")
@@ -138,6 +142,13 @@ def _whole_paths(job: Job) -> RunPaths:
             "--resume",
             got=f"{folder}, which holds no stage of a run",
             expected="the folder of a run with stages",
+        )
+    if job.settings.output_dir is not None and paths.folder != folder:
+        raise UserError(
+            "--output_dir",
+            got=f"{paths.folder} for the stages of {folder}",
+            expected="the folder that holds the stages",
+            next_step="leave --output_dir out",
         )
     return replace(paths, folder=folder)
 

@@ -167,3 +167,13 @@ def test_what_a_later_stage_cannot_train_is_told_before_data_is_read(bench, chan
     with pytest.raises(UserError, match=what):
         staged(bench, stages=[*STAGES[:2], {**STAGES[2], **changes}])
     assert not (bench.root / "staged").exists()
+
+
+def test_no_save_ckpt_leaves_no_stages_weights_either(bench):
+    quick_stages = [{"nEpochs": 1, "tune_mode": "head"}, {"nEpochs": 1}]
+    outcome = staged(bench, stages=quick_stages, save_ckpt=False)
+    assert not list(outcome.run_dir.rglob("*.pth"))
+    assert document(outcome)["status"] == "complete"
+    assert (outcome.run_dir / "stage_1" / "results.json").is_file()
+    with pytest.raises(UserError, match="--output_dir; got .*elsewhere for the stages of .*staged"):
+        staged(bench, "elsewhere", stages=quick_stages, resume=str(outcome.run_dir))
