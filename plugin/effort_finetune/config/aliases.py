@@ -16,11 +16,11 @@ class NotConvertible(Exception):
     """A written value has no meaning for the setting; the message says what would have."""
 
 
-class _Keep:
-    """Leaves the setting as it is."""
+@dataclass(frozen=True)
+class Unless:
+    """A value for a setting that nobody gives another one than null."""
 
-
-KEEP = _Keep()
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Alias:
     Attributes:
         key: The setting, dotted.
         found_in: Who writes it so.
-        convert: Written value -> the setting's value or :data:`KEEP`; ``None`` takes it as it is.
+        convert: Written value -> the setting's value or :class:`Unless`; ``None`` takes it as it is.
         words: What ``convert`` does.
     """
 
@@ -40,10 +40,13 @@ class Alias:
     words: str = ""
 
 
+_FORKS_PATIENCE = 3  # in its finetune.py, where the file has none
+
+
 def _patience(enabled: Any) -> Any:
     if not isinstance(enabled, bool):
         raise NotConvertible("true or false")
-    return KEEP if enabled else None
+    return Unless(_FORKS_PATIENCE) if enabled else None
 
 
 _FORK = "edited forks of the Effort repository"
@@ -57,7 +60,7 @@ ALIASES: Mapping[str, Alias] = {
     "dataset_root_rgb": Alias("rgb_dir", "the Effort repository, DF40"),
     "early_stopping.metric": Alias("metric_scoring", _FORK),
     "early_stopping.enabled": Alias(
-        "early_stopping.patience", _FORK, _patience, "false: patience null; true: patience as written"
+        "early_stopping.patience", _FORK, _patience, "false: patience null; true: patience as written, else 3"
     ),
 }
 

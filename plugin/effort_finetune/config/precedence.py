@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effort_finetune.config.aliases import ALIASES, KEEP, NotConvertible
+from effort_finetune.config.aliases import ALIASES, NotConvertible, Unless
 from effort_finetune.config.key_table import key_groups, known_keys
 from effort_finetune.config.schema import Settings
 from effort_finetune.core.errors import UserError
@@ -52,6 +52,10 @@ def merge(layers: Sequence[Layer]) -> tuple[dict[str, Origin], list[UserError]]:
         for key, (written, value) in _translated(layer, optimizer, errors).items():
             if key == "label_dict" and isinstance(value, Mapping) and key in merged:
                 value = {**merged[key].value, **value}
+            if isinstance(value, Unless):
+                if key in merged and merged[key].value is not None:
+                    continue
+                value = value.value
             merged[key] = Origin(value, layer, written)
     return merged, errors
 
@@ -69,8 +73,7 @@ def _translated(layer: Layer, optimizer: str, errors: list[UserError]) -> dict[s
             except NotConvertible as error:
                 errors.append(UserError(f"{written} in {layer.source}", got=repr(value), expected=str(error)))
                 continue
-            if result is not KEEP:
-                converted[alias.key] = (written, result)
+            converted[alias.key] = (written, result)
             continue
         key = alias.key if alias else _without_optimizer(written, optimizer)
         if key is None:
@@ -90,7 +93,7 @@ def _translated(layer: Layer, optimizer: str, errors: list[UserError]) -> dict[s
                     )
                 )
         plain[key] = (written, value)
-    return {**plain, **converted}
+    return plain | {k: v for k, v in converted.items() if not (isinstance(v[1], Unless) and k in plain)}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -66,6 +66,16 @@ def test_early_stopping_that_is_switched_off_never_stops(tmp_path):
         _resolve(tmp_path, FORK.replace("enabled: true", "enabled: often"))
 
 
+def test_early_stopping_that_is_switched_on_has_the_forks_patience(tmp_path):
+    on = FORK.replace("patience: 2, ", "")
+    assert _resolve(tmp_path, on).early_stopping.patience == 3
+    assert _resolve(tmp_path, FORK, on).early_stopping.patience == 2
+    assert (
+        _resolve(tmp_path, FORK.replace("enabled: true", "enabled: false"), on).early_stopping.patience == 3
+    )
+    assert _resolve(tmp_path, on, flags={"early_stopping.patience": None}).early_stopping.patience is None
+
+
 def test_two_metrics_for_one_choice_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"early_stopping\.metric and metric_scoring"):
         _resolve(tmp_path, FORK.replace("metric: auc", "metric: eer"))
