@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator
 
 
@@ -78,6 +78,7 @@ AtLeastZero = Annotated[float, Ge(0), _NUMBER]
 AboveZero = Annotated[float, Gt(0), _NUMBER]
 Share = Annotated[float, Ge(0), Le(1), _NUMBER]
 UpToOne = Annotated[float, Gt(0), Le(1), _NUMBER]
+BelowOne = Annotated[float, Ge(0), Lt(1), _NUMBER]
 UpToAlmostOne = Annotated[float, Ge(0), Le(0.999), _NUMBER]
 #: A colour's deviation, of values from 0 to 1: it divides, so it is never 0.
 Deviation = Annotated[float, Gt(0), Le(1), _NUMBER]

@@ -7,6 +7,7 @@ from typing import Literal
 from effort_finetune.config.kinds import (
     AboveZero,
     AtLeastZero,
+    BelowOne,
     Count,
     CountOrZero,
     Share,
@@ -29,8 +30,8 @@ class Optimizer(Section):
     lr_unfrozen: AboveZero | None = setting(None, "learning rate of all other trained weights; null: lr")
     layer_decay: UpToOne = setting(1.0, "factor of the rate from each block of the tower to the one below")
     weight_decay: AtLeastZero = setting(1e-4, "weight decay")
-    beta1: Share = setting(0.9, "Adam's first moment decay")
-    beta2: Share = setting(0.999, "Adam's second moment decay")
+    beta1: BelowOne = setting(0.9, "Adam's first moment decay")
+    beta2: BelowOne = setting(0.999, "Adam's second moment decay")
     eps: AboveZero = setting(1e-8, "Adam's denominator floor")
     amsgrad: Truth = setting(False, "Adam's AMSGrad variant")
     momentum: Share = setting(0.9, "SGD's momentum")

@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from effort_finetune.config.kinds import Says
@@ -97,6 +97,8 @@ def _bounds(notes: tuple[Any, ...], brief: bool) -> str:
             low = f">= {_figure(note.ge)}"
         elif isinstance(note, Gt):
             low = f"> {_figure(note.gt)}"
+        elif isinstance(note, Lt):
+            return f"{'' if low is None else f' {low} and'} < {_figure(note.lt)}"
         elif isinstance(note, Le) and not (brief and float(str(note.le)) >= _WIDE):
             high = _figure(note.le)
     if low is None or (brief and low.startswith(">= -1")):

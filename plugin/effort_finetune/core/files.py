@@ -22,6 +22,7 @@ from effort_finetune.core.escaping import LINE_LIMIT, visible
 #: Refusals that pass by themselves: another program has the file open, a network file system stalls.
 _PASSING = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.EAGAIN, errno.EINTR, getattr(errno, "ESTALE", -1)}
 
+#: In the errors by which torch and safetensors report a disk that refuses bytes.
 _REFUSED_BYTES = ("No space left", "PytorchStreamWriter", "unexpected pos", "I/O error")
 
 
@@ -109,11 +110,8 @@ def write_error(path: Path, error: BaseException, *, free: int | None = None) ->
 
 
 def _is_about_space(error: Exception) -> bool:
-    """True for the errors by which torch and safetensors report a disk that refuses bytes."""
     text = str(error)
-    return any(
-        sign in text for sign in ("No space left", "PytorchStreamWriter", "unexpected pos", "I/O error")
-    )
+    return any(sign in text for sign in _REFUSED_BYTES)
 
 
 def _free(folder: Path) -> int | None:

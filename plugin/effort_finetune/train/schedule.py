@@ -120,6 +120,8 @@ def check_schedule(settings: Settings) -> None:
         raise UserError(
             "lr_warmup", got=f"{settings.lr_warmup:g} with {kind}", expected="0: it is not offered there"
         )
+    if kind == "plateau" and settings.lr_gamma == 1:
+        raise UserError("lr_gamma", got="1 with plateau", expected="less than 1: the rate would never fall")
     if kind == "plateau" and settings.select_on == "last":
         raise UserError(
             "lr_scheduler plateau", got="select_on 'last', which measures nothing", expected="select_on 'val'"

@@ -84,6 +84,7 @@ def test_all_errors_are_reported_at_once():
         ("layer_range", [3, 1]),
         ("optimizer.lr", "nan"),
         ("optimizer.lr", 0),
+        ("optimizer.beta2", 1),
         ("threshold", 1.5),
         ("loss.class_weights", "balance"),
         ("loss.class_weights", [1, 0]),

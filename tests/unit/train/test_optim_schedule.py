@@ -145,6 +145,7 @@ def test_plateau_is_torchs_on_the_selection_metric(values, patience, higher):
         ({"lr_scheduler": "plateau", "lr_warmup": 1}, "lr_warmup"),
         ({"lr_scheduler": "onecycle", "lr_warmup": 1}, "lr_warmup"),
         ({"lr_scheduler": "plateau", "select_on": "last"}, "select_on"),
+        ({"lr_scheduler": "plateau", "lr_gamma": 1}, "less than 1"),
         ({"lr_warmup": 0.5}, "whole epochs"),
     ],
 )
