@@ -18,8 +18,9 @@ _READS_WEIGHTS = frozenset({"from_pretrained", "load"})
 #: Calls that make a path of a folder, or open what it names.
 _MAKES_PATHS = frozenset({"abspath", "join", "Path", "open", "listdir"})
 #: What need not run when what it stands in does.
-_MAY_NOT_RUN = (
-    *(ast.If, ast.IfExp, ast.BoolOp, ast.For, ast.While, ast.Try, ast.comprehension),
+MAY_NOT_RUN = (
+    *(ast.If, ast.IfExp, ast.BoolOp, ast.For, ast.While, ast.Try),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
 )
 _PATH = re.compile(r"(/|\.{1,2}/|~|[A-Za-z]:[\\/]).*[\\/]")
@@ -93,7 +94,7 @@ def _reached(body: ast.ClassDef, *starts: str) -> Iterator[ast.FunctionDef]:
 def _calls(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
     """The calls that run whenever the statements do, in order; not what a test or a ``try`` guards."""
     for node in nodes:
-        if not isinstance(node, _MAY_NOT_RUN):
+        if not isinstance(node, MAY_NOT_RUN):
             if isinstance(node, ast.Call):
                 yield node
             yield from _calls(ast.iter_child_nodes(node))

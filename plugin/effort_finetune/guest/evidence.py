@@ -9,27 +9,19 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from effort_finetune.core.errors import UserError
 from effort_finetune.guest.absent_files import check_frame_folders, check_weights
+from effort_finetune.guest.host_text import Import, bound_names, parse_file, run_at_import, texts
 from effort_finetune.guest.tracker_login import check_login
+from effort_finetune.guest.unbound_names import first_unbound
 from effort_finetune.host.dataset_file import find_dataset_class
 from effort_finetune.host.missing_packages import PIP_NAMES
 from effort_finetune.host.registered_names import class_body, registered
-
-
-@dataclass(frozen=True)
-class _Import:
-    """One import that runs when its file is imported."""
-
-    file: Path
-    line: int
-    module: str
-    names: tuple[str, ...]
 
 
 class HostSource:
@@ -42,19 +34,19 @@ class HostSource:
     """
 
     def __init__(self, root: Path, script: Path, *, replaced: str | None = None) -> None:
-        self._root, self._training = root, root / "training"
+        self._root, self._training, self._script = root, root / "training", script
         # A host puts folders of its own on the path as it goes; what is its own is never asked of pip.
         self._own_names = {
             path.stem for path in self._training.rglob("*") if path.is_dir() or path.suffix == ".py"
         }
         self._trees: dict[Path, ast.Module] = {}
         self._replaced = None if replaced is None else self._own_file(replaced)
-        self.imports: list[_Import] = []
+        self.imports: list[Import] = []
         pending = [script]
         while pending:
             file = pending.pop()
             if file not in self._trees and file != self._replaced:
-                self._trees[file] = _parse(file, root)
+                self._trees[file] = parse_file(file, root)
                 found = list(self._imports_of(file))
                 self.imports += found
                 for each in found:
@@ -76,6 +68,7 @@ class HostSource:
         """
         self._check_packages()
         self._check_names()
+        self._check_unbound(config)
         self._check_landmark_files()
         self._check_devices()
         self._check_ranks()
@@ -91,7 +84,7 @@ class HostSource:
         except UserError:  # the script makes its datasets in a way of its own
             return
         file = self._training / (module.replace(".", "/") + ".py")
-        for node in (self._trees.get(file) or _parse(file, self._root)).body:
+        for node in (self._trees.get(file) or parse_file(file, self._root)).body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 check_frame_folders(node, lmdb=lmdb, place=str(file.relative_to(self._root)))
 
@@ -137,7 +130,7 @@ class HostSource:
             file = self._own_file(each.module)
             if file is None or file.name == "__init__.py" or file not in self._trees:
                 continue
-            defined = _bound(self._trees[file])
+            defined = bound_names(self._trees[file])
             lacking = [] if "*" in defined else [n for n in each.names if n not in (*defined, "*")]
             if lacking:
                 where = file.relative_to(self._root)
@@ -146,15 +139,58 @@ class HostSource:
                     next_step=f"add it to {where}, or remove it from that line",
                 )
 
+    def _check_unbound(self, config: Mapping[str, Any]) -> None:
+        """A name that the script uses and that is nowhere; what a star brings of another's is not known."""
+        tree = self._trees[self._script]
+        known = self._names(self._script)
+        name = None if known is None else first_unbound(tree, known, config)
+        if name is not None:
+            raise UserError(
+                f"{self.place(self._script, name.lineno)} uses {name.id}, which nothing in the file binds",
+                next_step=f"add {self._import_of(name.id)}",
+            )
+
+    def _import_of(self, name: str) -> str:
+        """The import that would bind a name, from the one file of the host's that defines it."""
+        defines = re.compile(rf"^(class|def) {name}\b", re.MULTILINE)
+        files = [f for f in self._training.rglob("*.py") if defines.search(f.read_text("utf-8", "replace"))]
+        if len(files) != 1:
+            return f"an import of {name}, or its definition"
+        module = ".".join(files[0].relative_to(self._training).with_suffix("").parts)
+        return f"from {module} import {name}"
+
+    def _names(self, file: Path, seen: tuple[Path, ...] = ()) -> set[str] | None:
+        """The names that a file of the host's binds, its ``import *`` included, or more than those."""
+        names = bound_names(self._trees[file])
+        stars = [each for each in self.imports if each.file == file and "*" in each.names]
+        written = [n for n in ast.walk(self._trees[file]) if isinstance(n, ast.alias) and n.name == "*"]
+        if len(stars) != len(written):  # one that may not run
+            return None
+        for each in stars:
+            source = self._own_file(each.module)
+            if source is None or (not source.is_file() and _is_elsewhere(each.module)):
+                return None
+            if source.name == "__init__.py":
+                names |= {path.stem for path in source.parent.iterdir()}
+            if source in seen or not source.is_file():
+                continue
+            if source not in self._trees:  # ours stands in its place
+                return None
+            brought = self._names(source, (*seen, file))
+            if brought is None:
+                return None
+            names |= brought
+        return names
+
     def _check_landmark_files(self) -> None:
         for file, tree in self._trees.items():
-            texts = _texts(tree)
-            for node in _run_at_import(tree):
+            named = texts(tree)
+            for node in run_at_import(tree):
                 for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
-                    named = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                    called = getattr(call.func, "attr", getattr(call.func, "id", ""))
                     given = call.args[0] if call.args else None
-                    path = texts.get(getattr(given, "id", ""), getattr(given, "value", None))
-                    if named == "shape_predictor" and isinstance(path, str) and not Path(path).is_file():
+                    path = named.get(getattr(given, "id", ""), getattr(given, "value", None))
+                    if called == "shape_predictor" and isinstance(path, str) and not Path(path).is_file():
                         raise UserError(
                             f"{self.place(file, call.lineno)} opens {path}, which is not there",
                             next_step="put dlib's landmark file there",
@@ -198,23 +234,23 @@ class HostSource:
                         next_step="ask dist.is_initialized() there first",
                     )
 
-    def _imports_of(self, file: Path) -> Iterator[_Import]:
+    def _imports_of(self, file: Path) -> Iterator[Import]:
         package = file.parent
-        for node in _run_at_import(self._trees[file]):
+        for node in run_at_import(self._trees[file]):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    yield _Import(file, node.lineno, alias.name, ())
+                    yield Import(file, node.lineno, alias.name, ())
             elif isinstance(node, ast.ImportFrom):
                 names = tuple(alias.name for alias in node.names)
                 if not node.level:
-                    yield _Import(file, node.lineno, node.module or "", names)
+                    yield Import(file, node.lineno, node.module or "", names)
                     continue
                 base = package
                 for _ in range(node.level - 1):
                     base = base.parent
                 if base.is_relative_to(self._training):
                     parts = [*base.relative_to(self._training).parts, *(node.module or "").split(".")]
-                    yield _Import(file, node.lineno, ".".join(part for part in parts if part), names)
+                    yield Import(file, node.lineno, ".".join(part for part in parts if part), names)
 
     def _own_file(self, module: str) -> Path | None:
         """The host's file of a module's name as its scripts find it: in ``training/``, the root or above."""
@@ -231,7 +267,7 @@ class HostSource:
                     return path / "__init__.py"
         return None
 
-    def _files(self, each: _Import) -> Iterator[Path]:
+    def _files(self, each: Import) -> Iterator[Path]:
         """The host's files that an import runs: the packages on the way, the module, its submodules named."""
         parts = each.module.split(".")
         for count in range(1, len(parts) + 1):
@@ -244,33 +280,6 @@ class HostSource:
                 yield file
 
 
-def _parse(file: Path, root: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_bytes(), filename=str(file))
-    except (SyntaxError, ValueError) as error:
-        raise UserError(
-            f"the host's {file.relative_to(root)} does not parse",
-            got=error,
-            next_step="fix that line, or remove the import of the file",
-        ) from error
-
-
-def _run_at_import(tree: ast.Module) -> Iterator[ast.stmt]:
-    """The statements that run when a file is imported; what a ``try`` guards may fail and is left out."""
-    pending: list[Iterable[ast.stmt]] = [tree.body]
-    while pending:
-        for node in pending.pop():
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Try)):
-                continue
-            if isinstance(node, ast.If) and "__main__" in ast.dump(node.test):
-                continue
-            bodies = [getattr(node, part) for part in ("body", "orelse") if hasattr(node, part)]
-            if bodies:
-                pending += bodies
-            else:
-                yield node
-
-
 def _is_there(test: str) -> bool:
     """Whether a test of torch's for a device holds here; of one that is not torch's nothing is said."""
     import torch
@@ -279,27 +288,7 @@ def _is_there(test: str) -> bool:
     return {"torch.cuda": cuda, "torch.backends.mps": mps}.get(test.removesuffix(".is_available()"), True)
 
 
-def _texts(tree: ast.Module) -> dict[str, str]:
-    """The names that a module's top level binds to a text."""
-    return {
-        target.id: node.value.value
-        for node in _run_at_import(tree)
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _bound(tree: ast.Module) -> set[str]:
-    """Every name that a module binds at its top level; ``*`` where it imports everything of another."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-    return names
+def _is_elsewhere(module: str) -> bool:
+    """Whether a package of this name is installed; it comes before a folder without ``__init__.py``."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    return spec is not None and spec.origin is not None

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.guest.decided import decided
 
 _NEEDS_NO_KEY = ("offline", "disabled", "dryrun")
 
@@ -39,7 +40,7 @@ def check_login(tree: ast.Module, config: Mapping[str, Any], place: str) -> None
         if ast.unparse(call.func) not in ("wandb.init", "wandb.login"):
             continue
         given = next((each.value for each in call.keywords if each.arg == "mode"), None)
-        mode = os.environ.get("WANDB_MODE") or _stored_mode() if given is None else _value(given, config)
+        mode = os.environ.get("WANDB_MODE") or _stored_mode() if given is None else decided(given, config)
         if mode in _NEEDS_NO_KEY or _has_key() or sys.stdin.isatty():
             continue
         offline = (
@@ -58,7 +59,7 @@ def _calls(body: list[ast.stmt], config: Mapping[str, Any]) -> Iterator[ast.Call
     """The calls of all statements and functions, but for what a ``try`` guards or a condition rules out."""
     for node in body:
         if isinstance(node, ast.If):
-            holds = _value(node.test, config)
+            holds = decided(node.test, config)
             yield from _calls([] if holds is False else node.body, config)
             yield from _calls([] if holds is True else node.orelse, config)
         elif isinstance(node, ast.Try):
@@ -67,34 +68,6 @@ def _calls(body: list[ast.stmt], config: Mapping[str, Any]) -> Iterator[ast.Call
             yield from _calls(inner, config)
         else:
             yield from (each for each in ast.walk(node) if isinstance(each, ast.Call))
-
-
-def _value(node: ast.expr, config: Mapping[str, Any]) -> Any:
-    """What an expression is, where the configuration alone tells; ``None`` where it does not."""
-    try:
-        return _computed(node, config)
-    except (KeyError, TypeError, AttributeError, LookupError, ValueError):
-        return None
-
-
-def _computed(node: ast.expr, config: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.Name(id="config") | ast.Attribute(attr="config"):
-            return config
-        case ast.Subscript(value=value, slice=key):
-            return _computed(value, config)[_computed(key, config)]
-        case ast.Call(func=ast.Attribute(value=value, attr="get"), args=args):
-            return _computed(value, config).get(*(_computed(each, config) for each in args))
-        case ast.BoolOp(op=ast.And(), values=values):
-            held = [_value(each, config) for each in values]
-            return False if False in held else None if None in held else all(held)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _computed(operand, config)
-        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as sign], comparators=[right]):
-            equal = _computed(left, config) == _computed(right, config)
-            return equal is isinstance(sign, ast.Eq)
-        case _:
-            return ast.literal_eval(node)
 
 
 def _has_key() -> bool:

@@ -25,7 +25,7 @@ PARSER = (
     "parser.add_argument('--local_rank', type=int, default=0)\n"
     "parser.add_argument('--task_target', type=str, default='')\n"
     "args = parser.parse_args()\n"
-    "trainer = Trainer(config, model, optimizer, scheduler, logger, metric_scoring, time_now=timenow)\n"
+    "def main(): Trainer(config, model, optimizer, scheduler, logger, metric_scoring, time_now=timenow)\n"
     "opt = 'adam'\n"
 )
 

@@ -11,7 +11,9 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.guest import swaps
 from effort_finetune.guest.absent_files import check_frame_folders, check_weights
 from effort_finetune.guest.evidence import HostSource
+from effort_finetune.guest.host_text import bound_names
 from effort_finetune.guest.tracker_login import check_login
+from effort_finetune.guest.unbound_names import first_unbound
 
 from .conftest import THEIRS
 
@@ -67,6 +69,84 @@ def test_weights_of_another_machine_are_told_before_the_detector_is_built(path, 
 def test_what_may_be_there_stops_no_detector(tmp_path, line):
     (tmp_path / "w.pth").touch()
     check_weights(detector("0", line), {"there": str(tmp_path / "w.pth"), "pretrained": False}, "own.py")
+
+
+SCRIPT = """
+from data import *
+args = parser = None
+def loaders(config):
+    def load(name):
+        {nested}
+    if config['ddp']: sampler = Sampler(args)
+    if 'dataset_type' in config and config['dataset_type'] == 'pair':
+        frames = Pairs(config)
+    else:
+        {chosen}
+    for name in config['test_dataset']:
+        load(name)
+def main():
+    config = yaml.safe_load(args)
+    config['ddp'] = args.ddp
+    if args.quick: return Quick()
+    {after}
+def never(): Never()
+if __name__ == '__main__':
+    loaders(args)
+    main()
+yaml = None
+"""
+
+
+def unbound(config=None, **lines: str) -> str | None:
+    tree = ast.parse(SCRIPT.format(**{"nested": "pass", "chosen": "pass", "after": "pass", **lines}))
+    node = first_unbound(tree, bound_names(tree), config or {"ddp": True})
+    return None if node is None else f"line {node.lineno} {node.id}"
+
+
+def test_a_name_that_is_nowhere_is_told_where_it_runs_for_certain():
+    assert unbound() is None
+    assert unbound(nested="return Frames(name)") == "line 6 Frames"
+    assert unbound(chosen="frames = Frames(config)") == "line 11 Frames"
+    assert unbound({"dataset_type": "pair"}, chosen="Frames(config)") == "line 9 Pairs"
+    assert unbound({"dataset_type": "blend"}, nested="Frames(name)") == "line 6 Frames"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "print(__file__, len(args))",
+        "[Frames() for _ in args]",
+        "x = args and Frames()",
+        "x = lambda: Frames()",
+        "exec(args); Frames()",
+        "globals().update(Frames=1); Frames()",
+        "x: Frames = 1",
+        "import frames as Frames; Frames()",
+        "global Frames; Frames = 1",
+    ],
+)
+def test_what_may_not_run_or_may_be_bound_stops_no_script(line):
+    assert unbound(chosen=line) is None
+    assert unbound(after="Frames()") is None, "after a return that may be taken"
+
+
+def test_a_stars_names_are_those_of_the_hosts_file(script):
+    training = script("train", THEIRS).script.parent
+    (training / "dataset/__init__.py").write_text("from .more import *\n")
+    (training / "dataset/more.py").write_text("class More: pass\n")
+    text = "from dataset import *\nMore(more)\n"
+    (training / "train.py").write_text(text)
+    HostSource(training.parent, training / "train.py").check({})
+    (training / "detectors/frames.py").write_text("class Frames:\n    pass\n")
+    (training / "train.py").write_text(text + "Frames()\n")
+    with pytest.raises(UserError) as refused:
+        HostSource(training.parent, training / "train.py").check({})
+    assert str(refused.value).startswith(
+        "training/train.py line 3 uses Frames, which nothing in the file binds"
+    )
+    assert str(refused.value).endswith("from detectors.frames import Frames")
+    (training / "train.py").write_text("from numpy import *\n" + text + "Frames()\n")
+    HostSource(training.parent, training / "train.py").check({})
 
 
 def dataset(line: str) -> ast.ClassDef:
