@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from effort_finetune.config import Settings
+from effort_finetune.data.dataset_name import labels_of
 from effort_finetune.evaluate import table
 from effort_finetune.evaluate.compared_runs import Run
 from effort_finetune.evaluate.comparison import (
@@ -179,9 +181,13 @@ def _differs(runs: Sequence[Run]) -> list[str]:
 
 
 def _trained_on(run: Run) -> list[str]:
+    """Returns what a run trained on, as its results call it: settings have a folder by its path."""
+    settings = run.document.get("settings") or {}
     if run.document.get("training") is None:
         return []
-    return list((run.document.get("settings") or {}).get("train_dataset") or [])
+    kinds = ("train_dataset", "val_dataset", "test_dataset")
+    asked = Settings(**{kind: tuple(settings.get(kind) or ()) for kind in kinds})
+    return [labels_of(asked)[name] for name in asked.train_dataset]
 
 
 def _parts(metric: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import sha256_file
 from effort_finetune.evaluate.compared_runs import Run, read_run
 from effort_finetune.evaluate.comparison import NOTHING_SHOWN, compare, forgetting, seed_groups
-from effort_finetune.evaluate.comparison_text import forgotten
+from effort_finetune.evaluate.comparison_text import document_of, forgotten
 from effort_finetune.evaluate.delong import difference_test, placed
 from effort_finetune.evaluate.level_samples import Level
 from effort_finetune.evaluate.paired import differences, holm
@@ -175,6 +175,18 @@ def test_a_trainings_forgetting_is_one_call(tmp_path):
     assert "New" not in text
     assert "mean change of old datasets: -0." in text
     assert forgotten(first, second, ["New", "Old"]) is None
+
+
+def test_a_folder_that_was_trained_on_is_no_old_dataset(tmp_path):
+    """Settings have its path, results its name."""
+    first = make_run(tmp_path, "first", {"gen": scored(1, 0.8), "Old": scored(2, 5.0)})
+    second = make_run(tmp_path, "second", {"gen": scored(3, 5), "Old": scored(4, 0.8)}, training={})
+    second.document["settings"] = {
+        "train_dataset": ["/data/crops/gen", "Listed"], "val_dataset": None, "test_dataset": ["Old"],
+    }  # fmt: skip
+    document = document_of(compare([first, second], [], samples=200), [first, second], [])
+    assert document["trained_on"] == ["Listed", "gen"]
+    assert document["forgetting"]["rows"] == [["Old", "second"]]
 
 
 def test_groups_of_seeds():
