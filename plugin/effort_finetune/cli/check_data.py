@@ -22,6 +22,7 @@ HELP = (
 SHOWN = 3
 _CONFOUNDS = {
     "container": "classes told apart by the files alone",
+    "sources": "classes told apart by the files that the crops were made of",
     "statistics": "classes told apart by sharpness, colour and noise (may be the forgery itself)",
 }
 

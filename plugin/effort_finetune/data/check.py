@@ -23,6 +23,7 @@ from effort_finetune.data.index import SPLITS, DatasetIndex, Video, find_index, 
 from effort_finetune.data.perceptual_hash import look, near_pairs
 from effort_finetune.data.picture_header import Unreadable
 from effort_finetune.data.sampling import ends_and_middle
+from effort_finetune.data.source_container import source_findings, source_score
 from effort_finetune.data.sources import FileSource, FrameSource, open_source
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def check_dataset(host: Host, settings: Settings, name: str, *, decode: int = 0)
             asked = settings.frame_num.test if split == "test" else settings.frame_num.train
             verdict = listing_verdict(host, settings, index, split=split, asked=asked)
             report.host_listing[split] = verdict
+    _check_sources(report, index, videos, settings)
     if source is not None:
         _check_container(report, source, videos, settings)
         report.findings += _near_duplicates(source, videos, index.name)
@@ -172,7 +174,20 @@ def _check_container(
         lambda place: source.read(rows[place][0]), labels, [v.id for _, v in rows], seed=settings.manualSeed
     )
     report.findings += confound_findings(score)
-    report.confounds = {"container": score.to_dict()}
+    report.confounds["container"] = score.to_dict()
+
+
+def _check_sources(
+    report: DatasetReport, index: DatasetIndex, videos: Mapping[str, Sequence[Video]], settings: Settings
+) -> None:
+    """What the files tell that the crops were made of, over the videos of all splits."""
+    known = settings.label_dict
+    every = {v.id: v.label_name for split in SPLITS for v in videos[split] if v.frames}
+    labels = {video: int(known[label] > 0) for video, label in every.items() if label in known}
+    score = source_score(index, labels, seed=settings.manualSeed)
+    if score is not None:
+        report.findings += source_findings(score)
+        report.confounds["sources"] = score.to_dict()
 
 
 def _check_folder(folder: Path, settings: Settings, name: str, decode: int) -> DatasetReport:

@@ -16,11 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from effort_finetune.data.container import CONTAINER, STATISTICS, container_of, statistics_of
+from effort_finetune.data.container import (
+    CONTAINER,
+    STATISTICS,
+    Facts,
+    container_of,
+    numbers_of,
+    statistics_of,
+)
 
 WARNS_ABOVE = 0.7
 PER_CLASS = 200  # pictures that are read
 FEWEST = 10  # of each class; with fewer nothing can be said
+_VALUES = "format, size, aspect, JPEG quality, EXIF and bytes per pixel"
 _FOLDS, _TREES, _LEAF = 5, 40, 3
 _Z = 1.959964  # 95 %
 
@@ -54,15 +62,19 @@ class ConfoundScore:
         """JSON types only."""
         return asdict(self)
 
-    def sentence(self) -> str:
-        """For people: what tells the classes apart, and how well."""
+    def sentence(self, files: str = "the files alone", values: str = _VALUES) -> str:
+        """For people: what tells the classes apart, and how well.
+
+        Args:
+            files: Whose values they are.
+            values: Their names.
+        """
         assert self.auc is not None
         assert self.strongest is not None
         return (
-            f"the files alone tell real from fake: AUC {self.auc:.3f} [{self.low:.3f}, {self.high:.3f}] from "
-            f"format, size, aspect, JPEG quality, EXIF and bytes per pixel, most by "
-            f"{self.strongest[0].replace('_', ' ')} ({self.strongest[1]:.3f}): a detector may learn this "
-            "instead of the forgery"
+            f"{files} tell real from fake: AUC {self.auc:.3f} [{self.low:.3f}, {self.high:.3f}] from "
+            f"{values}, most by {self.strongest[0].replace('_', ' ')} ({self.strongest[1]:.3f}): a detector "
+            "may learn this instead of the forgery"
         )
 
 
@@ -105,28 +117,49 @@ def container_score(
         videos: The video of each; pictures of one are never in two folds.
         seed: Of the pictures drawn and of the forest.
     """
-    return _score(container_of, CONTAINER, read, labels, videos, seed)
+    return _score(_reading(container_of, read), CONTAINER, labels, videos, seed)
 
 
 def statistics_score(
     read: Callable[[int], bytes | None], labels: Sequence[int], videos: Sequence[str], *, seed: int
 ) -> ConfoundScore:
     """The same for sharpness, colour and noise, which may be the forgery itself: shown, never a warning."""
-    return _score(statistics_of, STATISTICS, read, labels, videos, seed)
+    return _score(_reading(statistics_of, read), STATISTICS, labels, videos, seed)
+
+
+def facts_score(
+    facts: Sequence[Facts | None],
+    names: Sequence[str],
+    labels: Sequence[int],
+    videos: Sequence[str],
+    *,
+    seed: int,
+) -> ConfoundScore:
+    """The same for what is known of files that are not here; None for one of which nothing is known."""
+
+    def values(place: int) -> Mapping[str, float] | None:
+        known = facts[place]
+        return None if known is None else dict(zip(names, numbers_of(known, names), strict=True))
+
+    return _score(values, names, labels, videos, seed)
+
+
+def _reading(
+    values_of: Callable[[bytes], Mapping[str, float] | None], read: Callable[[int], bytes | None]
+) -> Callable[[int], Mapping[str, float] | None]:
+    return lambda place: values_of(data) if (data := read(place)) else None
 
 
 def _score(
-    values_of: Callable[[bytes], Mapping[str, float] | None],
+    values_at: Callable[[int], Mapping[str, float] | None],
     names: Sequence[str],
-    read: Callable[[int], bytes | None],
     labels: Sequence[int],
     videos: Sequence[str],
     seed: int,
 ) -> ConfoundScore:
     table, own, groups = [], [], []
     for place in chosen_pictures(labels, videos, seed=seed):
-        data = read(place)
-        values = values_of(data) if data else None
+        values = values_at(place)
         if values is not None:
             table.append([values[name] for name in names])
             own.append(labels[place])

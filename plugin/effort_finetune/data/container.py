@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -14,15 +14,16 @@ from effort_finetune.data.picture_header import Unreadable, open_lazily
 
 CONTAINER = ("format", "mode", "width", "height", "aspect", "jpeg_table", "exif", "bytes_per_pixel")
 STATISTICS = ("sharpness", "brightness", "contrast", "saturation", "noise")
+Facts = Mapping[str, "str | float"]
 _EXIF_ORIENTATION_ONLY = {0x0112}
 
 
-def container_of(data: bytes) -> Mapping[str, float] | None:
-    """Format, size, aspect, JPEG quality, EXIF and bytes per pixel of an encoded picture.
+def picture_facts(data: bytes) -> Facts | None:
+    """Format, mode, size, aspect, JPEG quality, EXIF and bytes per pixel of an encoded picture.
 
     Returns:
-        One number for each of :data:`CONTAINER`; names as a hash, the JPEG quality as the mean of its first
-        quantisation table (0 for other formats). None where it is no picture.
+        Names as texts (the mode also as ``codec``), the JPEG quality as the mean of its first quantisation
+        table (0 for other formats). None where it is no picture.
     """
     try:
         with open_lazily(data) as image:
@@ -32,19 +33,32 @@ def container_of(data: bytes) -> Mapping[str, float] | None:
             except Exception:  # a spoilt block is one
                 exif = True
             width, height = image.size
-            values = (
-                _number(image.format or "?"),
-                _number(image.mode),
-                width,
-                height,
-                width / max(height, 1),
-                float(np.mean(tables[min(tables)])) if tables else 0.0,
-                exif,
-                len(data) / max(width * height, 1),
-            )
+            return {
+                "format": image.format or "?",
+                "codec": image.mode,
+                "width": width,
+                "height": height,
+                "aspect": width / max(height, 1),
+                "jpeg_table": float(np.mean(tables[min(tables)])) if tables else 0.0,
+                "exif": float(exif),
+                "bytes_per_pixel": len(data) / max(width * height, 1),
+            }
     except Unreadable:
         return None
-    return dict(zip(CONTAINER, map(float, values), strict=True))
+
+
+def numbers_of(facts: Facts, names: Sequence[str]) -> list[float]:
+    """The facts of these names as numbers, texts by a hash; 0 for what is not there."""
+    values = (facts.get(name, 0.0) for name in names)
+    return [_number(value) if isinstance(value, str) else float(value) for value in values]
+
+
+def container_of(data: bytes) -> Mapping[str, float] | None:
+    """The same as one number for each of :data:`CONTAINER`; None where it is no picture."""
+    facts = picture_facts(data)
+    if facts is None:
+        return None
+    return dict(zip(CONTAINER, numbers_of({**facts, "mode": facts["codec"]}, CONTAINER), strict=True))
 
 
 def _number(name: str) -> float:

@@ -191,7 +191,8 @@ def _still_true(report: SourceReport, source: CropSource, target: Path, shape: s
     look = source.look()
     if report.look != look and report.sha256 != source.sha256():
         return None
-    return replace(report, look=look, root=str(source.root), split=source.split)
+    container = report.container or source.container()  # of which earlier records know nothing
+    return replace(report, look=look, root=str(source.root), split=source.split, container=container)
 
 
 def _run(

@@ -21,6 +21,8 @@ from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import write_json
 from effort_finetune.core.strict_json import read_json
 from effort_finetune.data.class_words import CLASSES
+from effort_finetune.data.container import Facts
+from effort_finetune.data.source_container import checked_facts
 
 NAME = "crops.json"
 JOURNALS = ".crops"
@@ -50,6 +52,8 @@ class SourceReport:
         several: Frames with more than one face.
         reasons: Why frames cannot be decoded, each with a count.
         error: Why the whole source could not be read.
+        container: What the file itself tells (:mod:`source_container`), of frames the first; None where it
+            cannot be read.
     """
 
     title: str
@@ -68,6 +72,7 @@ class SourceReport:
     several: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+    container: Facts | None = None
 
     def places(self, target: Path) -> tuple[Path, Path]:
         """Folders of its crops and of its landmarks."""
@@ -224,7 +229,11 @@ def _report(entry: Any) -> SourceReport | None:
     """
     if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in _TEXTS):
         return None
-    known = {name: entry[name] for name in (*_TEXTS, *_COUNTS, "split", "reasons", "error") if name in entry}
+    known = {
+        name: entry[name]
+        for name in (*_TEXTS, *_COUNTS, "split", "reasons", "error", "container")
+        if name in entry
+    }
     label, _, name = known["title"].partition("/")
     inside = label in CLASSES and name and not {"", ".", ".."} & set(re.split(r"[/\\]", name))
     counts = all(isinstance(known.get(name, 0), int) for name in _COUNTS)
@@ -232,4 +241,5 @@ def _report(entry: Any) -> SourceReport | None:
     plain = isinstance(reasons, dict) and all(isinstance(count, int) for count in reasons.values())
     texts = all(isinstance(known.get(name), (str, type(None))) for name in ("split", "error"))
     known.setdefault("split", None)
+    known["container"] = checked_facts(known.get("container"))
     return SourceReport(**known) if inside and counts and plain and texts else None

@@ -86,6 +86,7 @@ def crop_source(
         several=counts.several,
         reasons=dict(counts.reasons),
         error=error,
+        container=source.container(),
     )
     return report, made
 

@@ -15,11 +15,13 @@ from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import sha256_file
 from effort_finetune.data.class_words import CLASSES, ClassWords, is_frames, split_of
+from effort_finetune.data.container import Facts
 from effort_finetune.data.folder_division import read_folder
 from effort_finetune.data.folder_listing import VIDEO_SUFFIXES, FolderListing, list_folder
 from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.data.folder_samples import NO_CLASS, Sample, take_samples
 from effort_finetune.data.several_pictures import holds_several
+from effort_finetune.data.source_container import source_container
 from effort_finetune.data.walk import IMAGE_SUFFIXES
 
 Kind = Literal["video", "frames", "picture"]
@@ -73,6 +75,10 @@ class CropSource:
             return sha256_file(self.root / self.files[0])
         lines = "".join(f"{path.name}\n{sha256_file(path)}\n" for path in self.paths())
         return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+    def container(self) -> Facts | None:
+        """What its file, or its first frame's, tells without its content; None where it cannot be read."""
+        return source_container(self.paths()[0], video=self.kind == "video")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.core.crop_recipe import CropRecipe
@@ -15,6 +15,7 @@ from effort_finetune.data.folder_part import TrainedFolder, folder_part
 from effort_finetune.data.host_listing import FOLDER, listing_verdict
 from effort_finetune.data.index import load_index, with_own_labels
 from effort_finetune.data.overlap import split_overlap
+from effort_finetune.data.source_container import sources_of_test
 from effort_finetune.data.sources import FileSource, FrameSource, open_source
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class DatasetPart:
         host_listing: Whether the host's class lists the same rows.
         recipe: How its pictures were cut; None where nobody knows.
         warnings: What a number on it has to say.
+        sources: How well the files that its crops were made of tell the classes apart, where that is known.
     """
 
     label: str
@@ -47,6 +49,7 @@ class DatasetPart:
     host_listing: str
     recipe: CropRecipe | None
     warnings: tuple[str, ...] = ()
+    sources: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """For the protocol; JSON types only."""
@@ -59,6 +62,7 @@ class DatasetPart:
             "crop_recipe": None if self.recipe is None else self.recipe.to_dict(),
             "warnings": list(self.warnings),
             **({} if self.folder is None else {"folder": self.folder}),
+            **self.sources,
         }
 
 
@@ -88,9 +92,9 @@ def open_part(
         listing = listing_verdict(host, settings, index, split=split, asked=asked)
         shared = split_overlap(index, split)
         own: Fit | None = "native" if settings.fit == "native" else None  # crops are squares already
-        return DatasetPart(
-            label, part, source, own, shared, None, listing, index.recipe, tuple(part.remarks(split))
-        )
+        sources, told = sources_of_test(index, part.rows, split, seed=settings.manualSeed)
+        remarks = (*part.remarks(split), *told)
+        return DatasetPart(label, part, source, own, shared, None, listing, index.recipe, remarks, sources)
     chosen = folder_part(folder, settings, split=split, trained=trained)
     rows = chosen.rows(label, split, asked=asked, sampling=settings.frame_sampling)
     part = Collected(

@@ -170,6 +170,9 @@ def _index(
     beside: dict[str, Any] = {"label_dict": {labels[label]: int(label == "fake") for label in CLASSES}}
     if record is not None and recipe is not None:
         beside["crop_recipe"] = {**recipe.to_dict(), "licence": record.licence}
+    known = [(c, reports.get(f"{c.label}/{c.name}")) for c in clips]
+    if sources := {f"{labels[c.label]}/{c.name}": r.container for c, r in known if r and r.container}:
+        beside["sources"] = sources
     return CropIndex(write_index(json_folder, name, videos, beside=beside), videos, people, recipe)
 
 

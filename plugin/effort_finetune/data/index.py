@@ -82,6 +82,7 @@ class DatasetIndex:
         groups: Content of the file under ``key``.
         labels: What the file itself says of its labels, as ``prepare index`` writes it.
         recipe: How its crops were cut; None where the file does not say.
+        sources: What ``prepare`` saw of the files that they were made of, by ``<group>/<video>``.
     """
 
     name: str
@@ -91,6 +92,7 @@ class DatasetIndex:
     groups: Mapping[str, Any]
     labels: Mapping[str, int] = field(default_factory=dict)
     recipe: CropRecipe | None = None
+    sources: Mapping[str, Any] = field(default_factory=dict)
 
     def walk(self, split: str) -> Iterator[Video | Problem]:
         """Yields every video of a split, and every entry that is not one, in the file's order."""
@@ -228,7 +230,9 @@ def load_index(host: Host, settings: Settings, name: str) -> DatasetIndex:
             next_step="rename the file or its top-level key so that they agree",
         )
     recipe = CropRecipe.from_dict(content.get("crop_recipe"))
-    return DatasetIndex(name, key, path, compression, groups, _own_labels(content, key, groups), recipe)
+    labels, sources = _own_labels(content, key, groups), content.get("sources")
+    sources = sources if isinstance(sources, Mapping) else {}
+    return DatasetIndex(name, key, path, compression, groups, labels, recipe, sources)
 
 
 def _unknown_dataset(folder: Path, name: str) -> UserError:

@@ -10,6 +10,7 @@ from effort_finetune.data.collect import Collected, FrameRow, collect_rows
 from effort_finetune.data.host_listing import EQUAL, plain
 from effort_finetune.data.index import DatasetIndex, Video
 from effort_finetune.data.overlap import split_overlap
+from effort_finetune.data.source_container import sources_of_test
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -74,6 +75,8 @@ def described(
 ) -> dict[str, Any]:
     """Returns what a result's protocol says of one dataset, JSON types only."""
     recipe = None if index is None else index.recipe
+    known = None if index is None else sources_of_test(index, part.rows, split, seed=settings.manualSeed)
+    sources, told = known or ({}, ())
     return {
         **part.facts(),
         "path_rule": HOSTS_OWN,
@@ -83,7 +86,8 @@ def described(
         else _compared(settings, index, part.rows, split, asked),
         "fit": None,
         "crop_recipe": None if recipe is None else recipe.to_dict(),
-        "warnings": part.remarks(split),
+        "warnings": [*part.remarks(split), *told],
+        **sources,
     }
 
 

@@ -41,7 +41,7 @@ def read_frames(path: Path, *, count: int | None = None, every: int | None = Non
             raise UserError(f"video {visible(path)}", got=str(error), expected="an animation") from error
         return
     wanted = _wanted(_frame_count(path), count, every)
-    capture = _open(path)
+    capture = open_video(path)
     try:
         position = -1
         for number in wanted:
@@ -89,7 +89,12 @@ def frame_numbers(total: int, count: int) -> list[int]:
     return sorted({int(number) for number in np.linspace(0, total - 1, count)}) if total else []
 
 
-def _open(path: Path) -> cv2.VideoCapture:
+def open_video(path: Path) -> cv2.VideoCapture:
+    """Opens a video file with OpenCV; the caller releases it.
+
+    Raises:
+        UserError: It is no video that is decoded here, or its frames are too large.
+    """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise UserError(f"video {visible(path)}", got="no regular file", expected="a video file")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -109,7 +114,7 @@ def _open(path: Path) -> cv2.VideoCapture:
 
 def _frame_count(path: Path) -> int:
     """The number of frames there are; the container's own number is often too large, so they are counted."""
-    capture = _open(path)
+    capture = open_video(path)
     count = 0
     while capture.grab():
         count += 1
