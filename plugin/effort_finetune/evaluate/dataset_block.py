@@ -19,7 +19,7 @@ from effort_finetune.evaluate.group_rows import group_rows
 from effort_finetune.evaluate.host_metrics import host_metrics
 from effort_finetune.evaluate.intervals import confidence_intervals
 from effort_finetune.evaluate.predictions import Scores
-from effort_finetune.evaluate.protocol import class_warnings, inverted_warnings, leakage_warnings
+from effort_finetune.evaluate.protocol import auc_warnings, class_warnings, leakage_warnings
 from effort_finetune.evaluate.resampling import resample_videos
 from effort_finetune.evaluate.score_file import frames_digest, write_scores
 from effort_finetune.evaluate.video import VideoScores, video_scores
@@ -106,7 +106,7 @@ def measure(
             scores, videos, threshold=settings.threshold, samples=bootstrap_samples, seed=settings.manualSeed
         )
     )
-    block["warnings"] += inverted_warnings(name, block)
+    block["warnings"] += auc_warnings(name, block)
     if calibration is not None and np.isfinite(videos.prob).all():
         block["calibrated"] = calibrated_block(calibration, videos.label, videos.prob)
         kind = kind_of(dataset.protocol)
@@ -124,8 +124,8 @@ def _not_finite(name: str, dataset: FrameDataset, scores: Scores) -> str | None:
         return None
     return (
         f"{len(broken)} of {len(scores.prob)} scores of {name} are not finite, first that of "
-        f"{visible(dataset.rows[scores.index[broken[0]]].path)}; next: check mean and std, the weights "
-        "(effort-finetune inspect), or set --precision float32"
+        f"{visible(dataset.rows[scores.index[broken[0]]].path)}; next: check mean and std and the weights "
+        "(effort-finetune inspect); in 16 bits set --precision float32"
     )
 
 

@@ -24,7 +24,7 @@ from effort_finetune.evaluate.evaluation_record import output_folder
 from effort_finetune.evaluate.foreign_scores import Columns, ForeignRow, ForeignScores, by_dataset
 from effort_finetune.evaluate.group_rows import group_rows
 from effort_finetune.evaluate.predictions import Scores, cross_entropy
-from effort_finetune.evaluate.protocol import class_warnings, imported_protocol, inverted_warnings
+from effort_finetune.evaluate.protocol import auc_warnings, class_warnings, imported_protocol
 from effort_finetune.evaluate.score_file import frames_digest, write_scores
 from effort_finetune.evaluate.video import VideoScores, video_scores
 from effort_finetune.weights.stored_calibration import StoredCalibration
@@ -143,7 +143,7 @@ def _measured(job: ImportJob, name: str, rows: Sequence[ForeignRow], folder: Pat
     block |= metric_blocks(
         scores, videos, threshold=strict, samples=job.bootstrap_samples, seed=job.seed
     )  # fmt: skip
-    block["warnings"] += inverted_warnings(name, block)
+    block["warnings"] += auc_warnings(name, block)
     if job.calibration is not None:
         block["calibrated"] = calibrated_block(job.calibration, videos.label, videos.prob)
         kind = kind_of(block["protocol"])

@@ -33,6 +33,8 @@ _FEWEST_ERRORS = 5
 #: one sample their parts' excess kurtosis is not counted, which would make intervals of few videos far too
 #: wide; elsewhere it is: frames of one video go wrong together, so that few videos hold most of the variance.
 _OF_RANKS = ("ap", "aurc")
+#: An error rate that videos without an error leave open, and that is worth a word.
+MOST_ROOM = 0.1
 _NO_WIDTH = 1e-12  # sums in another order differ by less
 
 Bounds = tuple[float, float]
@@ -141,6 +143,19 @@ def clopper_pearson(share: float, size: float, level: float = LEVEL) -> Bounds:
     low = 0.0 if hits <= 0 else float(special.betaincinv(hits, size - hits + 1, tail))
     high = 1.0 if hits >= size else float(special.betaincinv(hits + 1, size - hits, 1 - tail))
     return low, high
+
+
+def room_for_errors(reals: int, fakes: int) -> str | None:
+    """Says what so few videos without an error leave open, ``None`` where it is little.
+
+    A perfect value has no interval, yet ten videos without an error are what a detector with an error rate of
+    31 % can still give (the upper end of Clopper and Pearson's interval for none of ten).
+    """
+    fewest = min(reals, fakes)
+    rate = clopper_pearson(0.0, fewest)[1]
+    if rate <= MOST_ROOM:
+        return None
+    return f"{fewest} without an error leave room for an error rate of {rate:.0%}".replace("%", " %")
 
 
 def auc_interval(value: float | None, label: IntArray, prob: FloatArray) -> list[float] | None:

@@ -15,7 +15,7 @@ from effort_finetune.core.interpolation import OPENCV_FLAG
 from effort_finetune.core.metrics import ECE_BINS
 from effort_finetune.core.verdict_rule import ABOVE
 from effort_finetune.data.listed_rows import HOSTS_OWN
-from effort_finetune.evaluate.intervals import LEVEL
+from effort_finetune.evaluate.intervals import LEVEL, room_for_errors
 
 if TYPE_CHECKING:
     from effort_finetune.config import Settings
@@ -189,18 +189,20 @@ def class_warnings(name: str, video_label: NDArray[np.int64]) -> list[str]:
     return [f"all scored videos of {name} are {word}: precision and F1 say nothing about a detector"]
 
 
-def inverted_warnings(name: str, block: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence if the scores order the classes worse than chance.
+def auc_warnings(name: str, block: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if the scores order the classes worse than chance, or without an error by being few.
 
     Args:
         name: Data set.
         block: Its block of the results file, metrics included.
     """
     auc = block["video"]["auc"]
+    reals, fakes = (block["counts"][f"videos_{word}"] for word in ("real", "fake"))
+    if auc is not None and auc > 1 - 1e-12 and (room := room_for_errors(reals, fakes)) is not None:
+        return [f"video AUC of {name} is 1 on {reals} real and {fakes} fake videos, and {room}"]
     if auc is None or auc >= 0.5:
         return []
     interval = block["video"]["ci95"]["intervals"]["auc"]
-    reals, fakes = (block["counts"][f"videos_{word}"] for word in ("real", "fake"))
     # An AUC of 0 has no interval, but by chance one order of all those of reals and fakes gives it.
     sure = interval[1] < 0.5 if interval else auc == 0.0 and math.comb(reals + fakes, reals) > 40
     cause = "labels, label_dict or preprocessing are likely wrong" if sure else "it may be chance"

@@ -17,7 +17,7 @@ OUT_OF_MEMORY = (
     "activation_checkpointing true, precision bf16 or a narrower layer_range; with a host's batch norm halve "
     "train_batchSize"
 )
-_RATE = "lower optimizer.lr, set clip_grad_norm 1.0 or precision float32"
+_RATE = "lower optimizer.lr, set clip_grad_norm 1.0 or, in 16 bits, precision float32"
 
 
 class BrokenStep(RunFailure):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from effort_finetune.evaluate.dataset_block import metric_blocks
 from effort_finetune.evaluate.dataset_results import DatasetResult, DatasetResults, parse_metric
+from effort_finetune.evaluate.intervals import room_for_errors
 from effort_finetune.train.selection import Measured, Selector
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def choice_warnings(
 
     Val is too small to choose where it has fewer than :data:`FEW` videos of a class, or where the interval
     of the metric at the selected epoch is wider than :data:`WIDE` and holds what every other epoch scored:
-    any of them might have been chosen.
+    any of them might have been chosen. A perfect value has no interval; there the videos are counted.
 
     Args:
         selector: What chose.
@@ -98,6 +99,13 @@ def choice_warnings(
         return warnings + few
     others = [e["selection_value"] for e in history if e is not entry and e["selection_value"] is not None]
     half = _half_width(list((entry.get("selection_interval") or {}).values()))
+    if others and half is None and abs(best["value"] - float(selector.higher_is_better)) < 1e-12:
+        warnings += [
+            f"val is too small to choose an epoch: {selector.metric} is {best['value']:g} on {real} real and "
+            f"{fake} fake videos of {name}, and {room}"
+            for name, (real, fake) in videos.items()
+            if (room := room_for_errors(real, fake)) is not None
+        ]
     if others and half is not None and 2 * half > WIDE:
         low, high = best["value"] - half, best["value"] + half
         if all(low <= value <= high for value in others):

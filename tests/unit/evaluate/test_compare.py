@@ -10,7 +10,7 @@ import pytest
 from effort_finetune.evaluate import html_report as report
 from effort_finetune.evaluate import results, table
 from effort_finetune.evaluate.evaluation import evaluate
-from effort_finetune.evaluate.protocol import inverted_warnings
+from effort_finetune.evaluate.protocol import auc_warnings
 
 
 @pytest.fixture
@@ -93,10 +93,25 @@ def test_scores_the_wrong_way_round_are_a_warning():
             "video": {"auc": auc, "ci95": {"intervals": {"auc": interval}}},
         }
 
-    assert inverted_warnings("ToyA", block(0.5, None)) == []
-    assert inverted_warnings("ToyA", block(None, None)) == []
-    (line,) = inverted_warnings("ToyA", block(0.3, [0.2, 0.41]))
+    assert auc_warnings("ToyA", block(0.5, None)) == []
+    assert auc_warnings("ToyA", block(None, None)) == []
+    (line,) = auc_warnings("ToyA", block(0.3, [0.2, 0.41]))
     assert line.startswith("video AUC of ToyA is 0.3000, below .5: fakes score lower than reals; labels,")
-    assert "likely wrong" in inverted_warnings("ToyA", block(0.0, None))[0]
-    assert inverted_warnings("ToyA", block(0.0, None, videos=1))[0].endswith("it may be chance")
-    assert inverted_warnings("ToyA", block(0.45, [0.3, 0.6]))[0].endswith("it may be chance")
+    assert "likely wrong" in auc_warnings("ToyA", block(0.0, None))[0]
+    assert auc_warnings("ToyA", block(0.0, None, videos=1))[0].endswith("it may be chance")
+    assert auc_warnings("ToyA", block(0.45, [0.3, 0.6]))[0].endswith("it may be chance")
+
+
+def test_a_perfect_auc_of_few_videos_is_a_warning():
+    def told(auc, reals, fakes):
+        counts = {"videos_real": reals, "videos_fake": fakes}
+        return auc_warnings(
+            "ToyA", {"counts": counts, "video": {"auc": auc, "ci95": {"intervals": {"auc": None}}}}
+        )
+
+    assert told(1.0, 10, 12) == [
+        "video AUC of ToyA is 1 on 10 real and 12 fake videos, and 10 without an error leave room for an "
+        "error rate of 31 %"
+    ]
+    assert told(1.0, 36, 40) == told(0.99, 10, 12) == []
+    assert len(told(1.0, 400, 35)) == 1

@@ -167,10 +167,14 @@ def test_every_unknown_dataset_is_told_before_the_first_is_scored(bench, detecto
         open_datasets(bench.host, bench.settings(), [], "test")
 
 
+def of_leakage(block):
+    return [line for line in block["warnings"] if "split too" in line]
+
+
 def test_shared_videos_are_a_warning(bench, detector):
     bench.write("ToyA", shared=True)
     block = evaluate_model(detector, bench.host, bench.settings(), ["ToyA"]).datasets["ToyA"].block
-    assert block["warnings"] == [
+    assert of_leakage(block) == [
         "8 of 8 test videos of ToyA are in its train split too: the numbers hold training data",
         "8 of 8 test videos of ToyA are in its val split too: selection on val has seen these videos",
     ]
@@ -184,7 +188,7 @@ def test_frames_of_another_split_under_another_video_name_are_a_warning(bench, d
         splits["train"] = {"renamed": next(iter(splits["test"].values()))}
     path.write_text(json.dumps(index))
     block = evaluate_model(detector, bench.host, bench.settings(), ["ToyA"]).datasets["ToyA"].block
-    assert block["warnings"] == [
+    assert of_leakage(block) == [
         "6 test frames, in videos of other names, of ToyA are in its train split too: "
         "the numbers hold training data"
     ]

@@ -54,6 +54,20 @@ def test_few_videos_are_said_whatever_the_interval():
     assert told([1.0], videos={"Toy": (2, 2)}) == [], "one epoch is no choice"
 
 
+@pytest.mark.parametrize(("metric", "perfect"), [("video_auc", 1.0), ("ap", 1.0), ("video_eer", 0.0)])
+def test_few_videos_without_an_error_choose_nothing(metric, perfect):
+    (warning,) = told(
+        [0.6, perfect], metric=metric, start=0.5 + 0.5 * (1 - perfect), videos={"Toy": (10, 12)}
+    )
+    assert warning.endswith(
+        f"{metric} is {perfect:g} on 10 real and 12 fake videos of Toy, and 10 without an error leave "
+        "room for an error rate of 31 %"
+    )
+    assert warning.startswith("val is too small to choose an epoch: ")
+    assert told([perfect], metric=metric, start=0.7, videos={"Toy": (10, 12)}) == [], "one epoch is no choice"
+    assert told([0.6, perfect], metric=metric, start=0.7) == [], "of 60 it bounds the error rate at 6 %"
+
+
 def test_an_auc_below_one_half_and_a_run_that_gained_nothing_are_said():
     below, nothing = told([0.0, 0.0], start=0.3)
     assert "Toy: video_auc 0.0000 is below 0.5" in below

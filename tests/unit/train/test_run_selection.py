@@ -45,7 +45,7 @@ def test_select_on_test_is_labelled_an_oracle(bench):
 def test_an_oracles_numbers_carry_the_label_wherever_they_are_shown(bench, select_on, oracle):
     results = document(run(bench, nEpochs=1, test_dataset=["Toy"], select_on=select_on, save_to=None))
     warnings = results["datasets"]["Toy"]["warnings"]
-    assert (warnings == ["an oracle: the labels of the test sets chose the checkpoint"]) is oracle
+    assert ("an oracle: the labels of the test sets chose the checkpoint" in warnings) is oracle
     assert ("an oracle" in results_table(results)) is oracle
 
 
