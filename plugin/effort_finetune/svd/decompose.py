@@ -89,7 +89,8 @@ def assemble(weight: Tensor, triplets: Triplets) -> Split:
 def smallest_triplets(weight: Tensor, rank: int) -> Triplets:
     """Finds the ``rank`` smallest singular triplets in float64, on the CPU.
 
-    Signs, and the basis inside a cluster of equal singular values, are arbitrary, as in any SVD.
+    Signs, and the basis inside a cluster of equal singular values, are arbitrary, as in any SVD. They lie in
+    memory as they do when read back from a file: a product's last bit depends on it.
 
     Args:
         weight: ``[n, m]``; see :func:`split`.
@@ -106,7 +107,7 @@ def smallest_triplets(weight: Tensor, rank: int) -> Triplets:
         if found is not None:
             return found
     u, s, v = torch.linalg.svd(w, full_matrices=False)
-    return Triplets(U=u[:, -rank:], S=s[-rank:], V=v[-rank:], method="full")
+    return _row_major(u[:, -rank:], s[-rank:], v[-rank:], "full")
 
 
 def residual_error(weight: Tensor, triplets: Triplets) -> float:
@@ -175,7 +176,11 @@ def _inverse_iteration(w: Tensor, rank: int) -> Triplets | None:
 def _rayleigh_ritz(w: Tensor, left: Tensor, right: Tensor, rank: int) -> Triplets:
     """The best ``rank`` small triplets inside the spaces spanned by ``left`` and ``right``."""
     u, s, v = torch.linalg.svd(left.T @ (w @ right))
-    return Triplets(U=(left @ u)[:, -rank:], S=s[-rank:], V=(v @ right.T)[-rank:], method="inverse_iteration")
+    return _row_major((left @ u)[:, -rank:], s[-rank:], (v @ right.T)[-rank:], "inverse_iteration")
+
+
+def _row_major(u: Tensor, s: Tensor, v: Tensor, method: Method) -> Triplets:
+    return Triplets(U=u.contiguous(), S=s.contiguous(), V=v.contiguous(), method=method)
 
 
 def _lift_zero_pivots(lu: Tensor, scale: float) -> None:
