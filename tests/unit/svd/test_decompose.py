@@ -39,7 +39,8 @@ def test_main_plus_residual_is_the_weight(shape, k, dtype):
     assert (parts.U.shape, parts.S.shape, parts.V.shape) == ((shape[0], k), (k,), (k, shape[1]))
     rebuilt = parts.main.double() + (parts.U.double() * parts.S.double()) @ parts.V.double()
     step = torch.finfo(dtype).eps * weight.abs().max()
-    assert (rebuilt - weight.double()).abs().max() <= step
+    # In float64 the sum of products on either side is itself rounded, in an order of its own.
+    assert (rebuilt - weight.double()).abs().max() <= step * (1 if dtype == torch.float32 else 4)
 
 
 def test_subtraction_is_more_exact_than_a_rebuild_from_the_large_triplets():
