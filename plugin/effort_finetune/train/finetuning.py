@@ -35,7 +35,7 @@ from effort_finetune.train.run_log import FILES_ONLY, run_logger
 from effort_finetune.train.run_record import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.run_stages import run_stages
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
-from effort_finetune.train.standing_in import stand_in
+from effort_finetune.train.standing_in import mark_of, stand_in
 from effort_finetune.train.trackers import Trackers, require_trackers
 from effort_finetune.train.validation import numbers_of
 from effort_finetune.weights.run_state import BEST_NAME
@@ -72,10 +72,11 @@ def finetune(settings: Settings, host: Host, *, command: Sequence[str] = ()) -> 
 
 def _run(job: Job) -> Outcome:
     """Makes one run from its first step to its last, a stage of one included."""
-    started, began, guard = time.perf_counter(), time.time(), InterruptGuard()
+    started, guard = time.perf_counter(), InterruptGuard()
     prepared = prepare(job, guard, started=started)
     job, settings = prepared.job, prepared.job.settings  # with what the weights state
     paths, engine, ours = prepared.paths, prepared.engine, ranks.current()
+    before = mark_of(paths.results)
     with ExitStack() as held:
         archived = held.enter_context(taken(job, paths)) if ours.leads else None
         if ours.leads:  # first: they tell whose the other files are, also those that a full disk cut off
@@ -104,7 +105,7 @@ def _run(job: Job) -> Outcome:
             published = publish_selected(prepared) if ours.leads else None
         except BaseException as error:
             if isinstance(error, PeerGone):
-                stand_in(ours, engine, held, began=began)
+                stand_in(ours, engine, held, before=before)
             failure = failure_of(error, engine)
             if not isinstance(error, (RunFailure, KeyboardInterrupt)):
                 logger.error("the run broke off", exc_info=error, extra=FILES_ONLY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.core.errors import UserError
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
 _TRIES, _PAUSE = 10, 0.2
 
 
-def stand_in(ours: Ranks, engine: Engine, held: ExitStack, *, began: float) -> None:
+def mark_of(path: Path) -> tuple[int, int, int] | None:
+    """Returns what tells a file from one written in its place later, ``None`` where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def stand_in(ours: Ranks, engine: Engine, held: ExitStack, *, before: tuple[int, int, int] | None) -> None:
     """Makes this process the one that writes, where the first one is gone and no other was faster.
 
     All processes have the same weights, optimiser and record after each step, so that any can save the run.
@@ -28,7 +38,8 @@ def stand_in(ours: Ranks, engine: Engine, held: ExitStack, *, began: float) -> N
         ours: The processes; ``leads`` is set.
         engine: The run.
         held: Holds the run folder from here on.
-        began: ``time.time()`` when this process began.
+        before: :func:`mark_of` the run's results file when this process began; a date would not do, since a
+            clock may be set back.
     """
     if ours.leads or not engine.folder.is_dir():
         return
@@ -46,7 +57,7 @@ def stand_in(ours: Ranks, engine: Engine, held: ExitStack, *, began: float) -> N
         own = engine.progress
         if (saved["epoch"], saved["batches"]) > (own.epoch, own.batches):
             return  # the first process saved a step that this one did not see the end of
-    results = engine.folder / "results.json"
-    if results.is_file() and results.stat().st_mtime >= began:
+    now = mark_of(engine.folder / "results.json")
+    if now is not None and now != before:
         return  # it ended in order, and said why
     ours.leads = True
