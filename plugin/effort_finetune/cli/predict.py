@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
 from effort_finetune.cli.prepare_arguments import shard
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import refuse_unwritable
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             progress.write(line_of(record), file=sys.stdout)
             progress.update()
     told = ", ".join(f"{count} {name}" for name, count in verdicts.items())
-    print(f"{len(files)} file{'' if len(files) == 1 else 's'}: {told}", file=sys.stderr)
+    print(f"{counted(len(files), 'file')}: {told}", file=sys.stderr)
     if words is not None:
         print("\n".join(labelled.lines()))
     return 0

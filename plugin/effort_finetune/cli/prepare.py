@@ -12,6 +12,7 @@ from effort_finetune.cli.context import Context
 from effort_finetune.cli.options import open_run
 from effort_finetune.cli.prepare_arguments import WHOLE_WAY, add_arguments
 from effort_finetune.config import Settings
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.data.class_words import ClassWords
@@ -77,7 +78,8 @@ def _crop(args: argparse.Namespace, host: Host, settings: Settings) -> int:
         print(f"next: effort-finetune prepare index {args.name}")
     if args.step == WHOLE_WAY and not any(report.crops for report in run.reports):
         raise UserError(
-            f"no crops of {visible(args.videos)}", got=f"{len(run.reports)} sources, none with a crop",
+            f"no crops of {visible(args.videos)}",
+            got=f"{counted(len(run.reports), 'source')}, none with a crop",
             expected="faces in some of them",
             next_step="--faces whole for pictures without faces, --faces cropped for face crops",
         )  # fmt: skip
@@ -95,7 +97,7 @@ def _verdict(sources: int, unread: int, allowed: float) -> int:
         return 0
     above = unread > max(1, allowed * sources)
     print(
-        f"{'error' if above else 'warning'}: {unread} of {sources} sources could not be read, "
+        f"{'error' if above else 'warning'}: {unread} of {counted(sources, 'source')} could not be read, "
         f"{'above' if above else 'within'} what may be missing (one, or max_missing_rate {allowed:g}); "
         "the others are done",
         file=sys.stderr,
@@ -143,7 +145,7 @@ def _index(args: argparse.Namespace, host: Host, settings: Settings) -> int:
 
 def _lmdb(args: argparse.Namespace, host: Host, settings: Settings) -> int:
     path, count = pack_crops(host.resolve(settings.rgb_dir), host.resolve(settings.lmdb_dir), args.name)
-    print(f"{count} entries in {path}; next: effort-finetune check-data {args.name}")
+    print(f"{counted(count, 'entry', 'entries')} in {path}; next: effort-finetune check-data {args.name}")
     return 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.progress import bar
@@ -152,8 +153,8 @@ def _near_duplicates(
     for (one, other), items in pairs.items():
         yield Finding(
             "error", "near_duplicate", other, len(items),
-            f"{len(items)} videos of {other} show pictures of {one} under another name: results on it do not "
-            "measure generalisation",
+            f"{counted(len(items), f'video of {other} shows', f'videos of {other} show')} "
+            f"pictures of {one} under another name: results on it do not measure generalisation",
             "take them out of one of the two splits",
             sorted(items),
         )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.index import SPLITS, DatasetIndex, Video, class_id
 from effort_finetune.data.sampling import take_frames
@@ -77,12 +78,13 @@ class Collected:
             )
         if self.without_split:
             sentences.append(
-                f"{len(self.without_split)} label groups have no {split} split: {_first(self.without_split)}"
+                f"{counted(len(self.without_split), 'label group has', 'label groups have')} "
+                f"no {split} split: {_first(self.without_split)}"
             )
         if self.listed_again:
             sentences.append(
-                f"{self.listed_again} {split} entries repeat a frame that is listed before: "
-                "each frame is one sample, of the video that lists it first"
+                f"{counted(self.listed_again, f'{split} entry repeats', f'{split} entries repeat')} "
+                "a frame that is listed before: each frame is one sample, of the video that lists it first"
             )
         return sentences
 
@@ -153,7 +155,7 @@ def collect_rows(
 def _empty_split(index: DatasetIndex, split: str) -> UserError:
     counts = {other: index.videos(other) for other in SPLITS}
     levels = any(video.compression is not None for videos in counts.values() for video in videos)
-    filled = [f"{name} ({len(videos)} videos)" for name, videos in counts.items() if videos]
+    filled = [f"{name} ({counted(len(videos), 'video')})" for name, videos in counts.items() if videos]
     return UserError(
         f"split {split!r} of dataset {index.name!r} is empty",
         got="no video with frames" + (f" at compression {index.compression!r}" if levels else ""),

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 
 from effort_finetune.core import temporaries
+from effort_finetune.core.counted import counted, worded
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import ensure_writable_dir
@@ -258,21 +259,27 @@ def summary(run: CropRun) -> list[str]:
     failed = len(run.reports) - len(done)
     labels = Counter(report.title.partition("/")[0] for report in done if report.crops)
     per_class = ", ".join(f"{labels[label]} {label}" for label in ("real", "fake"))
-    again = f"; {len(run.done_before)} sources are as they were" if run.done_before else ""
+    same = counted(len(run.done_before), "source is as it was", "sources are as they were")
+    again = f"; {same}" if run.done_before else ""
     unreadable: Counter[str] = sum((Counter(report.reasons) for report in done), Counter())
+    crops = sum(report.crops for report in done)
     rows = [
-        (
-            sum(report.crops for report in done),
-            f"crops of {sum(labels.values())} sources ({per_class}{again})",
+        (crops, "crop", "crops", f" of {counted(sum(labels.values()), 'source')} ({per_class}{again})"),
+        (sum(report.no_face for report in done), "frame", "frames", " without a face"),
+        (sum(report.lost for report in done), "crop", "crops", " in which no face was found again"),
+        *(
+            (count, "frame that", "frames that", f" cannot be decoded: {visible(why)}")
+            for why, count in unreadable.items()
         ),
-        (sum(report.no_face for report in done), "frames without a face"),
-        (sum(report.lost for report in done), "crops in which no face was found again"),
-        *((count, f"frames that cannot be decoded: {visible(why)}") for why, count in unreadable.items()),
-        (sum(report.several for report in done), "frames with several faces"),
-        (sum(not report.crops for report in done), "sources without any crop"),
-        (failed, "sources that cannot be read"),
-        (len(run.removed), "sources that are gone: their crops were taken away"),
-        (len(run.kept), "sources of other folders: their crops stay"),
-        *((count, f"files not taken: {visible(why)}") for why, count in run.skipped.items()),
+        (sum(report.several for report in done), "frame", "frames", " with several faces"),
+        (sum(not report.crops for report in done), "source", "sources", " without any crop"),
+        (failed, "source", "sources", " that cannot be read"),
+        (len(run.removed), "source that is", "sources that are", " gone: the crops were taken away"),
+        (len(run.kept), "source of another folder: its", "sources of other folders: their", " crops stay"),
+        *((count, "file", "files", f" not taken: {visible(why)}") for why, count in run.skipped.items()),
     ]
-    return [f"{count:>8}  {what}" for count, what in rows if count or what.startswith("crops of")]
+    return [
+        f"{count:>8}  {worded(count, one, several)}{more}"
+        for place, (count, one, several, more) in enumerate(rows)
+        if count or not place
+    ]

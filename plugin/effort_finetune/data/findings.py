@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import suggest
 from effort_finetune.data.index import SPLITS, DatasetIndex, Problem, Video
 from effort_finetune.data.sampling import frame_order
@@ -60,7 +61,7 @@ def index_findings(
                 "malformed",
                 split,
                 len(problems),
-                f"{len(problems)} entries are no videos",
+                counted(len(problems), "entry is no video", "entries are no videos"),
                 f"write {index.path.name} again",
                 [f"{problem.where}: {problem.what}" for problem in problems],
             )
@@ -94,7 +95,11 @@ def _groups_without(split: str, index: DatasetIndex, videos: Sequence[Video]) ->
             "group_without_split",
             split,
             len(lacking),
-            f"{len(lacking)} label groups have no {split} split and are left out of it",
+            counted(
+                len(lacking),
+                f"label group has no {split} split and is left out of it",
+                f"label groups have no {split} split and are left out of it",
+            ),
             "nothing, if that is meant; else complete the index",
             lacking,
         )
@@ -116,7 +121,8 @@ def _unknown_labels(videos: Mapping[str, Sequence[Video]], settings: Settings) -
             "unknown_label",
             None,
             len(ids),
-            f"{len(ids)} videos ({where}) have the label {label!r}, which is not in label_dict{hint}",
+            f"{counted(len(ids), f'video ({where}) has', f'videos ({where}) have')} "
+            f"the label {label!r}, which is not in label_dict{hint}",
             f"add `{label}: 0` (real) or `: 1` (fake) to label_dict",
             ids,
         )
@@ -144,7 +150,9 @@ def _video_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
             "no_frames",
             split,
             len(empty),
-            f"{len(empty)} videos list no frame and are left out",
+            counted(
+                len(empty), "video lists no frame and is left out", "videos list no frame and are left out"
+            ),
             "crop them again, or take them out of the index",
             empty,
         )
@@ -156,7 +164,7 @@ def _video_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
             "short_videos",
             split,
             len(short),
-            f"{len(short)} videos have fewer than the {asked} frames asked for",
+            f"{counted(len(short), 'video has', 'videos have')} fewer than the {asked} frames asked for",
             "nothing: all they have is used and counted",
             short,
         )
@@ -187,7 +195,8 @@ def _frame_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
             "frame_listed_twice",
             split,
             len(twice),
-            f"{len(twice)} frames are listed more than once; each is one sample, of the first video",
+            f"{counted(len(twice), 'frame is', 'frames are')} "
+            "listed more than once; each is one sample, of the first video",
             "look for videos that were added twice",
             twice,
         )
@@ -203,7 +212,7 @@ def _frame_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
             "both_classes",
             split,
             len(contradictory),
-            f"{len(contradictory)} frames are listed as real and as fake",
+            f"{counted(len(contradictory), 'frame is', 'frames are')} listed as real and as fake",
             "take them out of the wrong class",
             contradictory,
         )
@@ -214,8 +223,9 @@ def _frame_findings(split: str, videos: Sequence[Video], settings: Settings) -> 
             "frame_name",
             split,
             len(unnumbered),
-            f"{len(unnumbered)} frames are not named by a number; they are ordered by the numbers in their "
-            "names, and DeepfakeBench's own loaders refuse them",
+            f"{counted(len(unnumbered), 'frame is', 'frames are')} "
+            "not named by a number: the numbers in names give the order, and DeepfakeBench's own "
+            "loaders refuse such names",
             "nothing; for the host's own detectors rename the files: 000.png, 001.png, ...",
             unnumbered,
         )
@@ -233,7 +243,8 @@ def _overlaps(videos: Mapping[str, Sequence[Video]]) -> Iterator[Finding]:
                 "split_overlap",
                 second,
                 len(common_frames),
-                f"{len(common_frames)} frames of {second} are in {first} too, {len(common_videos)} videos "
+                f"{counted(len(common_frames), f'frame of {second} is', f'frames of {second} are')} "
+                f"in {first} too, {counted(len(common_videos), 'video')} "
                 "by name: results on it do not measure generalisation",
                 "split by video again (`effort-finetune prepare index`), or say so beside the result",
                 common_frames,
@@ -244,7 +255,8 @@ def _overlaps(videos: Mapping[str, Sequence[Video]]) -> Iterator[Finding]:
                 "shared_video_name",
                 second,
                 len(common_videos),
-                f"{len(common_videos)} videos of {second} have the name of one in {first}, with other frames",
+                f"{counted(len(common_videos), f'video of {second} has', f'videos of {second} have')} "
+                f"the name of one in {first}, with other frames",
                 "make sure that they are different videos",
                 common_videos,
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.data.confounds import ConfoundScore, container_score, statistics_score
@@ -78,7 +79,7 @@ def _taken(content: FolderContent) -> Iterator[Finding]:
     persons = content.people()[1]
     yield Finding(
         "note", "persons", None, persons.persons,
-        f"{len(content.samples)} samples, {persons.line()}, the largest of {persons.largest}",
+        f"{counted(len(content.samples), 'sample')}, {persons.line()}, the largest of {persons.largest}",
         "give --identity PATTERN where names of clips tell persons otherwise",
     )  # fmt: skip
 
@@ -113,7 +114,8 @@ def _near_duplicates(content: FolderContent) -> Iterator[Finding]:
     for (one, other), items in pairs.items():
         yield Finding(
             "error", "near_duplicate", other, len(items),
-            f"{len(items)} pictures of {other} look like one of {one}: results on it do not measure "
+            f"{counted(len(items), f'picture of {other} looks', f'pictures of {other} look')} "
+            f"like one of {one}: results on it do not measure "
             "generalisation",
             "take them out of one of the two splits",
             items,

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 from effort_finetune.data.class_words import CLASSES, ClassWords, is_frames, split_of
@@ -192,7 +193,8 @@ def _notes(places: Iterable[_Place]) -> Iterable[str]:
     crossed = sorted({place.crossed for place in places if place.crossed})
     if crossed:
         yield (
-            f"{len(crossed)} class folders lie inside one of the other class, the inner one counts: "
+            f"{counted(len(crossed), 'class folder lies', 'class folders lie')} "
+            "inside one of the other class, the inner one counts: "
             f"{', '.join(map(visible, crossed[:3]))}"
         )
 
@@ -201,7 +203,8 @@ def _ambiguous(listing: FolderListing, both: Mapping[str, str]) -> UserError:
     examples = ", ".join(visible(path) for path in list(both.values())[:3])
     return UserError(
         f"folder {visible(listing.folder)}",
-        got=f"{len(both)} folder names that tell real and fake at once, {visible(next(iter(both)))!r} of "
+        got=f"{counted(len(both), 'folder name that tells', 'folder names that tell')} "
+        f"real and fake at once, {visible(next(iter(both)))!r} of "
         f"{examples}",
         expected="folders that tell one class",
         next_step="rename them, or say which is which: --real_folders NAME --fake_folders NAME",
@@ -220,7 +223,7 @@ def _no_classes(listing: FolderListing, by_parent: Mapping[str, Sequence[str]]) 
     seen = f"folders {', '.join(map(visible, names[:5]))}" if names else "pictures without folders"
     return UserError(
         f"folder {visible(listing.folder)}",
-        got=f"{len(listing.pictures)} pictures, but no folder whose name tells a class ({seen})",
+        got=f"{counted(len(listing.pictures), 'picture')}, but no folder whose name tells a class ({seen})",
         expected="folders such as real/ and fake/ below it",
         next_step="say which is which: --real_folders NAME --fake_folders NAME",
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import cache_folder, write_json
 from effort_finetune.data.collect import collect_rows
@@ -62,7 +63,7 @@ def listing_verdict(host: Host, settings: Settings, index: DatasetIndex, *, spli
         for row in collect_rows(settings, index, split=split, asked=asked, sampling="first").rows
     }
     number = len(ours ^ theirs)
-    verdict = f"differs by {number} rows" if number else EQUAL
+    verdict = f"differs by {counted(number, 'row')}" if number else EQUAL
     with contextlib.suppress(OSError):  # a cache that cannot be written is asked again, no more
         write_json(kept, {"listing": verdict, "index": str(index.path), "split": split})
     return verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.data.collect import Collected, FrameRow, collect_rows
 from effort_finetune.data.host_listing import EQUAL, plain
@@ -139,4 +140,4 @@ def _compared(
         number = min(map(differing, {"first", settings.frame_sampling}))
     except UserError as error:
         return f"not comparable: {' '.join(str(error).split())}"
-    return f"differs by {number} rows" if number else EQUAL
+    return f"differs by {counted(number, 'row')}" if number else EQUAL

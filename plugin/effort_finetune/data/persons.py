@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 
 #: A word in more than this share of the names is no person.
@@ -70,7 +71,8 @@ class PersonReport:
     def line(self) -> str:
         """One line for people."""
         ties = ", ".join(f"{count} by {rule}" for rule, count in self.joined.items() if count)
-        return f"{self.persons} persons or pictures of their own (clips: {self.rule}; ties: {ties or 'none'})"
+        persons = counted(self.persons, "person or picture of its own", "persons or pictures of their own")
+        return f"{persons} (clips: {self.rule}; ties: {ties or 'none'})"
 
 
 def own_name(name: str) -> str:

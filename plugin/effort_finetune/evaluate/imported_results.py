@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from effort_finetune.config import Settings
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import RunFailure
 from effort_finetune.core.escaping import visible
 from effort_finetune.core.files import sha256_file
@@ -86,7 +87,7 @@ def import_scores(
     if not scored:
         return None
     notes = [f"{name}: none of {len(parts[name])} rows has a score" for name in parts if name not in scored]
-    notes += [f"{found.left_out} rows left out by --where"] if found.left_out else []
+    notes += [f"{counted(found.left_out, 'row')} left out by --where"] if found.left_out else []
     with output_folder(output_dir) as folder:
         measured = {name: _measured(job, name, rows, folder) for name, rows in scored.items()}
         reasons = [result.block["reason"] for result in measured.values() if result.block["reason"]]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from effort_finetune.core.counted import counted
 from effort_finetune.core.metrics import binary_metrics
 from effort_finetune.predict.file_records import FileRecord
 
@@ -45,6 +46,6 @@ class LabelledFiles:
         values = ", ".join(f"{n} {'-' if block[n] is None else format(block[n], '.4f')}" for n in SHOWN)
         left = f"{self.without_label} without a label, {self.without_score} without a score"
         return [
-            f"{len(self._scores)} files with a label: {values}",
+            f"{counted(len(self._scores), 'file')} with a label: {values}",
             f"left out: {left}; {self.unsure} unsure ones counted by their side of the threshold",
         ]

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from effort_finetune.config import Settings
+from effort_finetune.core.counted import counted
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.files import ensure_writable_dir
 from effort_finetune.core.locks import holder
@@ -104,7 +105,9 @@ def run(args: argparse.Namespace, context: object) -> int:
             again = page.store.count("expected")
             if again:
                 print(
-                    f"{again} files were not finished: the page names them, drop them again", file=sys.stderr
+                    f"{counted(again, 'file was', 'files were')} "
+                    "not finished: the page names what to drop again",
+                    file=sys.stderr,
                 )
             address = _address(args.listen, port, token)
             print(f"the page is at {address}  (Ctrl-C ends it)", flush=True)
@@ -114,7 +117,7 @@ def run(args: argparse.Namespace, context: object) -> int:
             left = page.store.count("expected", "waiting")
         print(
             f"{reason}: the page has ended, files that were dropped are removed; rows stay in {args.folder}"
-            + (f"; {left} files were not finished" if left else ""),
+            + (f"; {counted(left, 'file was', 'files were')} not finished" if left else ""),
             file=sys.stderr,
         )
     return 0

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from effort_finetune.core import ranks, seeding
+from effort_finetune.core.counted import counted
 from effort_finetune.data.hard_examples import HardExamples
 from effort_finetune.data.loader import epoch_sampler
 from effort_finetune.train import saved_engine
@@ -275,7 +276,7 @@ class Engine:
     def finish(self) -> None:
         """Writes ``ckpt_best.pth``: the selected weights, or where no epoch had a metric the last ones."""
         if self.stopped_early:
-            waited = f"{self.stopping.waited} epochs without a better {self.selector.metric}"
+            waited = f"{counted(self.stopping.waited, 'epoch')} without a better {self.selector.metric}"
             self.reports.say(f"stopped early: {waited} (early_stopping.patience)")
         if not ranks.current().leads:
             return

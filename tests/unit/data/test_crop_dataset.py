@@ -100,7 +100,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path, monkeypatch: pytest.Monke
         "2 frames without a face",
         "2 crops in which no face was found again",
     ]
-    assert "1 sources that cannot be read" in words
+    assert "1 source that cannot be read" in words
 
 
 def test_pictures_that_cannot_be_decoded_are_counted_by_reason(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_pictures_that_cannot_be_decoded_are_counted_by_reason(tmp_path: Path) -
     assert (report.frames, report.crops, report.unreadable) == (3, 2, 1)
     assert report.reasons == {"no picture in a known format, or a damaged one": 1}
     assert "no picture can be decoded" in (by_title(run)["fake/a"].error or "")
-    assert any("1  frames that cannot be decoded: no picture in a known" in line for line in summary(run))
+    assert any("1  frame that cannot be decoded: no picture in a known" in line for line in summary(run))
 
 
 def test_an_animated_picture_is_a_video_and_pages_are_pictures_of_one_source(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_videos_without_frames_and_groups_without_the_split_are_counted_and_name
     assert facts["groups_without_split"] == ["FF-DF"]
     assert facts["warnings"] == [
         "1 of 3 test videos list no frame of their own and are left out: UADFV/UADFV_Fake/1",
-        "1 label groups have no test split: FF-DF",
+        "1 label group has no test split: FF-DF",
     ]
     # The host's class reads the first frame of each video and the split of each group.
     embedded = bench.host.root == EMBEDDED

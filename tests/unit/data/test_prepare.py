@@ -155,7 +155,7 @@ def test_one_command_from_videos_to_a_checked_dataset(
     # A label is corrected: index and LMDB follow.
     (videos / "real" / "005.avi").rename(videos / "fake" / "moved.avi")
     assert main(one) == 0
-    assert "1  sources that are gone" in capsys.readouterr().out
+    assert "1  source that is gone" in capsys.readouterr().out
     text = (tmp_path / "dataset_json_folder/Mine.json").read_text()
     assert "real\\\\frames\\\\005" not in text
     assert "fake\\\\frames\\\\moved" in text

@@ -129,7 +129,7 @@ def test_a_matrix_of_detectors_packed_filtered_and_with_holes(tmp_path, capsys):
     assert main(["import-scores", str(path), *flags, "--max_missing_rate", "0.1"]) == 0
     out = capsys.readouterr().out
     assert "c: no row has a score, nothing is written" in out
-    assert "1 rows left out by --where" in out
+    assert "1 row left out by --where" in out
     assert not (tmp_path / "out" / "c").exists()
     block = results.read(tmp_path / "out" / "b")["datasets"]["D"]
     assert block["missing"] == ["i3#3"]

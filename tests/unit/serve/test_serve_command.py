@@ -37,7 +37,7 @@ def test_what_a_killed_server_left_is_asked_for_again_and_a_signal_ends_cleanly(
         server.send_signal(signal.SIGTERM)
         _, told = server.communicate(timeout=60)
     assert server.returncode == 0
-    assert "1 files were not finished: the page names them" in told
+    assert "1 file was not finished: the page names what to drop again" in told
     assert "SIGTERM: the page has ended" in told
     assert not (folder / "incoming").exists()
 

@@ -65,7 +65,7 @@ def test_early_stopping_is_said_where_it_left_epochs_out(bench, epochs, early):
     outcome = run(bench, nEpochs=epochs, save_to=None, **patience)
     assert document(outcome)["training"]["epochs"] == {"asked": epochs, "done": 2, "stopped_early": early}
     log = (outcome.run_dir / "finetuning.log").read_text()
-    assert ("stopped early: 1 epochs without a better video_auc" in log) is early
+    assert ("stopped early: 1 epoch without a better video_auc" in log) is early
 
 
 def test_early_stopping_without_validation_is_refused(bench):
