@@ -30,6 +30,7 @@ from effort_finetune.evaluate.dataset_scores import score_dataset
 from effort_finetune.evaluate.evaluation_inputs import build, open_datasets, prepare
 from effort_finetune.evaluate.evaluation_log import evaluation_log
 from effort_finetune.evaluate.evaluation_record import output_folder, reason_of, save
+from effort_finetune.evaluate.kept_model import KeptModel
 from effort_finetune.evaluate.protocol import data_lines, recipe_warnings
 from effort_finetune.evaluate.robustness import add_robustness
 from effort_finetune.evaluate.score_file import frames_digest
@@ -106,6 +107,7 @@ def evaluate(
     weights: Path | str | None,
     output_dir: Path | str,
     command: Sequence[str] = (),
+    kept: KeptModel | None = None,
 ) -> Path:
     """Measures a checkpoint on ``settings.test_dataset`` and writes all there is to say about it.
 
@@ -119,6 +121,7 @@ def evaluate(
         weights: Checkpoint of any known layout; ``None`` takes ``settings.pretrained_weights``.
         output_dir: The folder, created if needed.
         command: The command line, for the record.
+        kept: Holds the model of an evaluation before this one, and this one's afterwards.
 
     Returns:
         Path of ``results.json``.
@@ -129,7 +132,7 @@ def evaluate(
     """
     with ranks.joined(read_launch()) as ours, ours.answering():
         start = time.perf_counter()
-        opened = _open(settings, host, weights, ours)
+        opened = _open(settings, host, weights, ours, kept or KeptModel())
         loading = time.perf_counter() - start
         done: dict[str, DatasetResult] = {}
         # Last, so that an evaluation that cannot start leaves no folder behind.
@@ -193,7 +196,9 @@ class _Opened:
         return [*self.detector.lines(), *self.report.lines(), *data, *status, device]
 
 
-def _open(settings: Settings, host: Host, weights: Path | str | None, ours: ranks.Ranks) -> _Opened:
+def _open(
+    settings: Settings, host: Host, weights: Path | str | None, ours: ranks.Ranks, kept: KeptModel
+) -> _Opened:
     """Opens weights and datasets.
 
     Raises:
@@ -206,9 +211,10 @@ def _open(settings: Settings, host: Host, weights: Path | str | None, ours: rank
     # A host's detector first: what it lacks is said before any data is read.
     foreign = None
     if not detector.is_ours and (weights or settings.pretrained_weights) is not None:
-        foreign = build_host_detector(detector, settings, host, weights)
+        own = settings
+        foreign = kept.get(own, weights, lambda: build_host_detector(detector, own, host, weights))
     settings, datasets = prepare(settings, host, weights)
-    model = (build(settings) if foreign is None else foreign).to(device)
+    model = (kept.get(settings, None, lambda: build(settings)) if foreign is None else foreign).to(device)
     calibration = calibration_of(model.load_report)
     opened = _Opened(settings, detector, model, datasets, device, autocast, calibration)
     if ours.size > 1:

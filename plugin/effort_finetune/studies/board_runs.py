@@ -13,6 +13,7 @@ from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.evaluate.compared_runs import read_run
+from effort_finetune.evaluate.kept_model import KeptModel
 from effort_finetune.studies.board_cells import (
     Board,
     Cell,
@@ -114,9 +115,11 @@ def run_missing(
     count = sum(train + len(cells) for _, train, cells in todo)
     clock = _Clock(count, say)
     failures: list[str] = []
+    kept = KeptModel()
     with InterruptGuard() as guard:
         for group, train, cells in todo:
             if train and group.training is not None:
+                kept.drop()
                 if not clock.run(
                     str(group.training), _training_job(board, group.training, command), failures
                 ):
@@ -127,7 +130,7 @@ def run_missing(
                 if complete(folder_of_cell(board, cell, group.training)) is not None:
                     clock.skip(1)  # of the same weights as before
                     continue
-                clock.run(str(cell), _cell_job(board, cell, group.training, command), failures)
+                clock.run(str(cell), _cell_job(board, cell, group.training, command, kept), failures)
                 _stop(guard)
     return failures
 
@@ -193,7 +196,7 @@ def _training_job(board: Board, training: Training, command: Sequence[str]) -> C
 
 
 def _cell_job(
-    board: Board, cell: Cell, training: Training | None, command: Sequence[str]
+    board: Board, cell: Cell, training: Training | None, command: Sequence[str], kept: KeptModel
 ) -> Callable[[], str]:
     def job() -> str:
         from effort_finetune.evaluate.evaluation import evaluate
@@ -205,6 +208,7 @@ def _cell_job(
             weights=weights,
             output_dir=folder_of_cell(board, cell, training),
             command=command,
+            kept=kept,
         )
         run = read_run(path, cell.entry.name)
         level, _, metric = board.asked.declared.partition("_")

@@ -21,7 +21,9 @@ from toyhost import IN_HOST, link_host, list_videos, noise
 from toytower import SIZE, save_toy_weights
 
 from effort_finetune.cli.main import main
+from effort_finetune.config import Settings
 from effort_finetune.evaluate import evaluation, results
+from effort_finetune.evaluate.kept_model import KeptModel
 from effort_finetune.evaluate.score_file import read_scores
 from effort_finetune.studies.board_formats import FORMATS
 from effort_finetune.train import finetuning
@@ -192,6 +194,41 @@ def test_every_format_is_written_and_latex_is_escaped(done):
     markdown = (done / "leaderboard.md").read_text().splitlines()
     lines = [line for line in markdown if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_weights_are_read_once_for_all_datasets(done, home, tmp_path, monkeypatch):
+    built = []
+    build = evaluation.build
+    monkeypatch.setattr(evaluation, "build", lambda settings: built.append(1) or build(settings))
+    entry = {"name": "before_50%", "weights": str(home / "effort.pth")}
+    assert main(["leaderboard", str(board_file(tmp_path, home, detectors=[entry]))]) == 0
+    assert len(built) == 1
+
+    def scores(board: Path) -> dict[str, str]:
+        found = [results.read(path) for path in board.glob("cells/before*/*/*/results.json")]
+        return {name: block["scores_sha256"] for one in found for name, block in one["datasets"].items()}
+
+    assert scores(tmp_path / "board") == scores(done) != {}
+
+
+def test_a_kept_model_is_that_of_these_settings_and_of_this_file(home, tmp_path):
+    weights = tmp_path / "a.pth"
+    shutil.copy(home / "effort.pth", weights)
+    kept, made = KeptModel(), []
+
+    def get(**changes):
+        settings = Settings(**{"resolution": SIZE, "pretrained_weights": str(weights), **changes})
+        kept.get(settings, None, lambda: made.append(1) or torch.nn.Identity())
+        return len(made)
+
+    assert (get(), get(), get(test_dataset=("UADFV",))) == (1, 1, 1)
+    assert (get(residual_rank=2), get(residual_rank=2), get()) == (2, 2, 3)
+    shutil.copy(home / "effort.pth", tmp_path / "b.pth")
+    os.replace(tmp_path / "b.pth", weights)
+    assert get() == 4
+    kept.drop()
+    assert get() == 5
+    assert (get(pretrained_weights=str(tmp_path)), get(pretrained_weights=str(tmp_path))) == (6, 7)
 
 
 def test_other_settings_and_other_weights_are_other_cells(done, home, tmp_path, monkeypatch):
