@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from effort_finetune.config.kinds import CountOrZero, Share, Text, Texts
+from effort_finetune.config.kinds import CountOrZero, Share, Text, Texts, Truth
 from effort_finetune.config.section import SCORE, TRAIN, Section, setting
 
 
@@ -32,7 +32,7 @@ class OutputKeys(Section):
         path=True,
         read_by=TRAIN,
     )
-    save_ckpt: bool = setting(
+    save_ckpt: Truth = setting(
         True,
         "leave state and weights when the run is over; false: no .pth, also none at save_to",
         read_by=TRAIN,

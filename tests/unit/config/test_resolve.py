@@ -80,6 +80,7 @@ def test_all_errors_are_reported_at_once():
         ("nEpochs", 2.5),
         ("nEpochs", True),
         ("freeze_backbone", "yes"),
+        ("save_ckpt", "yes"),
         ("mean", [0.5, 0.5]),
         ("layer_range", [3, 1]),
         ("optimizer.lr", "nan"),
