@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -33,4 +34,9 @@ def bar(iterable: Iterable[T] | None = None, **options: Any) -> tqdm:
     options.setdefault("leave", False)
     options.setdefault("dynamic_ncols", True)
     quiet = not (sys.stderr.isatty() and launch.is_first())
-    return tqdm(iterable, disable=quiet, file=sys.stderr, **options)
+    shown = tqdm(iterable, disable=quiet, file=sys.stderr, **options)
+    if not quiet:
+        # tqdm asks the time of day: a clock that is set back would stop the bar until it is that time again.
+        shown._time = time.monotonic
+        shown.start_t = shown.last_print_t = time.monotonic()
+    return shown
