@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from effort_finetune.core.errors import UserError
-from effort_finetune.model.factored import factored_linear
+from effort_finetune.model.factored import Factors, apply_factors, factored_linear, factors
 from effort_finetune.svd.decompose import Split, split
 
 RESIDUAL_NAMES = ("S_residual", "U_residual", "V_residual")
@@ -129,35 +129,40 @@ class SVDResidualLinear(nn.Module):
         if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # as autocast itself
             dtype = torch.get_autocast_dtype(x.device.type)
             x = x.to(dtype)
-        if self._merged and dtype not in _LOW_PRECISION:
-            return F.linear(x, self._ready_weight(dtype), self.bias)
-        with torch.autocast(x.device.type, enabled=False):
-            main = self._main_in(dtype)
-            bias = None if self.bias is None else self.bias.to(dtype)
-            u, v = self.U_residual.to(dtype), self.V_residual.to(dtype)
-            return factored_linear(x, main, bias, u, self.S_residual, v)
+        if self._merged:
+            return apply_factors(x, self._kept(dtype, self._merged_weights))
+        main: Tensor = self.weight_main
+        bias: Tensor | None = self.bias
+        if main.dtype != dtype and not main.requires_grad:
+            cast = self._kept(dtype, self._cast_weights)
+            main = cast.main
+            bias = bias if bias is not None and bias.requires_grad else cast.bias
+        return factored_linear(x, main.to(dtype), bias, self.U_residual, self.S_residual, self.V_residual)
 
-    def _main_in(self, dtype: torch.dtype) -> Tensor:
-        """Returns ``main`` in a dtype; while it is constant, the cast is made once and not every step."""
-        main = self.weight_main
-        if main.dtype == dtype or (main.requires_grad and not self._merged):
-            return main.to(dtype)
-        return self._ready_weight(dtype)
-
-    def _ready_weight(self, dtype: torch.dtype) -> Tensor:
-        """Returns, made once, the dense weight of a merged layer, or in bf16 and fp16 ``main`` alone.
-
-        Rounded to bf16, a dense weight swallows a residual that lies under its rounding step: in low
-        precision the factors are applied apart, and only the cast of ``main`` is kept.
-        """
-        main = self.weight_main
-        made_of = (dtype, main.device, None if main.is_inference() else main._version)
+    def _kept(self, dtype: torch.dtype, make: Callable[[torch.dtype], Factors]) -> Factors:
+        """Returns what ``make`` makes of constant weights; made once for a dtype, and not every step."""
+        made_of = (dtype, self.weight_main.device, _version(self.weight_main), _version(self.bias))
         if self._ready is None or self._ready.made_of != made_of:
             # Not an inference tensor: an evaluation's copy may meet a gradient afterwards.
             with torch.inference_mode(False), torch.no_grad():
-                source = main.detach() if dtype in _LOW_PRECISION else self.effective_weight()
-                self._ready = _Ready(source.to(dtype), made_of)
-        return self._ready.weight
+                self._ready = _Ready(make(dtype), made_of)
+        return self._ready.weights
+
+    def _cast_weights(self, dtype: torch.dtype) -> Factors:
+        bias = None if self.bias is None else self.bias.detach().to(dtype)
+        return Factors(self.weight_main.detach().to(dtype), bias)
+
+    def _merged_weights(self, dtype: torch.dtype) -> Factors:
+        """Returns a merged layer's dense weight, or in bf16 and fp16 its factors.
+
+        Rounded to bf16, a dense weight swallows a residual that lies under its rounding step: in low
+        precision the factors are applied apart.
+        """
+        main, bias, *_ = cast = self._cast_weights(dtype)
+        if dtype not in _LOW_PRECISION:
+            return cast._replace(main=self.effective_weight().to(dtype))
+        u, s, v = (p.detach() for p in (self.U_residual, self.S_residual, self.V_residual))
+        return factors(main, bias, u, s, v)
 
     def effective_weight(self) -> Tensor:
         """Returns ``main + U diag(S) V`` as a new float32 (or float64) ``[n, m]`` tensor, without gradient.
@@ -263,10 +268,14 @@ class SVDResidualLinear(nn.Module):
 
 
 class _Ready(NamedTuple):
-    """A weight that is kept between forward passes, and what it was made for and of."""
+    """Weights that are kept between forward passes, and what they were made for and of."""
 
-    weight: Tensor
-    made_of: tuple[torch.dtype, torch.device, int | None]
+    weights: Factors
+    made_of: tuple[torch.dtype, torch.device, int | None, int | None]
+
+
+def _version(tensor: Tensor | None) -> int | None:
+    return None if tensor is None or tensor.is_inference() else tensor._version
 
 
 def wide(tensor: Tensor) -> Tensor:

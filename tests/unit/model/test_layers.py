@@ -247,6 +247,52 @@ def test_bf16_does_not_swallow_the_residual(how, merged):
     torch.testing.assert_close(y.float(), expected, rtol=0.02, atol=0)
 
 
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize(("dtype", "step"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_a_small_residual_gets_outputs_and_gradients_as_exact_as_the_dtype(dtype, step, merged):
+    """Within a few rounding steps of float64, also where ``U S`` (1e-6) leaves the range of fp16."""
+    torch.manual_seed(0)
+    layer = SVDResidualLinear.from_linear(nn.Linear(64, 64), 2).eval()
+    with torch.no_grad():
+        layer.S_residual.copy_(torch.tensor([1e-3, 1e-5]))
+    x, direction = torch.randn(50, 64), 256 * torch.randn(50, 64)  # scaled, as fp16 needs it
+    found = {}
+    for precise in (False, True):
+        tried = copy.deepcopy(layer).double() if precise else layer
+        if merged and not precise:
+            tried.merge()
+        rows = (x.double() if precise else x.clone()).requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=not precise):
+            y = tried(rows)
+        wanted = [rows] if merged else [rows, tried.U_residual, tried.S_residual, tried.V_residual]
+        gradients = torch.autograd.grad(y, wanted, direction.to(y.dtype))
+        found[precise] = [
+            y,
+            *gradients[:2],
+            *(part.mT if part.dim() == 2 else part for part in gradients[2:]),
+        ]
+    for got, exact in zip(found[False], found[True], strict=True):
+        assert got.dtype in (dtype, torch.float32)
+        # Each singular vector by itself: those of a small singular value have small gradients.
+        for ours, truth in (
+            zip(got.double().mT, exact.mT, strict=True) if exact.dim() == 2 else [(got, exact)]
+        ):
+            assert (ours - truth).norm() < 4 * step * truth.norm()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_bias_that_is_changed_in_place_is_cast_again(merged):
+    layer = SVDResidualLinear.from_linear(nn.Linear(8, 8), 1).eval()
+    layer.bias.requires_grad_(False)
+    if merged:
+        layer.merge()
+    x = torch.zeros(1, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x)
+        layer.bias.add_(1)
+        torch.testing.assert_close(layer(x).float()[0], layer.bias, rtol=0.01, atol=0.01)
+
+
 def test_the_bf16_trap_catches_a_naive_merge():
     """The same case with the dense weight in bf16, to show that the test above can fail."""
     layer, x = bf16_trap()
