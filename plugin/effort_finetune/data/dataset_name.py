@@ -36,8 +36,13 @@ def folder_of(host: Host, settings: Settings, name: str) -> Path | None:
     A relative path is looked for in the working directory, then in the host's root.
 
     Raises:
-        UserError: A path at which there is no folder.
+        UserError: A path at which there is no folder, or an empty name.
     """
+    if not name.strip():  # as a path it would be the working directory
+        raise UserError(
+            f"dataset {name!r}", got="an empty name",
+            expected="a folder of pictures, or a name of the host's index",
+        )  # fmt: skip
     if not is_path(name):
         listed = host.resolve(settings.dataset_json_folder)
         if any((listed / f"{stem}.json").is_file() for stem in (name, name.removesuffix("_c40"))):

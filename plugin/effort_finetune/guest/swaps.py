@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from effort_finetune.config import Settings, resolve
+from effort_finetune.config import resolve
 from effort_finetune.config.aliases import key_of_flag
 from effort_finetune.core.errors import RunFailure, UserError
 from effort_finetune.core.exit_code import exit_code
@@ -31,11 +31,9 @@ from effort_finetune.guest.asked import PLUGIN_NAME, Asked
 from effort_finetune.guest.evidence import HostSource
 from effort_finetune.guest.flags import take_apart
 from effort_finetune.guest.host_script import options, trainer_calls
+from effort_finetune.guest.unread_settings import refuse_with_host_detector, refuse_with_host_trainer
 from effort_finetune.host import Host, enclosing_host, open_host
 from effort_finetune.host.cuda_calls import make_cuda_harmless
-
-#: What the host's own trainer never reads.
-_OUR_ENGINES = ("resume", "output_dir", "accumulation_steps", "clip_grad_norm", "early_stopping")
 
 #: What a host's ``main`` reads from every configuration and a detector's YAML need not repeat.
 _HOST_DEFAULTS = {
@@ -66,6 +64,7 @@ def prepare(asked: Asked) -> int:
     if asked.own_detector:
         tree = _with_host_trainer(asked, host, given.settings)
     else:
+        refuse_with_host_detector(given.settings, str(asked.tree.get("model_name")), host.root)
         _check_constructor(asked.script)
         tree = {**_HOST_DEFAULTS, **asked.tree, "trainer": PLUGIN_NAME}
         _set_dotted(tree, given.settings)
@@ -97,15 +96,7 @@ def _with_host_trainer(asked: Asked, host: Host, flags: Mapping[str, Any]) -> di
         host_defaults=host.default_settings("train"),
         host_root=host.root,
     )
-    for key in _OUR_ENGINES:
-        value = getattr(settings, key)
-        if value != getattr(Settings(), key):
-            raise UserError(
-                key,
-                got=value,
-                expected="no value with the host's own trainer, which does not read it",
-                next_step="drop --trainer null (in the YAML: trainer: effort_finetune)",
-            )
+    refuse_with_host_trainer(settings, host.root)
     known = asked.script.read_text(encoding="utf-8", errors="replace")
     kind = settings.optimizer.type
     if f"'{kind}'" not in known and f'"{kind}"' not in known:

@@ -25,7 +25,7 @@ OUR_NAME = OUR_NAMES[0]
 LAYOUT = "host detector"
 
 #: What shapes our detector alone; given by hand for another one, it would be recorded without being done.
-_OURS_ALONE = (
+OURS_ALONE = (
     "residual_rank",
     "targets",
     "layer_range",
@@ -129,7 +129,7 @@ def choose_detector(settings: Settings, host: Host, *, training: bool) -> Chosen
     name = asked.removeprefix(HOSTS_PREFIX)
     check_needs(host, name, settings.to_dict(), training=training)
     defaults = Settings()
-    for key in _OURS_ALONE:
+    for key in OURS_ALONE:
         if getattr(settings, key) != getattr(defaults, key):
             raise UserError(
                 key,

@@ -63,3 +63,9 @@ def test_a_detector_of_clips_is_told_beside_the_rest(host_root, embedded):
     told = lines(open_host(host_root), asked, which=("test_dataset",), weights=["no.pth"])
     assert "it needs clips (config['clip_size']" in told[0]
     assert [line.partition(" ")[0] for line in told[1:]] == ["weights", "folder"]
+
+
+def test_an_empty_name_is_not_the_working_directory(embedded):
+    asked = embedded.settings(train_dataset=[""], test_dataset=[" "])
+    told = lines(embedded.host, asked, which=TRAINING)
+    assert [line.partition(";")[0] for line in told] == ["dataset ''", "dataset ' '"]

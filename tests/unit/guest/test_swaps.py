@@ -45,6 +45,8 @@ def test_our_detector_for_the_hosts_trainer(script, capsys):
     [
         (("--resume", "x"), "resume; got .*host's own trainer"),
         (("--accumulation_steps", "2"), "accumulation_steps; got 2"),
+        (("--balance", "oversample"), "balance; got oversample"),
+        (("--optimizer.lr_head", "0.5"), r"optimizer\.lr_head; got 0\.5"),
         (("--optimizer.type", "adamw"), "optimizer.type; got adamw"),
         (("--lmdb", "false"), r"--lmdb; got False.*train_config\.yaml"),
     ],
@@ -63,6 +65,24 @@ def test_a_hosts_detector_for_our_trainer(script):
     assert tree["optimizer"] == {"type": "adam", "adam": {"lr": 0.125}}
     assert tree["clip_grad_norm"] == 1.0
     assert type(sys.modules["trainer.trainer"].Trainer).__name__ == "TrainerFactory"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("--pretrained_checkpoint", "x.pth"),
+        ("--residual_rank", "3"),
+        ("--loss.orth_weight", "1"),
+        ("--limit", "9"),
+    ],
+)
+def test_a_flag_that_a_hosts_detector_never_reads_is_refused_by_name(script, word, value):
+    asked = script("train", THEIRS, "--trainer", "effort_finetune", word, value)
+    with pytest.raises(UserError, match=rf"{word}; got {value}; expected no such flag for .* meso4"):
+        swaps.prepare(asked)
+    key = {"--pretrained_checkpoint": "pretrained_weights"}.get(word, word.strip("-").partition(".")[0])
+    (asked.script.parent / "theirs.py").write_text(f"config[{key!r}]")
+    assert swaps.prepare(asked) == 0, "the host reads a key of that name"
 
 
 def test_a_trainer_that_is_made_in_another_way_is_refused_in_one_line(script):
