@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import toyhost
@@ -25,6 +26,10 @@ WRONG = {
     "predict F --weights W --evidence F/x": "folder of --evidence",
     "predict F --weights W --heatmap F/x": "folder of --heatmap",
     "inspect nosuch": "no such file",
+    "inspect C": "truncated or damaged",
+    "finetune --host H --pretrained_weights C --train_dataset UADFV": "truncated or damaged",
+    "evaluate --host H --weights W --model_name meso4 --test_dataset UADFV --residual_rank 3": "residual_",
+    "check-data --host H --test_dataset UADVF": "did you mean UADFV",
     "inspect F": "expected a torch.save or safetensors file",
     "export nosuch --output x": "no such file",
     "export F --output x": "expected a torch.save or safetensors file",
@@ -70,7 +75,9 @@ def test_wrong_input_is_refused_before_torch_and_scipy_are_imported(tmp_path):
     labels = {"UADFV_Real": 0, "UADFV_Fake": 1}
     videos = list_videos("UADFV", labels, {"train": 1, "val": 1, "test": 1})
     toyhost.write_dataset(host, "UADFV", videos, noise(labels, 32), layout=IN_HOST)
-    (tmp_path / "W").write_bytes(b"PK\x03\x04")
+    with zipfile.ZipFile(tmp_path / "W", "w") as archive:
+        archive.writestr("data.pkl", b"")
+    (tmp_path / "C").write_bytes((tmp_path / "W").read_bytes()[:40])
     (tmp_path / "F").write_text("no picture, no folder")
     commands = [[str(host) if word == "H" else word for word in words.split()] for words in WRONG]
     done = subprocess.run(
@@ -84,7 +91,7 @@ def test_wrong_input_is_refused_before_torch_and_scipy_are_imported(tmp_path):
         assert expected in error, words
         assert error.startswith("error: "), words
         assert error.count("\n") == 1, error
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["F", "W", "host"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["C", "F", "W", "host"]
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

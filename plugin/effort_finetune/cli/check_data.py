@@ -7,11 +7,13 @@ import json
 from typing import TYPE_CHECKING
 
 from effort_finetune.cli.context import Context
-from effort_finetune.cli.options import add_settings_arguments, open_run
+from effort_finetune.cli.options import add_settings_arguments, open_run, settings_flags
+from effort_finetune.config.aliases import key_of_flag
 from effort_finetune.core.errors import UserError
 from effort_finetune.core.escaping import visible
 
 if TYPE_CHECKING:
+    from effort_finetune.config import Settings
     from effort_finetune.data.check import DatasetReport
 
 NAME = "check-data"
@@ -40,16 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Checks and prints; 0 when no finding is an error, else 1."""
     host, settings = open_run(args, context, mode="test")
-    from effort_finetune.data.check import EVERY_FRAME, check_dataset  # torch, not needed for --help
-    from effort_finetune.data.index import available_datasets
+    from effort_finetune.data.dataset_name import folder_of
+    from effort_finetune.data.index import available_datasets, find_index
 
-    decode = _decode(args.decode, EVERY_FRAME)
-    names = args.names or available_datasets(host, settings)
+    names = args.names or _flagged(args, settings) or available_datasets(host, settings)
     if not names:
         folder = host.resolve(settings.dataset_json_folder)
         raise UserError(
             "no dataset to check", got=f"no JSON in {folder}", next_step="effort-finetune prepare"
         )
+    for name in names:
+        if folder_of(host, settings, name) is None:
+            find_index(host, settings, name)
+    from effort_finetune.data.check import EVERY_FRAME, check_dataset  # torch, not needed until here
+
+    decode = _decode(args.decode, EVERY_FRAME)
     reports = [check_dataset(host, settings, name, decode=decode) for name in names]
     ok = all(report.ok for report in reports)
     if args.json:
@@ -59,6 +66,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
         for report in reports:
             print("\n".join(_lines(report)))
     return 0 if ok else 1
+
+
+def _flagged(args: argparse.Namespace, settings: Settings) -> list[str]:
+    """The datasets that flags name, in the order of the flags."""
+    keys = [key_of_flag(flag) for flag in settings_flags(args)]
+    asked = [getattr(settings, key) or () for key in keys if key.endswith("_dataset")]
+    return list(dict.fromkeys(name for names in asked for name in names))
 
 
 def _decode(value: str | None, every: int) -> int:

@@ -11,6 +11,7 @@ from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.core.torch_build import refuse_absent_device
 from effort_finetune.data.dataset_name import check_names
 from effort_finetune.host.detector_files import HOSTS_PREFIX, check_needs
+from effort_finetune.host.ours_alone import refuse_ours_alone
 from effort_finetune.weights.first_look import look_at
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _errors(
         try:
             training = "train_dataset" in which
             check_needs(host, name.removeprefix(HOSTS_PREFIX), settings.to_dict(), training=training)
+            refuse_ours_alone(settings, name.removeprefix(HOSTS_PREFIX))
         except UserError as error:
             yield error
     if settings.resume is not None and not Path(settings.resume).exists():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import ast
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from effort_finetune.config import Settings
 from effort_finetune.config.aliases import key_of_flag
 from effort_finetune.core.errors import UserError
-from effort_finetune.model.chosen_detector import OURS_ALONE
+from effort_finetune.guest.host_text import parse_file
+from effort_finetune.host.ours_alone import OURS_ALONE
 
 #: In both halves the loaders, the optimiser and the batches are the host's, and the test sets choose.
 _HOSTS = (
@@ -75,10 +76,11 @@ def _is_in(key: str, group: str) -> bool:
 
 
 def _mentioned(key: str, root: Path) -> bool:
-    """Whether some file of the host's holds the name as a text, and so may read it."""
-    quoted = re.compile(rf"[\"']{re.escape(key.rpartition('.')[2])}[\"']")
-    return any(quoted.search(text) for text in _texts(root))
-
-
-def _texts(root: Path) -> Iterable[str]:
-    return (path.read_text("utf-8", "replace") for path in (root / "training").rglob("*.py"))
+    """Whether some file of the host's holds the name as a text of its own, and so may read it."""
+    name = key.rpartition(".")[2]
+    return any(
+        isinstance(node, ast.Constant) and node.value == name
+        for path in (root / "training").rglob("*.py")
+        if name in path.read_text("utf-8", "replace")
+        for node in ast.walk(parse_file(path, root))
+    )

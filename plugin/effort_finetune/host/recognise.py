@@ -73,6 +73,8 @@ def _instead(root: Path) -> tuple[str, str]:
     if inside:
         return "", f"did you mean {' or '.join(map(str, inside))}?"
     by_path = "or name your data by its folder: --train_dataset FOLDER"
+    if is_host(root.parent):
+        return "", f"give the folder above it: {root.parent}"
     if (root / "training/utils/registry.py").is_file():
         return (
             ": a DeepfakeBench v1, of before April 2024",

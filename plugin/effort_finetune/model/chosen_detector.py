@@ -14,6 +14,7 @@ from effort_finetune.config import Settings
 from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.core.errors import UserError
 from effort_finetune.host.detector_files import HOSTS_PREFIX, check_needs
+from effort_finetune.host.ours_alone import refuse_ours_alone
 from effort_finetune.host.own_detectors import build_detector
 from effort_finetune.weights import first_look, safe_io, wrappers
 from effort_finetune.weights.hashing import BackgroundHash
@@ -24,22 +25,6 @@ if TYPE_CHECKING:
 OUR_NAME = OUR_NAMES[0]
 LAYOUT = "host detector"
 
-#: What shapes our detector alone; given by hand for another one, it would be recorded without being done.
-OURS_ALONE = (
-    "residual_rank",
-    "targets",
-    "layer_range",
-    "head_width",
-    "hidden_act",
-    "allow_base_mismatch",
-    "train_svd_residuals",
-    "train_classification_head",
-    "freeze_backbone",
-    "unfreeze",
-    "tune_mode",
-    "lora",
-    "loss",
-)
 _SHOWN = 5  # keys of a state dict that an error names
 
 
@@ -128,15 +113,7 @@ def choose_detector(settings: Settings, host: Host, *, training: bool) -> Chosen
         return ChosenDetector(OUR_NAME, asked, True)
     name = asked.removeprefix(HOSTS_PREFIX)
     check_needs(host, name, settings.to_dict(), training=training)
-    defaults = Settings()
-    for key in OURS_ALONE:
-        if getattr(settings, key) != getattr(defaults, key):
-            raise UserError(
-                key,
-                got=f"a value for {name!r}, which has no such thing",
-                expected="only settings that the detector obeys",
-                next_step=f"leave {key} out, or use model_name: {OUR_NAME}",
-            )
+    refuse_ours_alone(settings, name)
     return ChosenDetector(name, asked, False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from effort_finetune.core.errors import UserError
@@ -27,7 +28,8 @@ def look_at(path: Path | str, *, onnx: bool = False) -> None:
         onnx: Whether an ``.onnx`` file will do; its bytes tell nothing at the start.
 
     Raises:
-        UserError: If nothing is there, a folder holds no weights, or a file begins like no weights file.
+        UserError: If nothing is there, a folder holds no weights, or a file begins like no weights file, or
+            lacks its end.
     """
     path = Path(path).expanduser()
     if path.is_dir() and any(child.suffix in _SUFFIXES for child in path.iterdir()):
@@ -39,6 +41,22 @@ def look_at(path: Path | str, *, onnx: bool = False) -> None:
         return
     if not (looks_like_safetensors(head) or head.startswith((ZIP_MAGIC, PICKLE_MAGIC))):
         raise no_weights(path, head)
+    if head.startswith(ZIP_MAGIC):
+        refuse_cut_off(path)
+
+
+def refuse_cut_off(path: Path) -> None:
+    """Refuses an archive whose end is missing, as a download that broke off leaves it.
+
+    Raises:
+        UserError: It is one.
+    """
+    try:
+        whole = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # one that claims to span several disks
+        whole = False
+    if not whole:
+        raise damaged(path, "the archive's directory at the end of the file is missing")
 
 
 def locate(path: Path | str) -> Path:
@@ -93,6 +111,15 @@ def _what_it_is(head: bytes) -> str:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, probably the answer to a failed download"
     return f"a file that starts with {head[:8]!r}"
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """Returns the refusal of a file that begins like one of weights and cannot be read."""
+    return UserError(
+        f"weights file {path}",
+        got=f"a truncated or damaged file ({path.stat().st_size} bytes; {reason})",
+        next_step="download or copy it again",
+    )
 
 
 def no_weights(path: Path, head: bytes) -> UserError:

@@ -26,8 +26,10 @@ from effort_finetune.core.files import atomic_write
 from effort_finetune.weights.first_look import (
     PICKLE_MAGIC,
     ZIP_MAGIC,
+    damaged,
     looks_like_safetensors,
     no_weights,
+    refuse_cut_off,
 )
 
 HEAD_FILE = "head.safetensors"  # beside model.safetensors in our `merged` export
@@ -57,20 +59,12 @@ def read_raw(path: Path, *, allow_pickle: bool = False) -> tuple[Any, dict[str, 
     if looks_like_safetensors(head):
         return _read_safetensors(path)
     if head.startswith(ZIP_MAGIC):
-        if not _has_directory(path):
-            raise _damaged(path, "the archive's directory at the end of the file is missing")
+        refuse_cut_off(path)
         refuse_expansion(path)
         return _read_torch(path, mmap=True, allow_pickle=allow_pickle), {}
     if head.startswith(PICKLE_MAGIC):
         return _read_torch(path, mmap=False, allow_pickle=allow_pickle), {}
     raise no_weights(path, head)
-
-
-def _has_directory(path: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # one that claims to span several disks
-        return False
 
 
 def refuse_expansion(path: Path) -> None:
@@ -83,7 +77,7 @@ def refuse_expansion(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
-        raise _damaged(path, _first_line(error)) from error
+        raise damaged(path, _first_line(error)) from error
     size = path.stat().st_size
     if claimed > EXPANSION * size + (1 << 20):
         raise UserError(
@@ -150,7 +144,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except SafetensorError as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -158,7 +152,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def _read_torch(path: Path, *, mmap: bool, allow_pickle: bool) -> Any:
@@ -191,7 +185,7 @@ def _readable_errors(path: Path, allow_pickle: bool) -> Iterator[None]:
             # torch's message begins with the advice to switch its protection off
             own = _UNPICKLER.search(str(error))
             reason = _first_line(error) if allow_pickle else own[1][:160] if own else "no plain tensors"
-            raise _damaged(path, reason) from error
+            raise damaged(path, reason) from error
         raise UserError(
             f"weights file {path}",
             got=f"a pickle that needs {blocked[0]}, so loading it would run code from the file",
@@ -211,19 +205,11 @@ def _readable_errors(path: Path, allow_pickle: bool) -> Iterator[None]:
         OSError,
         struct.error,
     ) as error:
-        raise _damaged(path, _first_line(error)) from error
+        raise damaged(path, _first_line(error)) from error
     except (AttributeError, ImportError, TypeError) as error:  # a class of the pickle is not importable here
         raise UserError(
             f"weights file {path}", got=f"a pickle that cannot be rebuilt here: {error}"
         ) from error
-
-
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(
-        f"weights file {path}",
-        got=f"a truncated or damaged file ({path.stat().st_size} bytes; {reason})",
-        next_step="download or copy it again",
-    )
 
 
 def _first_line(error: BaseException) -> str:

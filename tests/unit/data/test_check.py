@@ -164,7 +164,9 @@ def test_command(embedded: Bench, capsys: pytest.CaptureFixture[str], tmp_path: 
     document = json.loads(capsys.readouterr().out)
     (finding,) = [f for f in document["datasets"]["UADFV"]["findings"] if f["kind"] == "missing_frames"]
     assert finding["items"] == list(videos[0].frames)
-    for words in (["UADVF"], ["UADFV", "--decode", "some"]):
+    assert main(command(embedded, "--test_dataset", "UADFV", "--train_dataset", "UADFV", "--json")) == 1
+    assert list(json.loads(capsys.readouterr().out)["datasets"]) == ["UADFV"]
+    for words in (["UADVF"], ["--test_dataset", "UADVF"], ["UADFV", "--decode", "some"]):
         assert main(command(embedded, *words)) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 

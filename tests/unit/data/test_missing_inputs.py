@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from effort_finetune.core.errors import UserErrors
@@ -53,7 +55,8 @@ def test_a_resumed_run_needs_its_own_folder_alone(embedded, tmp_path):
         "weights ",
     ]
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "ckpt_last.pth").write_bytes(b"PK\x03\x04")
+    with zipfile.ZipFile(tmp_path / "run" / "ckpt_last.pth", "w") as archive:
+        archive.writestr("data.pkl", b"")
     assert refuse_missing(embedded.host, gone, which=(), weights=["gone.pth"]) == []
 
 

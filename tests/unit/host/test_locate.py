@@ -80,6 +80,11 @@ def test_without_an_embedded_host_the_flag_is_named(tmp_path, monkeypatch):
         locate(cwd=tmp_path, environ={})
 
 
+def test_the_folder_inside_a_host_is_told_from_a_host_without_folders(host_root):
+    with pytest.raises(UserError, match=rf"next: give the folder above it: {host_root}$"):
+        open_host(host_root / "training")
+
+
 def test_a_host_is_told_from_its_files(host_root):
     assert not open_host(host_root).embedded
     (host_root / kinds.EMBEDDED_MARK).write_text("")
