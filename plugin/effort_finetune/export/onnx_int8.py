@@ -136,18 +136,18 @@ def _quantise(exact: Path, small: Path) -> None:
 
 
 def _compare(exact: Predictor, small: Predictor, files: Sequence[str]) -> dict[str, Any]:
-    words, rule, cutter = ClassWords(), exact.rule, exact.cutter()
+    words, rule = ClassWords(), exact.rule
     judges = (exact, small)
     labelled = [LabelledFiles(rule.threshold) for _ in judges]
     pairs: list[list[float]] = []
     spent = np.zeros(3)  # seconds of cutting and of each judge
-    for file in track(files, desc="comparing", unit="file"):
-        found, cutting = _timed(cutter.cut, file)
-        scores, seconds = [], [cutting]
+    cut = exact.reader.cut(exact.cutter(), files)
+    for found in track(cut, desc="comparing", unit="file", total=len(files)):
+        scores, seconds = [], [found.seconds]
         for judge, collected in zip(judges, labelled, strict=True):
             (probs, features), scoring = _timed(judge.scored, [cut.image for cut in found.cuts])
             seconds.append(scoring)
-            label = label_of(file, words)
+            label = label_of(found.file, words)
             record = record_of(found, {AS_IS: probs.tolist()}, rule, features=features, label=label)
             collected.add(record)
             scores += [] if record.score is None else [record.score]

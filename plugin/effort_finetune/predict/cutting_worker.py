@@ -12,6 +12,7 @@ import pickle
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -57,11 +58,14 @@ def _cut(cutter: Cutter, file: str, shown: Shown | None, answer: Callable[[str, 
                 made = shown(number, image)
                 answer(FRAME, made)
 
+    started = time.process_time()
     try:
-        return replace(cutter, watch=watch).cut(file)
+        found = replace(cutter, watch=watch).cut(file)
     except Exception as error:  # whatever a reader raises is this file's alone
         words = " ".join(f"{type(error).__name__}: {error}".split())
-        return FileCrops(file, error=f"its reader failed: {words[:200]}")
+        found = FileCrops(file, error=f"its reader failed: {words[:200]}")
+    found.seconds = time.process_time() - started
+    return found
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -56,6 +56,7 @@ class FileCrops:
         cuts: All crops, in order of time, the largest of a frame first.
         delivered: By delivery, the largest crop of each delivered frame.
         delivered_frames: Numbers of the frames that were delivered.
+        seconds: Of a processor, that reading and cutting took.
     """
 
     file: str
@@ -68,6 +69,7 @@ class FileCrops:
     cuts: list[Cut] = field(default_factory=list)
     delivered: dict[str, list[Cut]] = field(default_factory=dict)
     delivered_frames: list[int] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

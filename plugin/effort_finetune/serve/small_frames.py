@@ -1,4 +1,4 @@
-"""Frames made small in the process that reads them: what the page shows of a file while it is judged."""
+"""Frames in the process that reads them: made small for the page, or as they are to be trained on."""
 
 from __future__ import annotations
 
@@ -47,3 +47,13 @@ def small_frame(number: int, image: np.ndarray) -> SmallFrame:
 def jpeg(image: np.ndarray) -> bytes:
     """Encodes ``uint8[H, W, 3]``, RGB."""
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()
+
+
+def numbered_png(number: int, image: np.ndarray) -> tuple[int, bytes]:
+    """A frame as it is, with its number."""
+    return number, png(image)
+
+
+def png(image: np.ndarray) -> bytes:
+    """Encodes ``uint8[H, W, 3]``, RGB, without loss."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()

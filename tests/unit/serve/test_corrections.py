@@ -8,16 +8,27 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from toyhost import EMBEDDED
 from toytower import SIZE
 
+from effort_finetune.core.errors import UserError
 from effort_finetune.data.face_finder import Face
 from effort_finetune.data.finder_choice import FinderChoice
 from effort_finetune.data.frames import open_frames
 from effort_finetune.host import open_host
 from effort_finetune.predict.chosen_faces import ChosenFaces
+from effort_finetune.predict.cutting_process import CuttingProcess
 from effort_finetune.serve.corrections import Corrections
 from tests.unit.serve.conftest import film
+
+
+PLANTED = """
+import os, cv2
+
+decode = cv2.imdecode
+cv2.imdecode = lambda data, *more: os.abort() if bytes(data)[-1:] == b"!" else decode(data, *more)
+"""
 
 
 def _correct(visitor, row: int, label: str | None) -> dict:
@@ -92,11 +103,26 @@ class _Finder:
 
 def test_faces_are_cut_as_the_weights_were_trained(predictor, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(FinderChoice, "make", lambda self: _Finder())
+    # The stand-in is of this process.
+    monkeypatch.setattr(CuttingProcess, "cut", lambda self, cutter, files, **_: map(cutter.cut, files))
     chosen = ChosenFaces(FinderChoice("mtcnn", Path(), ""), 200, 1.3, "crop", "")
     corrections = Corrections(tmp_path / "c", replace(predictor, faces=chosen))
     place = corrections.put(pictures[0], "a fake.png", "real")
     assert place.parent == tmp_path / "c" / "real"
     assert cv2.imread(str(place)).shape == (200, 200, 3)
+
+
+def test_a_decoder_that_crashes_costs_one_answer(predictor, pictures, tmp_path, monkeypatch):
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "sitecustomize.py").write_text(PLANTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "planted"))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(pictures[0].read_bytes() + b"!")
+    corrections = Corrections(tmp_path / "c", predictor)
+    with pytest.raises(UserError, match=r"its decoder crashed \(SIGABRT\)"):
+        corrections.put(bad, "bad.png", "fake")
+    assert not corrections.folder.exists()
+    assert corrections.put(pictures[0], "good.png", "fake").read_bytes() == pictures[0].read_bytes()
 
 
 def test_a_file_with_nothing_to_train_on_is_refused_and_leaves_nothing(visitor):
