@@ -32,7 +32,10 @@ PYRAMID_STEP = 0.709
 THRESHOLDS = (0.6, 0.7, 0.7)  # of the three networks, the paper's authors' own
 CELL, STRIDE = 12, 2  # of P-Net: window and step in pixels of its picture
 MAX_WINDOWS = 1000  # of one picture, the most certain ones: noise must not cost minutes
-BATCH_PIXELS = 1 << 22  # of one pass of P-Net
+BATCH_PIXELS = 1 << 22  # of the pictures of one pass
+LEVEL_PIXELS = (
+    1 << 21
+)  # of one pass of P-Net, whose maps take a hundred times the bytes; 4K's largest has less
 
 
 def model_files() -> list[Path] | None:
@@ -91,11 +94,26 @@ class MtcnnFinder:
         while min(height, width) * scale >= CELL:
             size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             batch = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
-            moves, certain = self._run(0, batch, ("conv2d_4", "softmax"))
+            moves, certain = self._maps(batch)
             for place, move, score in zip(windows, moves, certain[..., 1], strict=True):
                 place.append(_windows(move, score, scale))
             scale *= PYRAMID_STEP
         return [_joined(place) for place in windows]
+
+    def _maps(self, batch: np.ndarray) -> list[np.ndarray]:
+        """P-Net's two maps, of a large picture strip by strip: the same windows in less memory."""
+        height, width = batch.shape[1:3]
+        shared = CELL - STRIDE  # rows that two strips have in common, so that no window is cut
+        rows = max(LEVEL_PIXELS // (len(batch) * width) // STRIDE * STRIDE, 2 * CELL)
+        if rows >= height:
+            return self._run(0, batch, ("conv2d_4", "softmax"))
+        starts = range(0, height - 2 * CELL, rows - shared)
+        ends = [*(at + rows for at in starts[:-1]), height]
+        strips = [
+            self._run(0, batch[:, start:end], ("conv2d_4", "softmax"))
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return [np.concatenate(maps, axis=2) for maps in zip(*strips, strict=True)]
 
     def _refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """R-Net: fewer and better boxes, squares."""

@@ -101,6 +101,22 @@ def test_a_batch_gives_what_single_pictures_give() -> None:
             np.testing.assert_allclose(face.points, alone.points, atol=1e-2)
 
 
+@pytest.mark.parametrize("cut", [(512, 512), (389, 501), (390, 331), (411, 512)])
+@pytest.mark.parametrize("pixels", [1, 9001, 1 << 14])
+def test_a_large_picture_in_strips_shows_the_same_faces(
+    cut: tuple[int, int], pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps 8K within memory, on pictures that are not large: the same to the bit."""
+    mtcnn = finder("mtcnn")
+    picture = photo()[: cut[0], : cut[1]]
+    (whole,) = mtcnn.find([picture])
+    assert whole
+    monkeypatch.setattr(mtcnn_faces, "LEVEL_PIXELS", pixels)
+    (strips,) = mtcnn.find([picture])
+    assert [face.box for face in strips] == [face.box for face in whole]
+    assert np.array_equal([face.points for face in strips], [face.points for face in whole])
+
+
 def test_the_largest_face_comes_first() -> None:
     frame = np.hstack([turned(0, 0.5, 200), turned(0, 0.9, 200)])
     faces = finder("mtcnn").find([frame])[0]

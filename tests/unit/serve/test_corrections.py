@@ -22,7 +22,6 @@ from effort_finetune.predict.cutting_process import CuttingProcess
 from effort_finetune.serve.corrections import Corrections
 from tests.unit.serve.conftest import film
 
-
 PLANTED = """
 import os, cv2
 
