@@ -54,8 +54,15 @@ def results_table(document: Mapping[str, Any]) -> str:
         for level in ("video", "frame"):
             if block[level] is not None and (reason := block[level]["null_reasons"].get("auc")):
                 lines.append(f"{visible(name)}: no {level} AUC, {reason}")
+        lines += [f"{visible(name)}: {visible(note, limit=LINE_LIMIT)}" for note in _folder_notes(block)]
         lines.extend(f"warning: {visible(warning, limit=LINE_LIMIT)}" for warning in block["warnings"])
     return "\n".join(lines)
+
+
+def _folder_notes(block: Mapping[str, Any]) -> list[str]:
+    """How a folder was read, such as its held-out share alone: the counts of a row do not say why."""
+    parts = (block.get("protocol") or {}).get("datasets") or {}
+    return [note for part in parts.values() for note in (part.get("folder") or {}).get("notes", ())]
 
 
 def _cells(values: Mapping[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ def rule_of(calibration: Mapping[str, Any] | None, threshold: float | None) -> R
         threshold: Given by hand; wins.
     """
     if calibration is None:
-        return Rule(0.5, "0.5, since the weights carry no threshold") if threshold is None else Rule(
+        return Rule(0.5, "the default, since the weights carry no threshold") if threshold is None else Rule(
             threshold, "given by hand"
         )  # fmt: skip
     temperature, bias = float(calibration["temperature"]), float(calibration["bias"])

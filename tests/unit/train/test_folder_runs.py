@@ -13,6 +13,7 @@ import yaml
 from effort_finetune.core.errors import UserError
 from effort_finetune.evaluate import results as results_file
 from effort_finetune.evaluate.evaluation import evaluate
+from effort_finetune.evaluate.table import results_table
 from effort_finetune.model.preprocessing import obey
 from effort_finetune.weights.adapter import save_adapter
 from effort_finetune.weights.reader import read_checkpoint, read_statement
@@ -84,6 +85,8 @@ def test_a_folder_that_was_trained_on_gives_its_held_out_share_also_through_the_
         path = evaluate(settings, bench.host, weights=weights, output_dir=tmp_path / "again")
         block = results_file.read(path)["datasets"]["both"]["protocol"]["datasets"]["both"]
         assert (block["folder"]["taken"], block["videos"]) == ("held-out share", 4)
+        told_people = results_table(results_file.read(path))
+        assert "both: trained on: only the held-out share is scored, 4 of 40 samples" in told_people
 
 
 def test_a_picture_that_another_folder_trains_on_is_an_error_and_with_split_all_a_warning(

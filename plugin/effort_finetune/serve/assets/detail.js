@@ -123,7 +123,7 @@ function crops(row, said, batch) {
 
 function faces(said) {
   const lines = said.faces.map((face, i) => el("tr", {}, el("th", { scope: "row" }, `face ${i + 1}`), el("td", {}, face.verdict),
-    el("td", {}, prob(face.calibrated ?? face.prob)), el("td", {}, many(face.frames.length, "frame"))));
+    el("td", {}, prob(face.calibrated ?? face.prob)), el("td", {}, unit(said) === "page" ? place(said, face.frames[0].frame) : many(face.frames.length, "frame"))));
   return el("div", { className: "part" }, el("h3", {}, "Faces, the largest first; it decides"), el("table", { className: "small" }, el("tbody", {}, ...lines)));
 }
 
