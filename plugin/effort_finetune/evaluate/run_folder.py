@@ -1,7 +1,7 @@
 """A folder that is used again: what an earlier run left in it is archived, so that it holds one run.
 
 The folder may be a user's own and full. Only files that bear our mark are moved; one of somebody else under a
-name that a run writes stops the run before it begins.
+name that a run writes stops the run before it begins. A log of somebody else's stays and is written on below.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def archive(folder: Path, names: Sequence[str]) -> Path | None:
         Where they are now; ``None`` if there were none.
 
     Raises:
-        UserError: If a file of one of these names is not of ours; nothing has been moved then.
+        UserError: If a file of one of these names, but for a log, is not ours; nothing has been moved then.
     """
     files = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
-    foreign = [path.name for path in files if not bears_our_mark(path)]
+    others = [path for path in files if not bears_our_mark(path)]
+    files = [path for path in files if path not in others]
+    foreign = [path.name for path in others if path.suffix != ".log"]
     if foreign:
         raise UserError(
             f"output folder {folder}",

@@ -81,7 +81,6 @@ def test_an_empty_scores_folder_does_not_stay_behind(tmp_path):
         ("results.json", '{"accuracy": 0.9}'),
         ("report.html", "<html>a report of the user's own</html>"),
         ("settings.yaml", "lr: 1"),
-        ("evaluation.log", "2026-01-01 epoch 1\n"),
         ("ckpt_best.pth", "no checkpoint of ours"),
         ("events.out.tfevents.1", "curves of another program"),
     ],
@@ -92,6 +91,21 @@ def test_a_users_own_files_are_never_moved(tmp_path, name, content):
         archive(tmp_path, [name])
     assert names(tmp_path) == {name}
     assert (tmp_path / name).read_text() == content
+
+
+def test_a_log_of_somebody_elses_stays_and_is_written_on(tmp_path):
+    """The guide's evaluate_finetune.py left one in the folder that the guide names."""
+    theirs = "2026-01-01 10:00:00,000 - INFO - Evaluation log: evaluation_results/evaluation.log\n"
+    (tmp_path / "evaluation.log").write_text(theirs)
+    (tmp_path / "results.json").write_text(json.dumps({"schema_version": "2.0", "kind": "evaluation"}))
+    assert archive(tmp_path, MEASUREMENT_FILES) == tmp_path / "earlier_1"
+    assert names(tmp_path) == {"evaluation.log", "earlier_1/results.json"}
+    with evaluation_log(tmp_path):
+        logging.getLogger("effort_finetune").warning("ours")
+    text = (tmp_path / "evaluation.log").read_text()
+    assert text.startswith(theirs)
+    assert "ours" in text
+    assert archive(tmp_path, MEASUREMENT_FILES) is None
 
 
 def test_an_output_folder_that_another_process_writes_is_refused_and_left_alone(tmp_path):
