@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from effort_finetune.config.resolve import OUR_NAMES
 from effort_finetune.core.errors import UserError, UserErrors
 from effort_finetune.core.torch_build import refuse_absent_device
-from effort_finetune.data.dataset_name import check_names
+from effort_finetune.data.dataset_name import check_names, folder_of
+from effort_finetune.data.folder_division import read_folder
+from effort_finetune.data.folder_options import FolderOptions
 from effort_finetune.host.detector_files import HOSTS_PREFIX, check_needs
 from effort_finetune.host.ours_alone import refuse_ours_alone
 from effort_finetune.weights.first_look import look_at
@@ -87,5 +89,24 @@ def _errors(
         yield UserError(f"--{which[0]}", got="no names", expected="at least one dataset")
     try:
         notes += check_names(host, settings, which=which)
+        _read_folders(host, settings, which)
     except UserError as error:
         yield from getattr(error, "errors", (error,))
+
+
+def _read_folders(host: Host, settings: Settings, which: Sequence[str]) -> None:
+    """Lists every folder of a run, which is kept for when it is read.
+
+    Raises:
+        UserErrors: A line for each folder without pictures or without classes.
+    """
+    errors = []
+    for name in dict.fromkeys(name for key in which for name in getattr(settings, key) or ()):
+        try:
+            folder = folder_of(host, settings, name)
+            if folder is not None:
+                read_folder(folder, FolderOptions.of(settings))
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        raise UserErrors(errors)

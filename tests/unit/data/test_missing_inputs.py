@@ -41,6 +41,17 @@ def test_weights_folders_and_names_are_told_together(embedded, tmp_path, monkeyp
     ]
 
 
+def test_folders_without_pictures_or_classes_are_told_together(embedded, tmp_path):
+    (tmp_path / "empty" / "real").mkdir(parents=True)
+    (tmp_path / "odd" / "a").mkdir(parents=True)
+    (tmp_path / "odd" / "a" / "1.png").write_bytes(b"x")
+    folders = [str(tmp_path / name) for name in ("empty", "odd")]
+    asked = embedded.settings(train_dataset=folders, test_dataset=folders)
+    empty, odd = lines(embedded.host, asked, which=TRAINING)
+    assert "no pictures (it is empty)" in empty
+    assert "no folder whose name tells a class" in odd
+
+
 def test_a_folder_of_indexes_that_is_not_there_is_one_line(embedded, tmp_path):
     asked = embedded.settings(
         train_dataset=["A"], test_dataset=["B"], dataset_json_folder=str(tmp_path / "no")
