@@ -46,8 +46,9 @@ def test_hundreds_of_files_survive_a_kill_in_the_middle(dropped, weights, tmp_pa
             browser.drop([dropped], "#drop")
             browser.until("document.querySelector('.batch h2').textContent.includes('300 files')")
             browser.until(f"{DONE} >= 8")
-            first = browser.value("document.getElementById('progress_text').textContent")
-            assert "of 300 files judged" in first
+            browser.until(
+                "document.getElementById('progress_text').textContent.includes('of 300 files judged')"
+            )
             _open_one(browser)
             server.kill()
             server.wait()
@@ -62,7 +63,7 @@ def test_hundreds_of_files_survive_a_kill_in_the_middle(dropped, weights, tmp_pa
             assert states.count("done") >= 8
             assert states.count("done") < FILES, "the kill came too late to show anything"
             browser.until(f"{DONE} === {FILES}")  # the tab still has the files, and sends what is missing
-            assert browser.value("document.getElementById('trouble').hidden")
+            browser.until("document.getElementById('trouble').hidden")
             table = browser.value("fetch('/records.csv').then(answer => answer.text())")
             lines = list(csv.DictReader(io.StringIO(table)))
             assert len({line["file"] for line in lines}) == FILES
@@ -89,7 +90,7 @@ def _open_one(browser) -> None:
     browser.press("ArrowDown")
     browser.press("Enter")
     browser.until("document.querySelector('.detail .preview img')?.naturalWidth > 0")
-    assert browser.value("document.querySelector('.detail .crop img.heat').naturalWidth") == 32
+    browser.until("document.querySelector('.detail .crop img.heat')?.naturalWidth === 32")
     assert "Probability of fake" in browser.value("document.querySelector('.detail').textContent")
     browser.press("Escape")
     browser.until("!document.querySelector('.detail')")
