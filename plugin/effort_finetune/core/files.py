@@ -109,6 +109,15 @@ def write_error(path: Path, error: BaseException, *, free: int | None = None) ->
     return made
 
 
+def mark_of(path: Path) -> tuple[int, int, int] | None:
+    """Returns what tells a file from one written in its place later, ``None`` where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
+
+
 def _is_about_space(error: Exception) -> bool:
     text = str(error)
     return any(sign in text for sign in _REFUSED_BYTES)

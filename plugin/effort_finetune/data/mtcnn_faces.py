@@ -33,9 +33,8 @@ THRESHOLDS = (0.6, 0.7, 0.7)  # of the three networks, the paper's authors' own
 CELL, STRIDE = 12, 2  # of P-Net: window and step in pixels of its picture
 MAX_WINDOWS = 1000  # of one picture, the most certain ones: noise must not cost minutes
 BATCH_PIXELS = 1 << 22  # of the pictures of one pass
-LEVEL_PIXELS = (
-    1 << 21
-)  # of one pass of P-Net, whose maps take a hundred times the bytes; 4K's largest has less
+#: Of one pass of P-Net, whose maps take a hundred times the bytes; the largest level of 4K has less.
+LEVEL_PIXELS = 1 << 21
 
 
 def model_files() -> list[Path] | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effort_finetune.core.files import mark_of
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -31,9 +33,9 @@ class KeptModel:
             UserError: What ``make`` raises.
         """
         path = Path(str(weights or settings.pretrained_weights)).expanduser()
-        state = path.stat() if path.is_file() else None
+        mark = mark_of(path) if path.is_file() else None
         tree = {**settings.to_dict(), "test_dataset": None}
-        key = state and (path.resolve(), state.st_ino, state.st_mtime_ns, state.st_size, tree)
+        key = mark and (path.resolve(), mark, tree)
         if self._model is None or key is None or key != self._key:
             self.drop()  # first: two of them may not fit into memory
             self._model, self._key = make(), key

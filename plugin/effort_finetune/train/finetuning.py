@@ -16,7 +16,7 @@ import torch
 from effort_finetune.core import ranks
 from effort_finetune.core.crop_recipe import recipes_in, stated
 from effort_finetune.core.errors import RunFailure
-from effort_finetune.core.files import sha256_stream
+from effort_finetune.core.files import mark_of, sha256_stream
 from effort_finetune.core.interrupt import InterruptGuard
 from effort_finetune.core.launch import read_launch
 from effort_finetune.core.ranks import PeerGone, joined
@@ -35,7 +35,7 @@ from effort_finetune.train.run_log import FILES_ONLY, run_logger
 from effort_finetune.train.run_record import log_data, log_outcome, write_results, write_settings
 from effort_finetune.train.run_stages import run_stages
 from effort_finetune.train.setup import Prepared, attach_reports, prepare
-from effort_finetune.train.standing_in import mark_of, stand_in
+from effort_finetune.train.standing_in import stand_in
 from effort_finetune.train.trackers import Trackers, require_trackers
 from effort_finetune.train.validation import numbers_of
 from effort_finetune.weights.run_state import BEST_NAME

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effort_finetune.core.errors import UserError
+from effort_finetune.core.files import mark_of
 from effort_finetune.core.locks import hold
 from effort_finetune.core.ranks import Ranks
 from effort_finetune.weights import run_state
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 
 #: A dead process's lock is free within moments of its connections.
 _TRIES, _PAUSE = 10, 0.2
-
-
-def mark_of(path: Path) -> tuple[int, int, int] | None:
-    """Returns what tells a file from one written in its place later, ``None`` where there is none."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 def stand_in(ours: Ranks, engine: Engine, held: ExitStack, *, before: tuple[int, int, int] | None) -> None:
@@ -38,8 +29,8 @@ def stand_in(ours: Ranks, engine: Engine, held: ExitStack, *, before: tuple[int,
         ours: The processes; ``leads`` is set.
         engine: The run.
         held: Holds the run folder from here on.
-        before: :func:`mark_of` the run's results file when this process began; a date would not do, since a
-            clock may be set back.
+        before: Mark of the run's results file (:func:`~effort_finetune.core.files.mark_of`) when this process
+            began; a date would not do, since a clock may be set back.
     """
     if ours.leads or not engine.folder.is_dir():
         return

@@ -189,7 +189,7 @@ def test_small_versions_and_masks_in_a_tiff_are_no_pages(tmp_path: Path) -> None
     path = tmp_path / "a.tif"
     subfiles = [0, 1, 0, 4]  # a page, its small version, a page, a mask
     with TiffImagePlugin.AppendingTiffWriter(str(path)) as written:
-        for picture, kind in zip(NOISE, subfiles, strict=False):
+        for picture, kind in zip(NOISE[: len(subfiles)], subfiles, strict=True):
             Image.fromarray(picture).save(written, "TIFF", tiffinfo={254: kind})
             written.newFrame()
     frames = [frame for _, frame in read_frames(path, count=32)]

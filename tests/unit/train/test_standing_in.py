@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from effort_finetune.core.files import mark_of
 from effort_finetune.core.launch import Launch
 from effort_finetune.core.ranks import Ranks
-from effort_finetune.train.standing_in import mark_of, stand_in
+from effort_finetune.train.standing_in import stand_in
 
 
 def leads(folder, before) -> bool:
